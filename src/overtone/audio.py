@@ -1,0 +1,226 @@
+"""Read and write audio files, resample, stream blocks; the errors of bad audio.
+
+Signals are float32 arrays of shape (channels, samples), full scale 1.0.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from overtone.errors import OvertoneError
+
+Signal = npt.NDArray[np.float32]
+Source = Path | BinaryIO
+
+# libsndfile's Vorbis encoder overflows the stack on one long write.
+BLOCK_FRAMES = 65_536
+EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
+_FORMATS = {".opus": ("OGG", "OPUS"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
+
+
+class AudioError(OvertoneError):
+    """Audio that cannot be used; the message names the file and what was expected."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file's header says: `rate` in Hz, `frames` samples a channel, libsndfile's format and subtype names."""
+
+    rate: int
+    channels: int
+    frames: int
+    format: str
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else "audio"
+
+
+@contextmanager
+def _open(source: Source) -> Iterator[soundfile.SoundFile]:
+    """A file opened for reading; whatever libsndfile raises inside becomes an AudioError."""
+    if isinstance(source, Path) and not source.is_file():
+        raise AudioError(f"{source}: no such file")
+    try:
+        with soundfile.SoundFile(source) as file:
+            yield file
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise AudioError(
+            f"{_name(source)}: not readable as audio ({reason}); expected WAV, FLAC, Ogg Vorbis or Opus, or MP3"
+        ) from None
+
+
+def probe(source: Source) -> Info:
+    """The header of an audio file.
+
+    Raises:
+        AudioError: the file is missing or is not audio.
+    """
+    with _open(source) as file:
+        return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]:
+    """Samples from `start` on, and the file's rate in Hz.
+
+    Args:
+        start: first sample.
+        frames: number of samples, -1 for all that follow.
+
+    Shape:
+        (channels, samples), float32.
+
+    Raises:
+        AudioError: the file is missing or is not audio.
+    """
+    with _open(source) as file:
+        if start:
+            file.seek(start)
+        samples: Signal = file.read(frames, dtype="float32", always_2d=True)
+        return np.ascontiguousarray(samples.T), file.samplerate
+
+
+def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
+    """The samples of a file in order, at most `frames` at a time, shape (channels, <=frames).
+
+    Raises:
+        AudioError: the file is missing or is not audio.
+    """
+    with _open(source) as file:
+        while len(block := file.read(frames, dtype="float32", always_2d=True)):
+            yield np.ascontiguousarray(block.T)
+
+
+def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
+    """libsndfile's format and subtype for a file name; `subtype` is kept where the format can hold it.
+
+    Raises:
+        AudioError: the extension is not one that can be written.
+    """
+    extension = path.suffix.lower()
+    if extension in _FORMATS:
+        return _FORMATS[extension]
+    name = {".aif": "AIFF", ".wave": "WAV"}.get(extension, extension[1:].upper())
+    if name not in soundfile.available_formats():
+        raise AudioError(f"{path}: cannot write {extension or 'a file without extension'}; expected .wav, .flac, .ogg, .opus or .mp3")
+    if subtype is None or not soundfile.check_format(name, subtype):
+        subtype = "PCM_16" if soundfile.check_format(name, "PCM_16") else soundfile.default_subtype(name)
+    return name, subtype
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends, and is removed if it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Writer:
+    """An audio file written block by block; blocks are (channels, samples)."""
+
+    def __init__(self, target: Path | BinaryIO, rate: int, channels: int, format: str, subtype: str) -> None:
+        try:
+            self._file = soundfile.SoundFile(
+                target, "w", samplerate=rate, channels=channels, format=format, subtype=subtype
+            )
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{_name(target)}: {format}/{subtype} cannot hold {channels} channels at {rate} Hz ({error.error_string})"
+            ) from None
+
+    def write(self, block: Signal) -> None:
+        for start in range(0, block.shape[1], BLOCK_FRAMES):
+            self._file.write(np.ascontiguousarray(block[:, start : start + BLOCK_FRAMES].T))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write(path: Path, signal: Signal, rate: int, subtype: str | None = None) -> None:
+    """Write a whole signal (channels, samples), under a temporary name first; format by extension, 16 bit unless told.
+
+    Raises:
+        AudioError: the format cannot hold this rate or number of channels.
+    """
+    format, subtype = container(path, subtype)
+    with replacing(path) as temporary, Writer(temporary, rate, signal.shape[0], format, subtype) as file:
+        file.write(signal)
+
+
+def encode(signal: Signal, rate: int, format: str = "WAV", subtype: str | None = None) -> bytes:
+    """A signal (channels, samples) as the bytes of an audio file.
+
+    Raises:
+        AudioError: unknown format, or one that cannot hold this rate or number of channels.
+    """
+    name, subtype = container(Path(f"audio.{format.lower()}"), subtype)
+    buffer = io.BytesIO()
+    with Writer(buffer, rate, signal.shape[0], name, subtype) as file:
+        file.write(signal)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> tuple[Signal, int]:
+    """The signal (channels, samples) and rate in Hz of an audio file's bytes.
+
+    Raises:
+        AudioError: the bytes are not audio.
+    """
+    return read(io.BytesIO(data))
+
+
+def resampled_length(frames: int, source: int, target: int) -> int:
+    """Samples that `frames` samples at `source` Hz become at `target` Hz: the nearest whole number."""
+    return (2 * frames * target + source) // (2 * source)
+
+
+def fit_length(signal: Signal, frames: int) -> Signal:
+    """Cut or zero-pad the end of a signal (channels, samples) to `frames` samples."""
+    short = frames - signal.shape[1]
+    return signal[:, :frames] if short <= 0 else np.pad(signal, ((0, 0), (0, short)))
+
+
+def resample(signal: Signal, source: int, target: int) -> Signal:
+    """Band-limited resampling (soxr, very high quality, linear phase) of (channels, samples), aligned to the sample.
+
+    Shape:
+        (channels, resampled_length(samples, source, target)).
+    """
+    if source == target:
+        return signal
+    out = soxr.resample(np.ascontiguousarray(signal.T), source, target, quality="VHQ").T
+    return np.ascontiguousarray(fit_length(out, resampled_length(signal.shape[1], source, target)), dtype=np.float32)

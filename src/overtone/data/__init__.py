@@ -1,0 +1,1 @@
+"""Data: raw audio -> checked corpus -> degraded pairs."""

@@ -1,0 +1,401 @@
+"""Stage `corpus`: a folder of audio files -> checked 48 kHz clips, a manifest, and a list of what was refused."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from overtone import audio
+from overtone.data import parallel
+from overtone.data.bandwidth import estimate_bandwidth
+from overtone.data.split import split_sources
+from overtone.errors import OvertoneError
+from overtone.params import SPLITS, CorpusParams
+
+__all__ = ["Clip", "CorpusError", "Summary", "build", "estimate_bandwidth", "read_manifest", "replacing_folder"]
+
+KINDS = ("speech", "music", "noise", "other")
+CATALOG = "catalog.csv"
+MANIFEST = "manifest.csv"
+REJECTED = "rejected.csv"
+# The resampler is flat to 0.95 of the lower Nyquist frequency (-5 dB there) and closed at 0.99.
+_RESAMPLER_EDGE = 0.955
+_NAME_LENGTH = 120
+
+
+class CorpusError(OvertoneError):
+    """A folder of audio that cannot become a corpus; the message says why and what was expected."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the manifest; `path` is relative to the corpus, `origin` (the raw file) to the raw folder."""
+
+    clip: str
+    path: str
+    kind: str
+    collection: str
+    source: str
+    split: str
+    rate: int
+    channels: int
+    seconds: float
+    frames: int
+    bandwidth_hz: float
+    digest: str
+    origin: str
+    start_seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `build` did: counts, and the seconds kept, by (kind, split)."""
+
+    files: int
+    rejected: int
+    clips: int
+    seconds: Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A raw file, before anybody looked into it."""
+
+    path: str
+    kind: str
+    collection: str
+    source: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    params: CorpusParams
+    raw: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Clips of one file (without split), why the file was refused, and why single clips were."""
+
+    clips: tuple[Clip, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def build(
+    params: CorpusParams,
+    seed: int,
+    out: Path,
+    progress: parallel.Progress | None = None,
+    workers: int | None = None,
+) -> Summary:
+    """Check, resample, cut and split a folder of audio into `out`, which is replaced as a whole.
+
+    Args:
+        params: what is accepted and how it is split; `params.path` is the raw folder.
+        seed: of the split's order.
+        out: gets `clips/*.flac`, `manifest.csv` and `rejected.csv`.
+        progress: called with (files done, files).
+        workers: processes, None for one a core. The result does not depend on it.
+
+    Raises:
+        CorpusError: no folder, no audio, a bad catalog, too many bad files, or nothing left to train or test on.
+    """
+    files = _list_files(params.path)
+    with replacing_folder(out) as folder:
+        (folder / "clips").mkdir()
+        results = parallel.run(_process, _Shared(params, params.path, folder), files, workers, progress)
+        rejected = [(file.path, result.reason) for file, result in zip(files, results, strict=True) if result.reason]
+        _check_share(params, len(files), rejected)
+        notes = [(file.path, note) for file, result in zip(files, results, strict=True) for note in result.notes]
+        clips, repeats = _without_repeats(folder, [clip for result in results for clip in result.clips])
+        clips = _assign(clips, params, seed)
+        _write_rows(folder / MANIFEST, [field.name for field in fields(Clip)], (asdict(clip) for clip in clips))
+        refused = sorted(rejected + notes + repeats)
+        _write_rows(folder / REJECTED, ["file", "reason"], ({"file": f, "reason": r} for f, r in refused))
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for clip in clips:
+        seconds[clip.kind, clip.split] += clip.seconds
+    return Summary(len(files), len(rejected), len(clips), dict(seconds))
+
+
+def read_manifest(folder: Path) -> list[Clip]:
+    """The clips of a corpus that `build` wrote.
+
+    Raises:
+        CorpusError: no manifest, or one with other columns.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; expected the output of stage `corpus`")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        expected = [field.name for field in fields(Clip)]
+        if reader.fieldnames != expected:
+            raise CorpusError(f"{path}: expected the columns {','.join(expected)}")
+        return [_clip(row) for row in reader]
+
+
+def _clip(row: dict[str, Any]) -> Clip:
+    numbers = {name: int(row[name]) for name in ("rate", "channels", "frames")}
+    reals = {name: float(row[name]) for name in ("seconds", "bandwidth_hz", "start_seconds")}
+    return Clip(**{**row, **numbers, **reals})
+
+
+@contextmanager
+def replacing_folder(out: Path) -> Iterator[Path]:
+    """A temporary sibling of `out` that takes its place when the block ends, and is removed if it fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# --- which files ----------------------------------------------------------------------------------------------------------
+
+
+def _list_files(raw: Path) -> list[_File]:
+    """Every audio file below `raw` and every row of its catalog, sorted by path, with a unique safe name."""
+    if not raw.is_dir():
+        raise CorpusError(f"{raw}: no such folder; corpus.path expects a folder of audio files")
+    paths = (path.relative_to(raw) for path in raw.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
+    found = {path.as_posix(): _from_folders(path) for path in paths if (raw / path).is_file()}
+    files = found | _read_catalog(raw / CATALOG)
+    if not files:
+        raise CorpusError(f"{raw}: no audio files; expected {', '.join(sorted(audio.EXTENSIONS))}")
+    return _name([files[path] for path in sorted(files)])
+
+
+def _from_folders(path: Path) -> _File:
+    """Kind, collection and source as the folders tell them: [kind/][collection/]file."""
+    parent = path.parent.as_posix()
+    kind = path.parts[0] if len(path.parts) > 1 and path.parts[0] in KINDS else "other"
+    flat = parent in (".", kind)
+    return _File(path.as_posix(), kind, "" if parent == "." else parent, path.stem if flat else parent)
+
+
+def _read_catalog(path: Path) -> dict[str, _File]:
+    if not path.is_file():
+        return {}
+    files = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"path", "kind"} - set(reader.fieldnames or ())
+        if missing:
+            raise CorpusError(f"{path}: no column {min(missing)!r}; expected at least path and kind")
+        for row in reader:
+            name = PurePosixPath(row["path"]).as_posix()
+            if row["kind"] not in KINDS:
+                raise CorpusError(f"{path}: {name}: kind {row['kind']!r}; expected one of {', '.join(KINDS)}")
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise CorpusError(f"{path}: {name}: expected a path inside the folder")
+            default = _from_folders(Path(name))
+            files[name] = replace(
+                default,
+                kind=row["kind"],
+                collection=row.get("collection") or default.collection,
+                source=row.get("source") or default.source,
+            )
+    return files
+
+
+def _name(files: list[_File]) -> list[_File]:
+    """Each file's path as a file name; where two would be equal (or one is too long), a digest of the path follows."""
+    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.splitext(f.path)[0].replace("/", "-")) for f in files]
+    counts = Counter(name.lower() for name in plain)
+    named = []
+    for file, name in zip(files, plain, strict=True):
+        if counts[name.lower()] > 1 or len(name) > _NAME_LENGTH:
+            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"
+        named.append(replace(file, name=name))
+    return named
+
+
+# --- one file -------------------------------------------------------------------------------------------------------------
+
+
+class _Refused(Exception):
+    """Why a file is not in the corpus."""
+
+
+def _process(shared: _Shared, file: _File) -> _Result:
+    """Check one file and write its clips."""
+    written: list[Path] = []
+    try:
+        info = audio.probe(shared.raw / file.path)
+        return _cut(shared, file, info, written)
+    except (audio.AudioError, _Refused) as error:
+        for path in written:
+            path.unlink()
+        return _Result(reason=str(error).removeprefix(f"{shared.raw / file.path}: "))
+
+
+def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) -> _Result:
+    params, raw = shared.params, shared.raw / file.path
+    if info.channels > 2:
+        raise _Refused(f"{info.channels} channels; expected 1 or 2")
+    if not info.frames:
+        raise _Refused("empty: no samples")
+    if info.seconds < params.min_seconds:
+        raise _Refused(f"too short: {info.seconds:.2f} s, expected at least {params.min_seconds:g} s")
+    clips: list[Clip] = []
+    notes: list[tuple[str, str]] = []
+    single = info.seconds <= params.clip_seconds
+    for index, (start, signal) in enumerate(_pieces(raw, info, params)):
+        reason, bandwidth = _judge(signal, info.rate, file.kind, params)
+        if reason:
+            notes.append((reason, f"clip at {start:g} s: {reason}"))
+            continue
+        name = file.name if single else f"{file.name}-{index:04d}"
+        path = shared.out / "clips" / f"{name}.flac"
+        peak = float(np.abs(signal).max())
+        audio.write(path, signal / max(1.0, peak), params.rate, "PCM_16")
+        written.append(path)
+        clips.append(_describe(file, name, path, signal, params.rate, bandwidth, start))
+    if not clips:
+        raise _Refused(notes[0][0] if notes else f"too short: no part of {params.min_seconds:g} s")
+    return _Result(tuple(clips), notes=tuple(note for _, note in notes))
+
+
+def _describe(
+    file: _File, name: str, path: Path, signal: audio.Signal, rate: int, bandwidth: float, start: float
+) -> Clip:
+    return Clip(
+        clip=name,
+        path=f"clips/{path.name}",
+        kind=file.kind,
+        collection=file.collection,
+        source=file.source,
+        split="",
+        rate=rate,
+        channels=signal.shape[0],
+        seconds=round(signal.shape[1] / rate, 6),
+        frames=signal.shape[1],
+        bandwidth_hz=round(bandwidth, 1),
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        origin=file.path,
+        start_seconds=round(start, 6),
+    )
+
+
+def _pieces(path: Path, info: audio.Info, params: CorpusParams) -> Iterator[tuple[float, audio.Signal]]:
+    """(start in seconds, clip at the canonical rate), in order; holds one clip at a time.
+
+    Each clip is resampled with a little of its neighbours, so that cutting leaves no trace at its ends.
+    """
+    source, target = info.rate, params.rate
+    size = max(1, round(params.clip_seconds * source))
+    common = math.gcd(source, target)
+    # Whole periods of the resampling ratio, so that the margin is a whole number of samples at both rates.
+    periods = -(-source // (20 * (source // common)))
+    margin, margin_out = periods * source // common, periods * target // common
+    previous, current, start = np.zeros((info.channels, 0), np.float32), None, 0
+    for block in _with_end(audio.blocks(path, size)):
+        if current is not None:
+            following = np.zeros((info.channels, 0), np.float32) if block is None else block[:, :margin]
+            if current.shape[1] >= params.min_seconds * source:
+                whole = audio.resample(np.concatenate([previous, current, following], axis=1), source, target)
+                lead = margin_out if previous.shape[1] else 0
+                yield start / source, whole[:, lead:][:, : audio.resampled_length(current.shape[1], source, target)]
+            start += current.shape[1]
+            previous = current[:, -margin:] if current.shape[1] >= margin else previous[:, :0]
+        current = block
+
+
+def _with_end(blocks: Iterator[audio.Signal]) -> Iterator[audio.Signal | None]:
+    yield from blocks
+    yield None
+
+
+def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams) -> tuple[str, float]:
+    """(why a clip is refused or "", its bandwidth in Hz).
+
+    Raises:
+        _Refused: samples that are no numbers, which condemn the whole file.
+    """
+    if not np.isfinite(signal).all():
+        raise _Refused("holds NaN or infinite samples")
+    power = float(np.mean(np.square(signal, dtype=np.float64)))
+    level = 10.0 * math.log10(power) if power > 0.0 else -math.inf
+    if level < params.silence_dbfs:
+        return f"silent: {level:.1f} dBFS, expected at least {params.silence_dbfs:g} dBFS", 0.0
+    limit = raw_rate / 2 * (_RESAMPLER_EDGE if raw_rate < params.rate else 1.0)
+    bandwidth = min(estimate_bandwidth(signal, params.rate), limit)
+    if kind != "noise" and bandwidth < params.min_bandwidth_hz:
+        return f"narrow-band: {bandwidth:.0f} Hz, expected at least {params.min_bandwidth_hz:g} Hz", bandwidth
+    return "", bandwidth
+
+
+# --- all files ------------------------------------------------------------------------------------------------------------
+
+
+def _check_share(params: CorpusParams, files: int, rejected: list[tuple[str, str]]) -> None:
+    if len(rejected) > params.max_bad_share * files or len(rejected) == files:
+        first = "; ".join(f"{file}: {reason}" for file, reason in rejected[:5])
+        more = f"; and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+        raise CorpusError(
+            f"{params.path}: {len(rejected)} of {files} files are bad, "
+            f"more than corpus.max_bad_share = {params.max_bad_share:g} allows: {first}{more}"
+        )
+
+
+def _without_repeats(folder: Path, clips: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Clips without second copies of the same audio, which could carry test material into training."""
+    first: dict[str, Clip] = {}
+    kept, repeats = [], []
+    for clip in clips:
+        known = first.setdefault(clip.digest, clip)
+        if known is clip:
+            kept.append(clip)
+        else:
+            (folder / clip.path).unlink()
+            repeats.append((clip.origin, f"clip at {clip.start_seconds:g} s: the same audio as {known.origin}"))
+    return kept, repeats
+
+
+def _assign(clips: list[Clip], params: CorpusParams, seed: int) -> list[Clip]:
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for clip in clips:
+        seconds[clip.kind][clip.source] += clip.seconds
+    splits = split_sources(seconds, params, seed)
+    assigned = sorted((replace(clip, split=splits[clip.source]) for clip in clips), key=lambda clip: clip.clip)
+    held = {clip.split for clip in assigned if clip.kind != "noise"}
+    empty = [split for split in SPLITS if split not in held]
+    if empty:
+        sources = {clip.source for clip in assigned if clip.kind != "noise"}
+        raise CorpusError(
+            f"{params.path}: nothing to put in split {empty[0]!r}: {len(sources)} source(s) of speech, music or other; "
+            "expected at least 3 of a kind (each folder of a kind, or each file of a flat folder, is a source; "
+            "a catalog.csv with a column `source` says it otherwise)"
+        )
+    return assigned

@@ -1,0 +1,135 @@
+"""Aligned crops of pairs for training, drawn at random but repeatably; whole pairs for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from overtone import audio
+from overtone.data import degrade
+from overtone.data.pairs import Pair
+from overtone.params import NarrowBandDraw
+
+
+class Crop(TypedDict):
+    """One training example.
+
+    Shapes: input, target (samples,), full scale 1.0; cutoff_hz, bandwidth_hz () in Hz; restore () bool.
+    """
+
+    input: Tensor
+    target: Tensor
+    cutoff_hz: Tensor
+    bandwidth_hz: Tensor
+    restore: Tensor
+
+
+class CropSampler(Sampler[int]):
+    """Numbers of examples: each epoch continues where the last stopped, and each rank takes every `world`-th.
+
+    The number of an example is all that decides it (see `RandomCrops`), so a resumed run sees the same data.
+    """
+
+    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1) -> None:
+        self.per_epoch = per_epoch
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.per_epoch // self.world
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.epoch * self.per_epoch
+        return iter(range(start + self.rank, start + len(self) * self.world, self.world))
+
+
+class RandomCrops(Dataset[Crop]):
+    """An endless set of crops, example i drawn by a generator seeded with (seed, i); longer pairs are drawn more often.
+
+    Of stereo pairs one of left, right, mid and side is taken. A share of the band-limited crops gets a fresh band limit
+    made from the target, so that no two epochs see the same filters.
+
+    Args:
+        folder: the folder that the pairs' paths are relative to.
+        samples: length of a crop.
+        redraw: share of `extend` crops whose band limit is drawn afresh.
+        narrowband: ranges that fresh band limits are drawn from.
+    """
+
+    def __init__(
+        self, pairs: list[Pair], folder: Path, samples: int, seed: int, redraw: float, narrowband: NarrowBandDraw
+    ) -> None:
+        if not pairs:
+            raise ValueError(f"{folder}: no training pairs; expected at least one clip of speech or music in the split")
+        self.pairs = pairs
+        self.folder = folder
+        self.samples = samples
+        self.seed = seed
+        self.redraw = redraw
+        self.narrowband = narrowband
+        frames = np.array([pair.frames for pair in pairs], dtype=np.float64)
+        self._reach = np.cumsum(frames / frames.sum())
+
+    def __getitem__(self, number: int) -> Crop:
+        rng = np.random.default_rng((self.seed, number))
+        pair = self.pairs[min(int(np.searchsorted(self._reach, rng.random(), side="right")), len(self.pairs) - 1)]
+        start = int(rng.integers(max(pair.frames - self.samples, 0) + 1))
+        target, _ = audio.read(self.folder / pair.target, start, self.samples)
+        cutoff = pair.cutoff_hz
+        choice = rng.integers(4)
+        target = _one_channel(audio.fit_length(target, self.samples), choice)
+        if pair.mode == "extend" and rng.random() < self.redraw:
+            step = degrade.draw_narrowband(self.narrowband, rng)
+            signal = np.round(degrade.apply((step,), target, pair.rate, rng, []) * 32768.0) / 32768.0
+            cutoff = degrade.cutoff_of((step,), pair.rate)
+        else:
+            signal, _ = audio.read(self.folder / pair.input, start, self.samples)
+            signal = _one_channel(audio.fit_length(signal, self.samples), choice)
+        return _crop(signal, target, cutoff, pair)
+
+
+class Centres(Dataset[Crop]):
+    """The middle of each pair (mid channel of stereo), for validation: the same excerpts every time."""
+
+    def __init__(self, pairs: list[Pair], folder: Path, samples: int) -> None:
+        self.pairs = pairs
+        self.folder = folder
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Crop:
+        pair = self.pairs[index]
+        start = max(pair.frames - self.samples, 0) // 2
+        signals = (audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target))
+        signal, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
+        return _crop(signal, target, pair.cutoff_hz, pair)
+
+
+def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
+    """Left, right, mid or side by `choice` 0-3, shape (1, samples); a mono signal as it is."""
+    if signal.shape[0] == 1:
+        return signal
+    left, right = signal[:1], signal[1:2]
+    return (left, right, (left + right) / 2, (left - right) / 2)[choice]
+
+
+def _crop(signal: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair) -> Crop:
+    return {
+        "input": torch.from_numpy(signal[0].astype(np.float32)),
+        "target": torch.from_numpy(target[0].astype(np.float32)),
+        "cutoff_hz": torch.tensor(cutoff_hz, dtype=torch.float32),
+        "bandwidth_hz": torch.tensor(pair.bandwidth_hz, dtype=torch.float32),
+        "restore": torch.tensor(pair.mode == "restore"),
+    }

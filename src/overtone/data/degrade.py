@@ -1,0 +1,295 @@
+"""Degradations: pure functions of (signal, rate, step, random generator), and recipes that chain them.
+
+Each takes and gives (channels, samples), full scale 1.0, of the same length and aligned to the sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from overtone.audio import Signal
+from overtone.data import codecs, noise
+from overtone.data.bandlimit import narrowband
+from overtone.data.bandwidth import measure_cutoff
+from overtone.params import (
+    BitErrors,
+    Clip,
+    Codec,
+    DamageDraw,
+    NarrowBand,
+    NarrowBandDraw,
+    Noise,
+    PacketLoss,
+    Quantise,
+    Range,
+    Step,
+)
+
+MAX_BURST = 10
+
+# How often training meets each encoder.
+_CODECS = {"mp3": 6, "opus": 5, "vorbis": 3, "gsm610": 2, "mulaw": 1, "alaw": 1, "ima_adpcm": 2}
+# What happens first on the way from a voice to a listener: room, microphone, band limit, converter, encoder, network.
+_ORDER = ("noise", "clip", "narrowband", "quantise", "codec", "bit_errors", "packet_loss")
+
+
+def generator(*key: object) -> np.random.Generator:
+    """A random generator that depends on nothing but its key (numbers and texts)."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+# --- the degradations -----------------------------------------------------------------------------------------------------
+
+
+def packet_loss(signal: Signal, rate: int, step: PacketLoss, rng: np.random.Generator) -> Signal:
+    """Frames of `step.frame_ms` lost in Gilbert-Elliott bursts, in all channels alike; the end may be a part of a frame.
+
+    A lost frame is silence, or the last good frame again (silence before the first good one).
+    """
+    size = max(1, round(step.frame_ms * rate / 1000.0))
+    count = -(-signal.shape[1] // size)
+    lost = lost_frames(count, step.share, step.burst, rng)
+    frames = np.pad(signal, ((0, 0), (0, count * size - signal.shape[1]))).reshape(signal.shape[0], count, size)
+    if step.fill == "repeat":
+        # Number of the last good frame at or before each frame, -1 where there was none.
+        source = np.maximum.accumulate(np.where(lost, -1, np.arange(count)))
+        frames, lost = frames[:, source], source < 0
+    out = np.where(lost[:, None], np.float32(0.0), frames)
+    return np.ascontiguousarray(out.reshape(signal.shape[0], -1)[:, : signal.shape[1]])
+
+
+def lost_frames(count: int, share: float, burst: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which of `count` frames are lost: a two-state chain with this mean share and mean burst, bursts of 10 at most.
+
+    A share above burst / (burst + 1) cannot be had with good frames in between; the most that can is lost then.
+
+    Source: Gilbert 1960, "Capacity of a burst-noise channel"; the cap's effect on the mean burst is taken into account.
+    """
+    if share <= 0.0:
+        return np.zeros(count, dtype=np.bool_)
+    if share >= 1.0:
+        return np.ones(count, dtype=np.bool_)
+    stay = _stay(burst)
+    fall = min(1.0, share / (burst * (1.0 - share)))
+    lost = np.zeros(count, dtype=np.bool_)
+    draws = rng.random(count + 1)
+    run = 1 if draws[count] < share else 0
+    for i in range(count):
+        lost[i] = run > 0
+        if run:
+            run = run + 1 if run < MAX_BURST and draws[i] < stay else 0
+        else:
+            run = 1 if draws[i] < fall else 0
+    return lost
+
+
+def _stay(burst: float) -> float:
+    """Probability that a burst goes on, such that bursts cut at 10 frames have this mean: sum of stay^0 ... stay^9."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if sum(middle**i for i in range(MAX_BURST)) < burst else (low, middle)
+    return low
+
+
+def bit_errors(signal: Signal, rate: int, step: BitErrors, rng: np.random.Generator) -> Signal:
+    """Mu-law coding at the signal's own rate with each bit flipped at probability `step.rate`; peaks above 1 clip."""
+    data = codecs.mulaw_bytes(signal, rate)
+    flips = rng.choice(8 * len(data), rng.binomial(8 * len(data), step.rate), replace=False, shuffle=False)
+    np.bitwise_xor.at(data, flips // 8, (1 << (flips % 8)).astype(np.uint8))
+    return codecs.from_mulaw_bytes(data, rate, signal.shape[0])
+
+
+def add_noise(
+    signal: Signal, rate: int, step: Noise, rng: np.random.Generator, noises: Sequence[Signal] = ()
+) -> Signal:
+    """Noise at `step.snr_db` over the whole signal; pink where recorded noise is asked for and there is none.
+
+    Coloured noise is independent in each channel; of recorded noise see `noise.excerpt`.
+    """
+    channels, frames = signal.shape
+    if step.colour != "recorded":
+        added = noise.coloured(step.colour, channels, frames, rate, rng)
+    elif len(noises):
+        added = noise.excerpt(noises, channels, frames, rate, rng)
+        if not noise.rms(added):
+            added = noise.coloured("pink", channels, frames, rate, rng)
+    else:
+        added = noise.coloured("pink", channels, frames, rate, rng)
+    return noise.mix(signal, added, step.snr_db)
+
+
+def clip(signal: Signal, step: Clip) -> Signal:
+    """Hard clipping at the level that `step.share` of the samples (of all channels together) exceed."""
+    level = np.float32(np.quantile(np.abs(signal), 1.0 - step.share))
+    return np.clip(signal, -level, level) if level > 0.0 else signal
+
+
+def quantise(signal: Signal, step: Quantise) -> Signal:
+    """Rounding to `step.bits` bits, without dither; peaks above full scale clip."""
+    scale = np.float32(2.0 ** (step.bits - 1))
+    return np.asarray(np.clip(np.round(signal * scale), -scale, scale - 1) / scale, dtype=np.float32)
+
+
+# --- chains ---------------------------------------------------------------------------------------------------------------
+
+
+def apply(
+    steps: Sequence[Step], signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal] = ()
+) -> Signal:
+    """The steps one after the other.
+
+    Args:
+        steps: in order.
+        signal: full scale 1.0.
+        rate: Hz.
+        rng: its state decides everything random.
+        noises: recordings at `rate` Hz for steps that want them.
+
+    Shape:
+        (channels, samples) in and out.
+    """
+    for step in steps:
+        signal = _apply_one(step, signal, rate, rng, noises)
+    return signal
+
+
+def apply_and_measure(
+    steps: Sequence[Step], signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal] = ()
+) -> tuple[Signal, float]:
+    """As `apply`; also the cutoff in Hz, measured at each encoder whose cutoff depends on what it encodes."""
+    cutoff = cutoff_of(steps, rate, signal.shape[0])
+    for step in steps:
+        before, signal = signal, _apply_one(step, signal, rate, rng, noises)
+        if isinstance(step, Codec) and step.codec in ("mp3", "opus", "vorbis"):
+            cutoff = measure_cutoff(signal, before, rate, cutoff)
+    return signal, cutoff
+
+
+def _apply_one(step: Step, signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal]) -> Signal:
+    match step:
+        case NarrowBand():
+            return narrowband(signal, rate, step)
+        case Codec():
+            return codecs.round_trip(signal, rate, step)
+        case PacketLoss():
+            return packet_loss(signal, rate, step, rng)
+        case BitErrors():
+            return bit_errors(signal, rate, step, rng)
+        case Noise():
+            return add_noise(signal, rate, step, rng, noises)
+        case Clip():
+            return clip(signal, step)
+        case Quantise():
+            return quantise(signal, step)
+
+
+def cutoff_of(steps: Sequence[Step], rate: int, channels: int = 1) -> float:
+    """Frequency in Hz above which nothing of the original is left, as far as the steps alone tell; rate / 2 if all is.
+
+    A narrow band ends at its filter's edge, an encoder at half the rate it runs at or at its low-pass, if known.
+    """
+    cutoff = rate / 2.0
+    for step in steps:
+        if isinstance(step, NarrowBand):
+            cutoff = min(cutoff, step.cut * step.rate / 2.0)
+        elif isinstance(step, Codec):
+            cutoff = min(cutoff, codecs.codec_rate(step, channels) / 2.0)
+            if step.codec == "mp3":
+                cutoff = min(cutoff, codecs.mp3_lowpass(step.kbps or 0.0, channels))
+    return cutoff
+
+
+# --- draws ----------------------------------------------------------------------------------------------------------------
+
+
+def draw_narrowband(ranges: NarrowBandDraw, rng: np.random.Generator) -> NarrowBand:
+    """A band limit: rate, filter family, order, ripple and edge, each uniform over its range or list.
+
+    Half of the `sinc` draws are the plain resampler (edge 1).
+    """
+    rate = ranges.rates[int(rng.integers(len(ranges.rates)))]
+    family = ranges.filters[int(rng.integers(len(ranges.filters)))]
+    order = int(rng.integers(ranges.order[0], ranges.order[1] + 1))
+    # Steps of a hundredth: designed filters are kept and used again.
+    ripple = max(0.01, round(float(rng.uniform(*ranges.ripple_db)), 2))
+    cut = round(float(rng.uniform(*ranges.cut)), 2)
+    if family == "sinc" and rng.random() < 0.5:
+        cut = 1.0
+    return NarrowBand(rate=rate, filter=family, order=order, ripple_db=ripple, cut=cut)
+
+
+def draw_damage(damage: DamageDraw, band: NarrowBandDraw, rng: np.random.Generator) -> tuple[Step, ...]:
+    """A recipe: one family by weight, perhaps a second, perhaps a band limit, in the order in which they happen in life.
+
+    Family `none` is no damage at all: such pairs teach that a clean input stays as it is.
+    """
+    families = [name for name, weight in damage.weights.items() if weight > 0.0]
+    if not families:
+        return ()
+    weights = np.array([damage.weights[name] for name in families])
+    first = families[int(rng.choice(len(families), p=weights / weights.sum()))]
+    if first == "none":
+        return ()
+    chosen: list[str] = [first]
+    others = [(name, weight) for name, weight in zip(families, weights, strict=True) if name not in (first, "none")]
+    if others and rng.random() < damage.second:
+        total = sum(weight for _, weight in others)
+        chosen.append(others[int(rng.choice(len(others), p=[weight / total for _, weight in others]))][0])
+    steps: dict[str, Step] = {name: _DRAWS[name](damage, rng) for name in chosen}
+    if rng.random() < damage.narrowband:
+        steps["narrowband"] = draw_narrowband(band, rng)
+    return tuple(steps[name] for name in _ORDER if name in steps)
+
+
+def _uniform(bounds: Range, rng: np.random.Generator, digits: int = 3) -> float:
+    return round(float(rng.uniform(*bounds)), digits)
+
+
+def _logarithmic(bounds: Range, rng: np.random.Generator, digits: int = 6) -> float:
+    """Uniform in the logarithm: as many between 1 and 2 as between 2 and 4."""
+    low, high = np.log(bounds)
+    return round(float(np.clip(np.exp(rng.uniform(low, high)), *bounds)), digits)
+
+
+def _draw_codec(damage: DamageDraw, rng: np.random.Generator) -> Codec:
+    names: list[Any] = list(_CODECS)
+    weights = np.array(list(_CODECS.values())) / sum(_CODECS.values())
+    name = names[int(rng.choice(len(names), p=weights))]
+    if name == "vorbis":
+        return Codec(codec=name, quality=_uniform(damage.vorbis_quality, rng))
+    if name in ("mp3", "opus"):
+        return Codec(codec=name, kbps=_logarithmic(damage.mp3_kbps if name == "mp3" else damage.opus_kbps, rng, 1))
+    return Codec(codec=name)
+
+
+def _draw_noise(damage: DamageDraw, rng: np.random.Generator) -> Noise:
+    snr = _uniform(damage.snr_db, rng, 2)
+    if rng.random() < 0.7:
+        return Noise(snr_db=snr)
+    colours: list[Any] = ["white", "pink", "brown", "blue"]
+    return Noise(snr_db=snr, colour=colours[int(rng.integers(len(colours)))])
+
+
+def _draw_loss(damage: DamageDraw, rng: np.random.Generator) -> PacketLoss:
+    return PacketLoss(
+        share=_uniform(damage.loss_share, rng),
+        burst=_uniform(damage.loss_burst, rng),
+        fill="zero" if rng.random() < 0.5 else "repeat",
+    )
+
+
+_DRAWS: dict[str, Callable[[DamageDraw, np.random.Generator], Step]] = {
+    "codec": _draw_codec,
+    "packet_loss": _draw_loss,
+    "bit_errors": lambda damage, rng: BitErrors(rate=_logarithmic(damage.bit_error_rate, rng)),
+    "noise": _draw_noise,
+    "clip": lambda damage, rng: Clip(share=_uniform(damage.clip_share, rng)),
+    "quantise": lambda damage, rng: Quantise(bits=8),
+}

@@ -1,0 +1,306 @@
+"""Stage `degrade`: clips of the corpus -> pairs of a degraded input and its target, and the recipe of each."""
+
+from __future__ import annotations
+
+import csv
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from overtone import audio
+from overtone.audio import Signal
+from overtone.data import degrade, parallel, targets
+from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
+from overtone.errors import OvertoneError
+from overtone.params import DegradeParams, Settings, Step
+
+_PEAK = 0.99
+_KEPT = 32  # recordings of noise that a process holds in memory
+
+
+class PairsError(OvertoneError):
+    """Pairs that cannot be made or read; the message says why and what was expected."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of the manifest; `input` and `target` are paths relative to the folder of pairs."""
+
+    pair: str
+    split: str
+    condition: str
+    mode: str
+    kind: str
+    source: str
+    clip: str
+    input: str
+    target: str
+    channels: int
+    frames: int
+    rate: int
+    cutoff_hz: float
+    bandwidth_hz: float
+    recipe: str
+
+
+class Recipe(Settings):
+    """All that made a pair out of its clip: `replay` makes it again.
+
+    `key` seeds the random parts, `target` is what the view did to its own target (None: nothing), `gain` what both
+    signals were multiplied with in the end so that neither clips.
+    """
+
+    key: str
+    target: targets.TargetRecipe | None = None
+    steps: tuple[Step, ...] = ()
+    gain: float = 1.0
+
+
+def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
+    """The pairs that `build` wrote, of one split or of all.
+
+    Raises:
+        PairsError: no manifest, or one with other columns.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise PairsError(f"{path}: no such file; expected the output of stage `degrade`")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        expected = [field.name for field in fields(Pair)]
+        if reader.fieldnames != expected:
+            raise PairsError(f"{path}: expected the columns {','.join(expected)}")
+        return [_pair(row) for row in reader if split in (None, row["split"])]
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    numbers = {name: int(row[name]) for name in ("channels", "frames", "rate")}
+    reals = {name: float(row[name]) for name in ("cutoff_hz", "bandwidth_hz")}
+    return Pair(**{**row, **numbers, **reals})
+
+
+class Recordings(Sequence[Signal]):
+    """Clips read when they are asked for, the last few kept: a large corpus of noise need not fit in memory."""
+
+    def __init__(self, corpus: Path, clips: Sequence[Clip]) -> None:
+        self.clips = list(clips)
+        self._corpus = corpus
+        self._kept: OrderedDict[int, Signal] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @overload
+    def __getitem__(self, index: int) -> Signal: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Recordings: ...
+
+    def __getitem__(self, index: int | slice) -> Signal | Recordings:
+        if isinstance(index, slice):
+            return Recordings(self._corpus, self.clips[index])
+        if index not in self._kept:
+            self._kept[index] = audio.read(self._corpus / self.clips[index].path)[0]
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+    def named(self, name: str) -> Signal:
+        """The recording of the clip of that name.
+
+        Raises:
+            PairsError: there is none.
+        """
+        for index, clip in enumerate(self.clips):
+            if clip.clip == name:
+                return self[index]
+        raise PairsError(f"{self._corpus}: no clip {name!r}; the recipe belongs to another corpus")
+
+
+def replay(
+    recipe: Recipe, signal: Signal, rate: int, noises: Sequence[Signal], musics: Recordings | None = None
+) -> tuple[Signal, Signal, float]:
+    """Make a pair: (input, target, cutoff in Hz).
+
+    Args:
+        recipe: what to do.
+        signal: the clip.
+        rate: Hz.
+        noises: recorded noise of the clip's split, in the corpus's order.
+        musics: music of the clip's split, needed if the recipe mixes some in.
+
+    Shape:
+        signal: (channels, samples) -> twice (channels, samples'), of equal length.
+    """
+    target = signal
+    if recipe.target is not None:
+        name = recipe.target.mix_clip
+        music = musics.named(name) if name and musics is not None else None
+        target = targets.make(recipe.target, signal, rate, degrade.generator(recipe.key, "target"), music)
+    damaged, cutoff = degrade.apply_and_measure(
+        recipe.steps, target, rate, degrade.generator(recipe.key, "steps"), noises
+    )
+    gain = np.float32(recipe.gain)
+    return damaged * gain, target * gain, cutoff
+
+
+# --- building -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What every process needs; `noises` and `musics` by split."""
+
+    params: DegradeParams
+    seed: int
+    out: Path
+    corpus: Path
+    noises: dict[str, Recordings]
+    musics: dict[str, Recordings]
+
+
+def build(
+    params: DegradeParams,
+    seed: int,
+    corpus: Path,
+    out: Path,
+    progress: parallel.Progress | None = None,
+    workers: int | None = None,
+) -> None:
+    """Write the pairs of all clips but noise to `out`, which is replaced as a whole.
+
+    Args:
+        params: views, ranges and conditions.
+        seed: with the clip's name and the view's number it decides everything random in a pair.
+        corpus: output of stage `corpus`.
+        out: gets `manifest.csv` and the folders `train`, `valid`, `test` of 16-bit FLAC files.
+        progress: called with (clips done, clips).
+        workers: processes, None for one a core. The result does not depend on it.
+
+    Raises:
+        CorpusError: no corpus there.
+        PairsError: a corpus of nothing but noise.
+    """
+    clips = read_manifest(corpus)
+    wanted = [clip for clip in clips if clip.kind != "noise"]
+    if not wanted:
+        raise PairsError(f"{corpus / MANIFEST}: no clips of speech, music or other; expected some to make pairs of")
+    by_split = {clip.split: [other for other in clips if other.split == clip.split] for clip in clips}
+    noises = {s: Recordings(corpus, [c for c in group if c.kind == "noise"]) for s, group in by_split.items()}
+    musics = {s: Recordings(corpus, [c for c in group if c.kind == "music"]) for s, group in by_split.items()}
+    with replacing_folder(out) as folder:
+        plan = _Plan(params, seed, folder, corpus, noises, musics)
+        # Long clips first, so that no process is left alone with one at the end.
+        order = sorted(wanted, key=lambda clip: -clip.frames * clip.channels)
+        rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress) for pair in pairs]
+        rows.sort(key=lambda pair: (pair.split, pair.condition, pair.pair))
+        with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Pair)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(pair) for pair in rows)
+
+
+def _degrade(plan: _Plan, clip: Clip) -> list[Pair]:
+    """All pairs of one clip."""
+    signal, _ = audio.read(plan.corpus / clip.path)
+    if clip.split == "train":
+        return [_view(plan, clip, signal, view) for view in range(plan.params.views)]
+    return _conditions(plan, clip, signal)
+
+
+def _view(plan: _Plan, clip: Clip, signal: Signal, view: int) -> Pair:
+    """One random view of a training clip."""
+    params, key = plan.params, f"{plan.seed}:{clip.clip}:{view}"
+    rng = degrade.generator(key, "draw")
+    musics = plan.musics[clip.split]
+    changes = targets.draw(params.target, clip.kind, [music.clip for music in musics.clips], rng)
+    mode = _mode(plan, clip, view)
+    steps: tuple[Step, ...] = (
+        (degrade.draw_narrowband(params.narrowband, rng),)
+        if mode == "extend"
+        else degrade.draw_damage(params.damage, params.narrowband, rng)
+    )
+    recipe = Recipe(key=key, target=changes, steps=steps)
+    damaged, target, cutoff = replay(recipe, signal, clip.rate, plan.noises[clip.split], musics)
+    gain = _headroom([damaged, target])
+    recipe = recipe.model_copy(update={"gain": gain})
+    name = f"{clip.clip}.{view}"
+    paths = f"train/{name}.input.flac", f"train/{name}.target.flac"
+    for path, made in zip(paths, (damaged, target), strict=True):
+        audio.write(plan.out / path, made * np.float32(gain), clip.rate, "PCM_16")
+    widths = [clip.bandwidth_hz] + [music.bandwidth_hz for music in musics.clips if music.clip == changes.mix_clip]
+    bandwidth = min(clip.rate / 2.0, widths[0] * changes.speed, *widths[1:])
+    return _row(clip, name, "train", mode, paths, target.shape[1], cutoff, bandwidth, recipe)
+
+
+def _mode(plan: _Plan, clip: Clip, view: int) -> Literal["extend", "restore"]:
+    """Spread so that of a clip's views the asked share is merely band-limited, to the nearest whole number at random."""
+    params = plan.params
+    phase = degrade.generator(plan.seed, clip.clip, "mode").random()
+    reached = np.floor((view + 1) * params.extend_share + phase) > np.floor(view * params.extend_share + phase)
+    return "extend" if reached else "restore"
+
+
+def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
+    """A clip under every evaluation condition of its split; one target serves all, so one gain does."""
+    params = plan.params
+    names = params.valid_conditions if clip.split == "valid" else tuple(params.conditions)
+    made: dict[str, tuple[Recipe, Signal, float]] = {}
+    for name in names:
+        recipe = Recipe(key=f"{plan.seed}:{clip.clip}:{name}", steps=params.conditions[name].steps)
+        damaged, _, cutoff = replay(recipe, signal, clip.rate, plan.noises[clip.split])
+        made[name] = recipe, damaged, cutoff
+    gain = _headroom([signal, *(damaged for _, damaged, _ in made.values())])
+    target = f"{clip.split}/target/{clip.clip}.flac"
+    audio.write(plan.out / target, signal * np.float32(gain), clip.rate, "PCM_16")
+    rows = []
+    for name, (recipe, damaged, cutoff) in made.items():
+        path = f"{clip.split}/{name}/{clip.clip}.flac"
+        audio.write(plan.out / path, damaged * np.float32(gain), clip.rate, "PCM_16")
+        recipe = recipe.model_copy(update={"gain": gain})
+        mode = params.conditions[name].mode
+        width = clip.bandwidth_hz
+        row = _row(clip, f"{clip.clip}.{name}", name, mode, (path, target), signal.shape[1], cutoff, width, recipe)
+        rows.append(row)
+    return rows
+
+
+def _headroom(signals: Sequence[Signal]) -> float:
+    """The gain at which none of the signals exceeds `_PEAK`, at most 1."""
+    peak = max(float(np.abs(signal).max(initial=0.0)) for signal in signals)
+    return _PEAK / peak if peak > _PEAK else 1.0
+
+
+def _row(
+    clip: Clip,
+    name: str,
+    condition: str,
+    mode: str,
+    paths: tuple[str, str],
+    frames: int,
+    cutoff: float,
+    bandwidth: float,
+    recipe: Recipe,
+) -> Pair:
+    return Pair(
+        pair=name,
+        split=clip.split,
+        condition=condition,
+        mode=mode,
+        kind=clip.kind,
+        source=clip.source,
+        clip=clip.clip,
+        input=paths[0],
+        target=paths[1],
+        channels=clip.channels,
+        frames=frames,
+        rate=clip.rate,
+        cutoff_hz=round(cutoff, 1),
+        bandwidth_hz=round(bandwidth, 1),
+        recipe=recipe.model_dump_json(exclude_defaults=False),
+    )

@@ -1,0 +1,97 @@
+"""What a training view does to its own target: speed, music beneath, spectral tilt, level, noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import fft
+
+from overtone import audio
+from overtone.audio import Signal
+from overtone.data import noise
+from overtone.params import Range, Settings, TargetParams
+
+_PEAK = 0.99
+_TILT_PADDING = 2048
+
+
+class TargetRecipe(Settings):
+    """The changes of one target: resampling factor, dB of tilt from 0 Hz to half the rate, dBFS of level and floor.
+
+    `mix_clip` names the clip of music that lies beneath at `mix_snr_db`.
+    """
+
+    speed: float
+    tilt_db: float
+    level_dbfs: float
+    floor_dbfs: float
+    floor_tilt_db: float
+    mix_clip: str | None = None
+    mix_snr_db: float = 0.0
+
+
+def draw(params: TargetParams, kind: str, musics: Sequence[str], rng: np.random.Generator) -> TargetRecipe:
+    """Changes drawn uniformly from their ranges; speech gets music beneath at a share of the draws.
+
+    Args:
+        kind: of the clip: "speech" or another.
+        musics: names of clips that may lie beneath.
+    """
+
+    def uniform(bounds: Range) -> float:
+        return round(float(rng.uniform(*bounds)), 3)
+
+    recipe = TargetRecipe(
+        speed=uniform(params.speed),
+        tilt_db=uniform(params.tilt_db),
+        level_dbfs=uniform(params.level_dbfs),
+        floor_dbfs=uniform(params.floor_dbfs),
+        floor_tilt_db=uniform(params.floor_tilt_db),
+    )
+    if kind == "speech" and musics and rng.random() < params.mix_share:
+        mixed = {"mix_clip": musics[int(rng.integers(len(musics)))], "mix_snr_db": uniform(params.mix_snr_db)}
+        recipe = recipe.model_copy(update=mixed)
+    return recipe
+
+
+def make(
+    recipe: TargetRecipe, signal: Signal, rate: int, rng: np.random.Generator, music: Signal | None = None
+) -> Signal:
+    """The target of a view. Its peak stays below full scale, if need be at a lower level than asked for.
+
+    Args:
+        music: the recording named by `recipe.mix_clip`, at `rate` Hz.
+
+    Shape:
+        signal: (channels, samples) -> (channels, about samples / speed).
+    """
+    signal = change_speed(signal, rate, recipe.speed)
+    if music is not None:
+        beneath = noise.excerpt([music], signal.shape[0], signal.shape[1], rate, rng)
+        signal = noise.mix(signal, beneath, recipe.mix_snr_db)
+    signal = tilt(signal, recipe.tilt_db)
+    loud = noise.rms(signal)
+    if loud:
+        signal = signal * np.float32(10.0 ** (recipe.level_dbfs / 20.0) / loud)
+    signal = signal * np.float32(min(1.0, _PEAK / max(float(np.abs(signal).max(initial=0.0)), 1e-9)))
+    floor = noise.tilted(recipe.floor_tilt_db, signal.shape[0], signal.shape[1], rate, rng)
+    return signal + floor * np.float32(10.0 ** (recipe.floor_dbfs / 20.0))
+
+
+def change_speed(signal: Signal, rate: int, speed: float) -> Signal:
+    """Played `speed` times as fast: shorter and higher above 1. Rounded to a whole rate in Hz."""
+    return audio.resample(signal, round(rate * speed), rate)
+
+
+def tilt(signal: Signal, tilt_db: float) -> Signal:
+    """A gain in dB that is linear in frequency, 0 at 0 Hz and `tilt_db` at half the rate; zero phase.
+
+    Shape:
+        (channels, samples) in and out.
+    """
+    frames = signal.shape[1]
+    size = fft.next_fast_len(frames + _TILT_PADDING, real=True)
+    spectrum = fft.rfft(signal, size)
+    spectrum *= np.float32(10.0) ** np.linspace(0.0, tilt_db / 20.0, spectrum.shape[1], dtype=np.float32)
+    return np.asarray(fft.irfft(spectrum, size)[:, :frames], dtype=np.float32)

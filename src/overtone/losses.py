@@ -1,0 +1,121 @@
+"""Training losses: pure functions of (prediction, target) waveforms.
+
+All spectral terms work on the prediction's own transform, so that a phase no signal can have is punished, and leave out
+bins above each clip's bandwidth, where the target holds nothing to learn.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from overtone.params import LossParams
+
+# Power of a bin below which levels are all alike: rounding of 16-bit audio at a window of 1024 samples, less 6 dB.
+POWER_FLOOR = 1e-8
+
+
+@functools.lru_cache(maxsize=16)
+def _hann(size: int, device: torch.device) -> Tensor:
+    return torch.hann_window(size, device=device)
+
+
+def spectrum(signal: Tensor, size: int) -> Tensor:
+    """Short-time Fourier transform, Hann window of `size` samples, hop of half a window (a quarter for the longest, 2048).
+
+    Shape:
+        (B, T) -> complex (B, N, size // 2 + 1).
+    """
+    frames = signal.unfold(-1, size, min(size // 2, 512))
+    return torch.fft.rfft(frames * _hann(size, signal.device), dim=-1)
+
+
+def in_band(bandwidth_hz: Tensor, size: int, rate: int) -> Tensor:
+    """Weights of bins: 1 up to each clip's bandwidth, else 0. Shape: (B,) -> (B, size // 2 + 1)."""
+    frequency = torch.arange(size // 2 + 1, device=bandwidth_hz.device) * (rate / size)
+    return (frequency[None] <= bandwidth_hz[:, None]).float()
+
+
+def log_spectral(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Log-spectral distance: root of the mean squared difference of log10 power over bins, mean over frames.
+
+    Shape:
+        prediction, target complex (B, N, F); weight (B, F) -> ().
+    """
+    difference = torch.log10(_power(prediction) + POWER_FLOOR) - torch.log10(_power(target) + POWER_FLOOR)
+    share = weight / torch.clamp(weight.sum(-1, keepdim=True), min=1.0)
+    return torch.sqrt(torch.einsum("bnf,bf->bn", difference.square(), share) + 1e-6).mean()
+
+
+def magnitude(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared difference of magnitudes compressed to the power 0.3. Shapes as in `log_spectral`."""
+    difference = (_power(prediction) + POWER_FLOOR).pow(0.15) - (_power(target) + POWER_FLOOR).pow(0.15)
+    return (difference.square() * weight[:, None]).mean()
+
+
+def phase(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Anti-wrapping phase loss (Ai and Ling 2023): instantaneous phase, group delay and instantaneous frequency.
+
+    The wrapped difference of angles is taken as the angle of a product, which needs no rounding; bins count by the
+    target's compressed magnitude, since the phase of silence means nothing. Shapes as in `log_spectral`.
+    """
+    strength = (_power(target) + POWER_FLOOR).pow(0.15) * weight[:, None]
+    product = prediction * target.conj()
+    turned = product / torch.clamp(product.abs(), min=1e-9)
+
+    def distance(unit: Tensor, strength: Tensor) -> Tensor:
+        # 1 - cos of the wrapped difference: smooth, zero where the phases agree.
+        return ((1.0 - unit.real) * strength).sum() / torch.clamp(strength.sum(), min=1e-9)
+
+    delay = turned[:, :, 1:] * turned[:, :, :-1].conj()
+    frequency = turned[:, 1:] * turned[:, :-1].conj()
+    return (
+        distance(turned, strength) + distance(delay, strength[:, :, 1:]) + distance(frequency, strength[:, 1:])
+    ) / 3.0
+
+
+def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Classical waveform loss, in units of the target's own power. Shape: (B, T), (B, T) -> ()."""
+    power = torch.clamp(target.square().mean(-1), min=1e-6)
+    return ((prediction - target).square().mean(-1) / power).mean()
+
+
+def total(
+    prediction: Tensor, target: Tensor, bandwidth_hz: Tensor, rate: int, params: LossParams
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of the terms whose weight is above zero, and each term by name.
+
+    Args:
+        prediction, target: waveforms, full scale 1.0.
+        bandwidth_hz: frequency up to which the target means something, Hz.
+        rate: Hz.
+
+    Shape:
+        (B, T), (B, T), (B,) -> (), name -> ().
+    """
+    terms: dict[str, Tensor] = {}
+    if params.mse:
+        terms["mse"] = mean_squared_error(prediction, target)
+    weights = {"log_spectral": params.log_spectral, "magnitude": params.magnitude, "phase": params.phase}
+    functions = {"log_spectral": log_spectral, "magnitude": magnitude, "phase": phase}
+    wanted = [name for name, weight in weights.items() if weight]
+    if wanted:
+        for size in params.windows:
+            mask = in_band(bandwidth_hz, size, rate)
+            ours, theirs = spectrum(prediction, size), spectrum(target, size)
+            for name in wanted:
+                value = functions[name](ours, theirs, mask) / len(params.windows)
+                terms[name] = terms[name] + value if name in terms else value
+    weights["mse"] = params.mse
+    loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    if not math.isfinite(float(loss.detach())):
+        bad = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]
+        raise FloatingPointError(f"loss is not finite: {', '.join(bad) or 'sum'}")
+    return loss, terms
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()

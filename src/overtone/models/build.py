@@ -1,0 +1,85 @@
+"""Settings -> network, and network <-> model folder (`weights.safetensors` and `config.json`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+from safetensors.torch import load_file, save_file
+
+from overtone.audio import replacing
+from overtone.errors import OvertoneError
+from overtone.models.cnn import ConvBody
+from overtone.models.rnn import RecurrentBody
+from overtone.models.spectral import SpectralUpsampler
+from overtone.params import CnnParams, RnnParams
+
+Kind = Literal["cnn", "rnn"]
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+
+
+class ModelError(OvertoneError):
+    """A model folder that cannot be used; the message names the file and what was expected."""
+
+
+def network(params: CnnParams | RnnParams, rate: int) -> SpectralUpsampler:
+    """An untrained network; its family follows from the type of its settings.
+
+    Args:
+        rate: canonical rate in Hz.
+    """
+    body = ConvBody(params) if isinstance(params, CnnParams) else RecurrentBody(params)
+    return SpectralUpsampler(body, body.width, rate)
+
+
+def save(model: SpectralUpsampler, folder: Path, kind: Kind, params: CnnParams | RnnParams, **facts: Any) -> None:
+    """Write weights and the settings that rebuild the network; `facts` are kept in `config.json` as they are."""
+    config = {"model": kind, "rate": model.rate, "network": params.model_dump(mode="json"), **facts}
+    with replacing(folder / WEIGHTS) as path:
+        save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, path)
+    with replacing(folder / CONFIG) as path:
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
+    """A network in evaluation mode, and its `config.json`.
+
+    Raises:
+        ModelError: a file is missing, unreadable, or weights and settings do not belong together.
+    """
+    config = read_config(folder)
+    try:
+        family = {"cnn": CnnParams, "rnn": RnnParams}[config["model"]]
+        model = network(family.model_validate(config["network"]), int(config["rate"]))
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG}: not the settings of a model: {error}") from None
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise ModelError(f"{weights}: no such file; expected the weights of a model")
+    try:
+        model.load_state_dict(load_file(weights))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{weights}: not the weights of the network in {CONFIG}: {reason}") from None
+    return model.eval(), config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's `config.json`.
+
+    Raises:
+        ModelError: no such folder, or the file is missing or not a JSON object.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: not a model folder; expected {WEIGHTS} and {CONFIG} in it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: expected a JSON object")
+    return config

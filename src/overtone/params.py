@@ -1,0 +1,382 @@
+"""`params.yaml` -> frozen, strict, typed settings. The only reader of that file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from overtone.errors import OvertoneError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Range = tuple[float, float]
+
+SPLITS = ("train", "valid", "test")
+
+
+class ParamsError(OvertoneError):
+    """Settings that cannot be used; the message names the file, the field and what was expected."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- corpus -----------------------------------------------------------------------------------------------------------
+
+
+class Assign(Settings):
+    """Sources (shell patterns on the source's name) that go to a split whatever the shares say."""
+
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+
+class CorpusParams(Settings):
+    """Stage `corpus`: what is accepted, how it is cut and split."""
+
+    path: Path
+    rate: PositiveInt
+    min_seconds: PositiveFloat
+    clip_seconds: PositiveFloat
+    silence_dbfs: float
+    min_bandwidth_hz: NonNegative
+    max_bad_share: Share
+    valid_share: Share
+    test_share: Share
+    assign: Assign = Assign()
+
+    @model_validator(mode="after")
+    def _check(self) -> CorpusParams:
+        if self.clip_seconds < self.min_seconds:
+            raise ValueError("clip_seconds must be at least min_seconds")
+        if self.valid_share + self.test_share >= 1.0:
+            raise ValueError("valid_share + test_share must leave something to train on (below 1)")
+        return self
+
+
+# --- degradations: one typed step each, chained to recipes --------------------------------------------------------------
+
+Filter = Literal["sinc", "butterworth", "chebyshev1", "elliptic", "bessel"]
+
+
+class NarrowBand(Settings):
+    """Low-pass and decimate to `rate` (Hz), then bring back; `cut` is the filter's edge as a share of the new Nyquist."""
+
+    op: Literal["narrowband"] = "narrowband"
+    rate: PositiveInt
+    filter: Filter = "sinc"
+    order: Annotated[int, Field(ge=1, le=20)] = 8
+    ripple_db: PositiveFloat = 0.1
+    cut: Annotated[float, Field(gt=0.5, le=1.0)] = 1.0
+
+
+class Codec(Settings):
+    """Round trip through a real encoder. `kbps` for mp3 and opus, `quality` in [0, 1] (1 best) for vorbis; others have none."""
+
+    op: Literal["codec"] = "codec"
+    codec: Literal["mp3", "vorbis", "opus", "gsm610", "mulaw", "alaw", "ima_adpcm"]
+    kbps: PositiveFloat | None = None
+    quality: Share | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Codec:
+        wants = {"mp3": "kbps", "opus": "kbps", "vorbis": "quality"}.get(self.codec)
+        for field in ("kbps", "quality"):
+            if (getattr(self, field) is not None) != (field == wants):
+                raise ValueError(f"codec {self.codec!r} takes {wants or 'neither kbps nor quality'}")
+        return self
+
+
+class PacketLoss(Settings):
+    """Frames lost in Gilbert-Elliott bursts; `share` of frames lost, `burst` the mean burst length in frames (at most 10)."""
+
+    op: Literal["packet_loss"] = "packet_loss"
+    share: Share
+    burst: Annotated[float, Field(ge=1.0, le=10.0)] = 2.0
+    fill: Literal["zero", "repeat"] = "zero"
+    frame_ms: PositiveFloat = 20.0
+
+
+class BitErrors(Settings):
+    """Each bit of the signal's mu-law bytes flips with probability `rate`."""
+
+    op: Literal["bit_errors"] = "bit_errors"
+    rate: Share
+
+
+class Noise(Settings):
+    """Noise added at `snr_db` (dB, over the whole clip): recorded (from the corpus's noise of the same split) or coloured."""
+
+    op: Literal["noise"] = "noise"
+    snr_db: float
+    colour: Literal["recorded", "white", "pink", "brown", "blue"] = "recorded"
+
+
+class Clip(Settings):
+    """Hard clipping at the level that `share` of the samples exceed."""
+
+    op: Literal["clip"] = "clip"
+    share: Annotated[float, Field(gt=0.0, lt=0.5)]
+
+
+class Quantise(Settings):
+    """Uniform quantisation to `bits` bits."""
+
+    op: Literal["quantise"] = "quantise"
+    bits: Annotated[int, Field(ge=2, le=16)] = 8
+
+
+Step = Annotated[
+    NarrowBand | Codec | PacketLoss | BitErrors | Noise | Clip | Quantise, Field(discriminator="op")
+]
+
+
+class Condition(Settings):
+    """A fixed evaluation condition: whether the input is merely band-limited (`extend`) or damaged (`restore`)."""
+
+    mode: Literal["extend", "restore"]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+
+class TargetParams(Settings):
+    """What a training view does to its own target before it is degraded (drawn uniformly from each range)."""
+
+    speed: Range
+    tilt_db: Range
+    level_dbfs: Range
+    floor_dbfs: Range
+    floor_tilt_db: Range
+    mix_share: Share
+    mix_snr_db: Range
+
+
+class NarrowBandDraw(Settings):
+    """Ranges from which training draws its band limits."""
+
+    rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    filters: Annotated[tuple[Filter, ...], Field(min_length=1)]
+    order: tuple[int, int]
+    ripple_db: Range
+    cut: Range
+
+
+class DamageDraw(Settings):
+    """Ranges from which training draws its damages, and how likely each family is (weights, any positive scale)."""
+
+    weights: dict[Literal["codec", "packet_loss", "bit_errors", "noise", "clip", "quantise", "none"], NonNegative]
+    second: Share
+    narrowband: Share
+    mp3_kbps: Range
+    opus_kbps: Range
+    vorbis_quality: Range
+    loss_share: Range
+    loss_burst: Range
+    bit_error_rate: Range
+    snr_db: Range
+    clip_share: Range
+
+
+class DegradeParams(Settings):
+    """Stage `degrade`: views of each training clip, and the fixed evaluation conditions."""
+
+    views: PositiveInt
+    extend_share: Share
+    valid_conditions: Annotated[tuple[str, ...], Field(min_length=1)]
+    target: TargetParams
+    narrowband: NarrowBandDraw
+    damage: DamageDraw
+    conditions: Annotated[dict[str, Condition], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> DegradeParams:
+        missing = [name for name in self.valid_conditions if name not in self.conditions]
+        if missing:
+            raise ValueError(f"valid_conditions names {missing[0]!r}, which conditions does not define")
+        reserved = {"extend", "restore", "overall", "train"} & set(self.conditions)
+        if reserved:
+            raise ValueError(f"a condition may not be called {sorted(reserved)[0]!r}: the report uses that name")
+        return self
+
+
+# --- training -----------------------------------------------------------------------------------------------------------
+
+
+class DataParams(Settings):
+    """What a batch is made of. `redraw`: share of extend crops whose band limit is drawn afresh instead of read."""
+
+    crop_seconds: PositiveFloat
+    batch: PositiveInt
+    redraw: Share
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+
+
+class LossParams(Settings):
+    """Weights of the loss's terms; 0 leaves a term out. `mse` is the classical waveform choice."""
+
+    log_spectral: NonNegative
+    magnitude: NonNegative
+    phase: NonNegative
+    mse: NonNegative
+    windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> LossParams:
+        if self.log_spectral + self.magnitude + self.phase + self.mse == 0:
+            raise ValueError("at least one loss weight must be above 0")
+        return self
+
+
+class FitParams(Settings):
+    """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping."""
+
+    epoch_steps: PositiveInt
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    clip_norm: PositiveFloat
+    average: Annotated[float, Field(ge=0.0, lt=1.0)]
+    patience: PositiveInt
+    threads: Annotated[int, Field(ge=0)]
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: PositiveInt | Literal["auto"]
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+
+
+class NetworkParams(Settings):
+    """What both families share."""
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class CnnParams(NetworkParams):
+    """1-D ConvNeXt U-net over frames. `depths[i]` blocks at each level; a level below halves the frame rate."""
+
+    width: PositiveInt
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    kernel: Annotated[int, Field(ge=3)]
+    expansion: PositiveInt
+    pooling: Literal["average", "max"]
+
+    @model_validator(mode="after")
+    def _check(self) -> CnnParams:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
+        return self
+
+
+class RnnParams(NetworkParams):
+    """Recurrent layers over frames; uni-directional it streams."""
+
+    cell: Literal["gru", "lstm"]
+    hidden: PositiveInt
+    layers: PositiveInt
+    bidirectional: bool
+
+
+class TrainParams(Settings):
+    """Stages `train@cnn` and `train@rnn`."""
+
+    data: DataParams
+    loss: LossParams
+    fit: FitParams
+    cnn: CnnParams
+    rnn: RnnParams
+
+
+# --- evaluation and registry --------------------------------------------------------------------------------------------
+
+
+class EvaluateParams(Settings):
+    """Stages `evaluate@...`. `perceptual` adds ViSQOL, PESQ and STOI (the `perceptual` extra)."""
+
+    baselines: tuple[Literal["sinc", "sbr"], ...]
+    figures: Annotated[int, Field(ge=0)]
+    perceptual: bool
+
+
+class Guard(Settings):
+    """A metric on which a new champion may not be worse than the old one by more than `tolerance`."""
+
+    metric: str
+    better: Literal["lower", "higher"]
+    tolerance: NonNegative
+
+
+class RegisterParams(Settings):
+    """Stage `register`. Metrics are dotted paths into `reports/<model>/metrics.json`: group.kind.metric."""
+
+    name: str
+    metric: str
+    better: Literal["lower", "higher"]
+    guards: tuple[Guard, ...] = ()
+
+
+class Params(Settings):
+    """All of `params.yaml`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    corpus: CorpusParams
+    degrade: DegradeParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    register_: RegisterParams = Field(alias="register")
+
+
+def load(path: Path = Path("params.yaml"), overrides: tuple[str, ...] = ()) -> Params:
+    """Read and check the settings.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.key=value` texts, the value in YAML, applied over the file.
+
+    Raises:
+        ParamsError: no such file, not YAML, or a field that is missing, unknown or out of range.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: expected a mapping of settings at the top level")
+    for text in overrides:
+        _override(tree, text)
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise ParamsError(f"override {text!r}: expected dotted.key=value")
+    *parents, leaf = key.strip().split(".")
+    node: Any = tree
+    for part in parents:
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or leaf not in node:
+        raise ParamsError(f"override {text!r}: params.yaml has no setting {key.strip()!r}")
+    node[leaf] = yaml.safe_load(value)
+
+
+def flatten(settings: Settings) -> dict[str, Any]:
+    """Settings as `dotted.key -> plain value`, for tracking."""
+
+    def walk(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict) and value:
+            return {k: v for key, child in value.items() for k, v in walk(f"{prefix}{key}.", child).items()}
+        return {prefix[:-1]: value}
+
+    return walk("", settings.model_dump(mode="json", by_alias=True))

@@ -1,0 +1,275 @@
+"""One function a stage of the line, and what the other commands need of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from overtone import params as settings_file
+from overtone.audio import replacing
+from overtone.errors import OvertoneError
+from overtone.params import Params
+
+if TYPE_CHECKING:
+    from overtone.upsample import Upsampler
+
+CORPUS = Path("work/corpus")
+PAIRS = Path("work/pairs")
+MODELS = Path("models")
+REPORTS = Path("reports")
+# Not a DVC output: DVC empties outputs before a stage runs, and an interrupted training must find its checkpoints.
+CHECKPOINTS = Path("checkpoints")
+KINDS = ("cnn", "rnn")
+
+
+def settings(overrides: list[str] | None = None) -> Params:
+    """`params.yaml` of the current folder, with `dotted.key=value` overrides."""
+    return settings_file.load(overrides=tuple(overrides or ()))
+
+
+# --- stages -------------------------------------------------------------------------------------------------------------
+
+
+def corpus(params: Params) -> None:
+    """Raw recordings -> checked, resampled, split clips."""
+    from overtone.data import corpus as room
+
+    with _progress("corpus") as progress:
+        summary = room.build(params.corpus, params.seed, CORPUS, progress)
+    print(summary)
+
+
+def degrade(params: Params) -> None:
+    """Clips -> pairs of degraded input and target."""
+    from overtone.data import pairs as room
+
+    with _progress("degrade") as progress:
+        room.build(params.degrade, params.seed, CORPUS, PAIRS, progress)
+    print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
+
+
+def train(params: Params, kind: Literal["cnn", "rnn"]) -> None:
+    """Pairs -> a trained network's folder, as one MLflow run; an interrupted training goes on from its last epoch."""
+    from overtone.tracking.runs import TrainingRun
+    from overtone.training.fit import train as fit
+
+    folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind)}"
+    note = folder / "run_id"
+    resume = note.read_text().strip() if note.is_file() else None
+    with TrainingRun(kind, params, resume) as run:
+        if run.run_id:
+            with replacing(note) as path:
+                path.write_text(run.run_id)
+            print(f"train {kind}: {'resuming' if resume else 'starting'} run {run.run_id}", flush=True)
+        out = MODELS / kind
+        outcome = fit(params, kind, PAIRS, out, folder, run.logger() or False)
+        if run.run_id:
+            facts = {
+                **run.summary(),
+                "best_epoch": outcome.best_epoch,
+                "best_valid_lsd": round(outcome.best, 6),
+                "steps": outcome.steps,
+                "stopped_early": outcome.stopped_early,
+                "parameters": outcome.parameters,
+            }
+            with replacing(out / "run.json") as path:
+                path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(folder)
+
+
+def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:
+    """Test pairs -> every metric on every condition; a network's scores go to the run that trained it."""
+    from overtone import report
+    from overtone.data.pairs import read_pairs
+    from overtone.models import baselines
+    from overtone.tracking import runs
+    from overtone.upsample import Upsampler
+
+    pairs = read_pairs(PAIRS, "test")
+    makers: dict[str, Callable[[], report.Enhancer]]
+    if system == "baselines":
+        known: dict[str, Callable[[], report.Enhancer]] = {
+            "sinc": baselines.Sinc,
+            "sbr": baselines.SpectralBandReplication,
+        }
+        makers = {name: known[name] for name in params.evaluate.baselines}
+    else:
+        makers = {system: functools.partial(Upsampler.load, MODELS / system)}
+    for name, maker in makers.items():
+        out = REPORTS / system / name if system == "baselines" else REPORTS / system
+        with _progress(f"evaluate {name}") as progress:
+            made = report.evaluate(name, maker, pairs, PAIRS, out, params.evaluate, progress)
+        if system != "baselines":
+            runs.log_evaluation(MODELS / system, made.metrics, out)
+
+
+def register(params: Params) -> None:
+    """The better model -> registry, as challenger, and as champion if it passes the gate."""
+    from overtone.tracking import registry
+
+    candidates = [registry.Candidate(MODELS / kind, read_metrics(REPORTS / kind)) for kind in KINDS]
+    decision = registry.register(candidates, params.register_, functools.partial(_rescore, params))
+    verb = "registered" if decision.created else "known already"
+    print(f"{decision.model} -> {decision.name} version {decision.version} ({verb}): {decision.reason}")
+    for comparison in decision.comparisons:
+        print(f"  {comparison}")
+
+
+# --- the registry from the command line -----------------------------------------------------------------------------------
+
+
+def print_models() -> None:
+    """All registered versions as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from overtone.tracking import registry
+
+    params = settings()
+    rows = registry.models(params.register_.name)
+    if not rows:
+        print(f"{params.register_.name}: nothing registered yet; run dvc repro")
+        return
+    table = Table("version", "alias", "model", "registered", "run", "commit", *rows[0].scores, "decision")
+    for row in rows:
+        scores = [f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in rows[0].scores]
+        moment = row.created.strftime("%Y-%m-%d %H:%M")
+        facts = (str(row.version), ", ".join(row.aliases), row.model, moment, row.run_id[:8], row.commit[:8])
+        table.add_row(*facts, *scores, row.decision)
+    Console().print(table)
+
+
+def promote(reference: str) -> None:
+    """Make a version the champion."""
+    from overtone.tracking import registry
+
+    _print_by_hand(registry.promote(settings().register_.name, reference))
+
+
+def rollback() -> None:
+    """Give the champion's place back to the version before."""
+    from overtone.tracking import registry
+
+    _print_by_hand(registry.rollback(settings().register_.name))
+
+
+def _print_by_hand(decision: Any) -> None:
+    print(f"{decision.name}: champion is version {decision.champion} ({decision.reason}), before: {decision.previous}")
+
+
+def fetch(reference: str, folder: Path) -> None:
+    """Copy a registered model to a folder."""
+    if folder.exists():
+        raise OvertoneError(f"{folder}: exists already; expected a folder to make")
+    shutil.copytree(_fetched(reference), folder)
+    print(f"{folder}: {settings().register_.name} {reference}")
+
+
+def upsampler(model: str) -> Upsampler:
+    """The model that a command names: a folder, or an alias or version of the registry."""
+    from overtone.upsample import Upsampler
+
+    folder = Path(model)
+    return Upsampler.load(folder if folder.is_dir() else _fetched(model))
+
+
+def _fetched(reference: str) -> Path:
+    from overtone.tracking import registry, store
+
+    return registry.fetch(settings().register_.name, reference, store.repository_root() / ".overtone" / "models")
+
+
+def print_summary() -> None:
+    """The end of a run of the line: what was registered, scores beside the baselines', and what to type next."""
+    from overtone import comparison
+    from overtone.tracking import registry
+
+    params = settings()
+    folders = {name: REPORTS / "baselines" / name for name in params.evaluate.baselines}
+    folders |= {kind: REPORTS / kind for kind in KINDS}
+    print(comparison.table({name: read_metrics(folder) for name, folder in folders.items()}))
+    for row in registry.models(params.register_.name):
+        if row.aliases:
+            print(f"{params.register_.name} version {row.version} ({', '.join(row.aliases)}): {row.model}, {row.decision}")
+    print(
+        "\nNext:\n"
+        "  source .venv/bin/activate\n"
+        "  overtone enhance IN OUT           enhance an audio file with the champion\n"
+        "  overtone models                   what the registry holds\n"
+        "  mlflow ui --backend-store-uri sqlite:///mlflow.db   compare runs, listen to before and after\n"
+        "  dvc exp run -S 'train.rnn.layers=1'                 try a setting"
+    )
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """A report's `metrics.json`."""
+    path = folder / "metrics.json"
+    try:
+        tree = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise OvertoneError(f"{path}: no such file; expected the output of the stage evaluate (dvc repro)") from None
+    except json.JSONDecodeError as error:
+        raise OvertoneError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise OvertoneError(f"{path}: expected a JSON object")
+    return tree
+
+
+# --- helpers --------------------------------------------------------------------------------------------------------------
+
+
+def _rescore(params: Params, folder: Path) -> dict[str, Any]:
+    """A champion that was scored on another test set, on today's."""
+    import tempfile
+
+    from overtone import report
+    from overtone.data.pairs import read_pairs
+    from overtone.upsample import Upsampler
+
+    plain = params.evaluate.model_copy(update={"figures": 0})
+    with tempfile.TemporaryDirectory() as out, _progress("score the champion on this test set") as progress:
+        maker = functools.partial(Upsampler.load, folder)
+        return report.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, Path(out), plain, progress).metrics
+
+
+def _fingerprint(params: Params, kind: str) -> str:
+    """Names a training by all that decides it, so that no checkpoint of another one is ever continued."""
+    other = {"cnn": "rnn", "rnn": "cnn"}[kind]
+    decided = params.model_dump(mode="json", include={"seed": True, "train": True, "degrade": {"narrowband"}})
+    del decided["train"][other]
+    manifest = PAIRS / "manifest.csv"
+    if not manifest.is_file():
+        raise OvertoneError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
+    digest.update(manifest.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal; elsewhere a line every tenth of the way."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        shown = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal shown
+            if (tenth := 10 * done // max(total, 1)) > shown:
+                shown = tenth
+                print(f"{name}: {done}/{total}", flush=True)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

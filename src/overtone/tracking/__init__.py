@@ -1,0 +1,1 @@
+"""MLflow: where runs and models are recorded, the registry and its gate, the served model. The only MLflow code."""

@@ -1,0 +1,104 @@
+"""A model folder as a logged MLflow model that carries the package's code, and back to a model folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import overtone
+from overtone.tracking.store import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+WEIGHTS = "weights.safetensors"
+REQUIRED = (WEIGHTS, "config.json", "run.json")
+OPTIONAL = ("history.csv",)
+ARTIFACT = "model"
+# What enhancing needs of the package's dependencies; explicit, since MLflow's own guess takes half a minute.
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "scipy", "soundfile", "soxr", "safetensors", "pydantic", "pyyaml")
+
+
+def requirements() -> list[str]:
+    """The packages that serving needs, at the versions installed here (a build's local suffix such as `+cpu` removed)."""
+    return [f"{name}=={installed(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def log(client: MlflowClient, folder: Path, run_id: str) -> str:
+    """Log a model folder as a pyfunc model of a run, with signature, input example and the package's code.
+
+    Returns:
+        The id of the logged model.
+
+    Raises:
+        TrackingError: the folder lacks a file.
+        OvertoneError: the model does not enhance the input example.
+    """
+    import mlflow.pyfunc
+
+    from overtone.tracking import serving
+
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise TrackingError(f"{folder / name}: no such file; expected a model folder with {', '.join(REQUIRED)}")
+    # MLflow itself only warns about a model that cannot serve.
+    serving.try_out(folder)
+    experiment = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
+    try:
+        with _clean_copies(folder) as (model, package):
+            mlflow.pyfunc.log_model(
+                name="upsampler",
+                model_id=logged.model_id,
+                python_model=str(Path(serving.__file__)),
+                artifacts={ARTIFACT: str(model)},
+                code_paths=[str(package)],
+                signature=serving.signature(),
+                input_example=serving.input_example(),
+                pip_requirements=requirements(),
+                model_config=dict(serving.LIMITS),
+            )
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    return str(logged.model_id)
+
+
+@contextmanager
+def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The model's files alone, and the package without caches, under the names they have in the logged model."""
+    with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
+        model, package = Path(temporary) / ARTIFACT, Path(temporary) / "overtone"
+        model.mkdir()
+        for name in (*REQUIRED, *OPTIONAL):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, model / name)
+        shutil.copytree(Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__"))
+        yield model, package
+
+
+def download(version: ModelVersion, into: Path) -> Path:
+    """Fetch the model folder of a registered version into an existing folder.
+
+    Raises:
+        TrackingError: the files cannot be had or are not a model folder.
+    """
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    where = f"models:/{version.name}/{version.version}"
+    try:
+        found: Any = mlflow.artifacts.download_artifacts(f"{where}/artifacts/{ARTIFACT}", dst_path=str(into))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"{where}: its files cannot be fetched: {error}") from None
+    folder = Path(found)
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise TrackingError(f"{where}: {name} is missing among its files")
+    return folder

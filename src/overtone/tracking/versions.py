@@ -1,0 +1,99 @@
+"""Versions of a registered model: found by number or alias, tagged, and the champion's alias with its history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from overtone.tracking import store
+from overtone.tracking.store import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous-champion"
+HISTORY = "champion_history"
+_HISTORY_LENGTH = 1000
+
+
+class RegistryError(TrackingError):
+    """A registry request that cannot be met; the message names model and version and what was expected."""
+
+
+def listed(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """All versions of a registered model, in no order."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def resolve(client: MlflowClient, name: str, reference: str | int) -> ModelVersion:
+    """The version that a number or alias names.
+
+    Raises:
+        RegistryError: no such model, version or alias.
+    """
+    from mlflow.exceptions import MlflowException
+
+    text = str(reference).strip()
+    try:
+        if text.isdecimal():
+            return client.get_model_version(name, text)
+        return client.get_model_version_by_alias(name, text)
+    except MlflowException:
+        pass
+    numbers = sorted(int(version.version) for version in listed(client, name))
+    if not numbers:
+        raise RegistryError(f"{name}: no such model in {store.public_uri()}; `dvc repro` registers one")
+    aliases = ", ".join(sorted(client.get_registered_model(name).aliases)) or "none"
+    span = f"{numbers[0]} to {numbers[-1]}"
+    raise RegistryError(f"{name}: no version or alias {text!r}; expected a version ({span}) or an alias ({aliases})")
+
+
+def champion(registered: RegisteredModel) -> int | None:
+    """The champion's version, None if there is none."""
+    number = registered.aliases.get(CHAMPION)
+    return None if number is None else int(number)
+
+
+def history(registered: RegisteredModel) -> list[int]:
+    """Earlier champions, the oldest first."""
+    return [int(number) for number in json.loads(registered.tags.get(HISTORY, "[]"))]
+
+
+def crown(client: MlflowClient, registered: RegisteredModel, number: int) -> None:
+    """Make a version champion and put the one before on top of the history."""
+    before = champion(registered)
+    earlier = history(registered) + ([] if before is None else [before])
+    set_champion(client, registered.name, number, earlier[-_HISTORY_LENGTH:])
+
+
+def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence[int]) -> None:
+    """History first: if the alias then fails to move, the champion is on top of its own history, which rollback skips."""
+    client.set_registered_model_tag(name, HISTORY, json.dumps(list(earlier)))
+    client.set_registered_model_alias(name, CHAMPION, str(number))
+    if earlier:
+        client.set_registered_model_alias(name, PREVIOUS, str(earlier[-1]))
+    else:
+        client.delete_registered_model_alias(name, PREVIOUS)
+
+
+def write(client: MlflowClient, name: str, number: int, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(number), key, value)
+
+
+def now() -> str:
+    """The time in UTC, as tags hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Training by PyTorch Lightning; the only room that knows it."""

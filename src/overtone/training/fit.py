@@ -1,0 +1,139 @@
+"""One training from settings and pairs to a model folder, resumable from its last epoch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+
+from overtone.audio import replacing
+from overtone.models import build
+from overtone.params import Params
+from overtone.training.datamodule import PairsModule
+from overtone.training.module import UpsamplerModule
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+HISTORY = "history.csv"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to: `best_epoch` counts from 0, `best` is its validation LSD (log10 power)."""
+
+    best_epoch: int
+    best: float
+    steps: int
+    stopped_early: bool
+    parameters: int
+
+
+class History(Callback):
+    """Collects the metrics of each epoch, kept in checkpoints so that a resumed training has the whole curve."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
+        if trainer.is_global_zero:
+            shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("train_loss", "valid_lsd") if name in values)
+            print(f"step {trainer.global_step}/{trainer.max_steps}: {shown}", flush=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+def train(
+    params: Params,
+    kind: build.Kind,
+    pairs: Path,
+    out: Path,
+    checkpoints: Path,
+    logger: Logger | Literal[False] = False,
+    callbacks: tuple[Callback, ...] = (),
+) -> Outcome:
+    """Train a network and write its folder: the weights with the best validation, their settings, and the curve.
+
+    Stops at the family's step count, or earlier when validation has not improved for `train.fit.patience` epochs. A
+    `last.ckpt` in `checkpoints` is continued.
+
+    Args:
+        pairs: folder written by the stage `degrade`.
+        out: model folder to write.
+        checkpoints: folder of this training's checkpoints; the caller removes it when the results are safe.
+        logger: receives metrics by epoch.
+
+    Raises:
+        FloatingPointError: the loss became NaN or infinite.
+        ValueError: no training or validation pairs.
+    """
+    quiet()
+    settings = params.train.cnn if kind == "cnn" else params.train.rnn
+    fit = params.train.fit
+    pl.seed_everything(params.seed, workers=True, verbose=False)
+    if fit.threads:
+        torch.set_num_threads(fit.threads)
+    module = UpsamplerModule(build.network(settings, params.corpus.rate), settings, params.train.loss, fit)
+    history = History()
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="valid_lsd", save_last=True, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    early = EarlyStopping("valid_lsd", patience=fit.patience, check_on_train_epoch_end=True)
+    trainer = pl.Trainer(
+        accelerator=fit.accelerator,
+        devices=fit.devices if fit.accelerator != "cpu" or fit.devices != "auto" else 1,
+        precision=fit.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        limit_train_batches=fit.epoch_steps,
+        gradient_clip_val=fit.clip_norm,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        logger=logger,
+        callbacks=[history, best, early, *([TQDMProgressBar()] if sys.stderr.isatty() else []), *callbacks],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        default_root_dir=checkpoints,
+    )
+    last = checkpoints / LAST
+    trainer.fit(module, datamodule=PairsModule(params, pairs), ckpt_path=last if last.is_file() else None)
+    _keep_best(module, checkpoints, out, kind, params, history)
+    rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
+    top = min(rows, key=lambda row: row["valid_lsd"])
+    parameters = sum(p.numel() for p in module.network.parameters())
+    return Outcome(int(top["epoch"]), top["valid_lsd"], trainer.global_step, trainer.global_step < settings.steps, parameters)
+
+
+def _keep_best(
+    module: UpsamplerModule, checkpoints: Path, out: Path, kind: build.Kind, params: Params, history: History
+) -> None:
+    state = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    settings = params.train.cnn if kind == "cnn" else params.train.rnn
+    facts = {"train": {"seed": params.seed, **params.train.model_dump(mode="json", exclude={"cnn", "rnn"})}}
+    build.save(module.best_network, out, kind, settings, **facts)
+    with replacing(out / HISTORY) as path:
+        pd.DataFrame(history.rows).to_csv(path, index=False, float_format="%.6g")
+
+
+def quiet() -> None:
+    """Silence the frameworks' advice on hardware, loaders and tuning; warnings of our own stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*", ".*`LeafSpec`.*"):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,307 @@
+"""The `Upsampler`: any length, rate and number of channels, block by block in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.signal
+import soxr
+import torch
+from torch import Tensor
+
+from overtone import audio
+from overtone.audio import AudioError, Signal
+from overtone.data.corpus import estimate_bandwidth
+from overtone.models import build
+from overtone.models.spectral import HOP, WINDOW, SpectralUpsampler, overlap_add, visible_bins
+
+Mode = Literal["extend", "restore", "auto"]
+
+# Samples handed to the network at a time when a whole signal or file is enhanced: about ten seconds at 48 kHz.
+BLOCK = 960 * HOP
+# Half the length of the filter that separates what is kept from what is added. Together with one window, what an output
+# sample has to wait for: 1024 + 176 samples, 25 ms at 48 kHz.
+HALF_FILTER = 176
+STOP_BAND_DB = 100.0
+# A cutoff this close to the top of the band leaves nothing to add.
+FULL_BAND = 0.98
+# How many excerpts of what length are listened to when a file's cutoff has to be estimated.
+EXCERPTS, EXCERPT_SECONDS = 12, 4.0
+
+
+class Upsampler:
+    """A trained network with everything around it that a user's audio needs.
+
+    Example:
+        >>> upsampler = Upsampler.load(Path("models/rnn"))  # doctest: +SKIP
+        >>> full_band = upsampler.enhance(signal, 16_000)  # doctest: +SKIP
+
+    Args:
+        model: network in evaluation mode.
+        config: the `config.json` that it came with.
+    """
+
+    def __init__(self, model: SpectralUpsampler, config: dict[str, Any], device: str = "cpu") -> None:
+        self.model = model.to(device)
+        self.config = config
+        self.device = device
+        self.rate = model.rate
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Upsampler:
+        """From a model folder (`weights.safetensors` and `config.json`).
+
+        Raises:
+            ModelError: files missing or unusable.
+        """
+        return cls(*build.load(folder), device=device)
+
+    def enhance(
+        self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None
+    ) -> Signal:
+        """Full-band version of a signal, at the canonical rate.
+
+        Args:
+            signal: any length and number of channels, full scale 1.0.
+            rate: of the signal, Hz.
+            mode: `extend` keeps everything below the cutoff as it is; `restore` also repairs it. `auto` is `extend`.
+            cutoff_hz: frequency above which the signal holds nothing; None takes half the rate of a low-rate signal and
+                estimates it for one of 44.1 kHz and more.
+
+        Shape:
+            (channels, samples) -> (channels, round(samples * 48000 / rate)).
+
+        Raises:
+            AudioError: wrong shape, NaN or infinite samples, or a cutoff outside the band.
+        """
+        signal = np.asarray(signal, dtype=np.float32)
+        if signal.ndim != 2 or signal.shape[0] < 1:
+            raise AudioError(f"signal: expected shape (channels, samples), got {signal.shape}")
+        _check_finite(signal, "signal")
+        if cutoff_hz is None:
+            cutoff_hz = self._cutoff(rate, lambda: [signal])
+        whole = audio.resample(signal, rate, self.rate)
+        stream = self.stream(whole.shape[0], mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        parts = [stream.push(whole[:, start : start + BLOCK]) for start in range(0, whole.shape[1], BLOCK)]
+        return np.concatenate([*parts, stream.finish()], axis=1)
+
+    def enhance_file(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        mode: Mode = "auto",
+        cutoff_hz: float | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Enhance a file of any length into another, in memory that does not grow with it.
+
+        The target appears whole or not at all; its format follows its extension, its bit depth the source's.
+
+        Args:
+            progress: called with the share done, 0 to 1, after each block.
+
+        Raises:
+            AudioError: the source is not usable audio, or the target's format cannot be written.
+        """
+        info = audio.probe(source)
+        if info.frames == 0:
+            raise AudioError(f"{source}: holds no samples; expected audio")
+        if cutoff_hz is None:
+            cutoff_hz = self._cutoff(info.rate, lambda: _excerpts(source, info))
+        stream = self.stream(info.channels, mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        format, subtype = audio.container(target, info.subtype)
+        read = 0
+
+        def at_canonical_rate() -> Iterator[Signal]:
+            nonlocal read
+            resampler = soxr.ResampleStream(info.rate, self.rate, info.channels, quality="VHQ")
+            for block in audio.blocks(source):
+                _check_finite(block, str(source))
+                read += block.shape[1]
+                yield block if info.rate == self.rate else resampler.resample_chunk(block.T).T
+            if info.rate != self.rate:
+                yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
+
+        with audio.replacing(target) as temporary, audio.Writer(temporary, self.rate, info.channels, format, subtype) as out:
+            written = 0
+            for block in _regrouped(at_canonical_rate(), BLOCK):
+                enhanced = stream.push(block)
+                out.write(enhanced)
+                written += enhanced.shape[1]
+                if progress is not None:
+                    progress(min(read / max(info.frames, 1), 1.0))
+            length = audio.resampled_length(read, info.rate, self.rate)
+            out.write(audio.fit_length(stream.finish(), length - written))
+        if progress is not None:
+            progress(1.0)
+
+    def stream(self, channels: int, *, mode: Mode = "auto", cutoff_hz: float) -> Stream:
+        """A stream at the canonical rate: blocks of any size in, enhanced samples out as soon as they are known."""
+        return Stream(self.model, channels, cutoff_hz, mode == "restore", self.device)
+
+    def _cutoff(self, rate: int, excerpts: Callable[[], Iterable[Signal]]) -> float:
+        """Half the rate, or for rates that any recording may be stored at, what the signal itself shows."""
+        if rate < 44_100:
+            return rate / 2
+        return min(max(estimate_bandwidth(excerpt, rate) for excerpt in excerpts()), rate / 2)
+
+    def _checked(self, cutoff_hz: float) -> float:
+        lowest = 4 * self.rate / WINDOW
+        if not lowest <= cutoff_hz:
+            raise AudioError(f"cutoff: expected at least {lowest:.0f} Hz, got {cutoff_hz:g}")
+        return min(cutoff_hz, self.rate / 2)
+
+
+class Stream:
+    """Enhances a signal that arrives in blocks; the result does not depend on how it is cut.
+
+    With a uni-directional recurrent network an output sample waits for at most 25 ms of input. A convolutional network
+    waits for its context too.
+
+    Pairs of channels are modelled as mid and side; a side that is silent stays silent, so that equal channels stay equal.
+    """
+
+    def __init__(self, model: SpectralUpsampler, channels: int, cutoff_hz: float, restore: bool, device: str) -> None:
+        self._model = model
+        self._pairs = channels // 2
+        self._restore = restore
+        self._idle = not restore and cutoff_hz >= FULL_BAND * model.rate / 2
+        cutoff = torch.full((channels,), cutoff_hz, device=device)
+        self._visible = visible_bins(cutoff, model.rate)
+        self._restore_flags = torch.full((channels,), restore, device=device)
+        side = torch.arange(channels, device=device) < 2 * self._pairs
+        self._side = (torch.arange(channels, device=device) % 2 == 1) & side
+        self._filter = None if restore else _high_pass(cutoff_hz, model.rate)
+        self._device = device
+        # Input whose output is not out yet; input that the next frame starts with; change that the filter needs again.
+        self._waiting = np.zeros((channels, 0), np.float32)
+        self._samples = np.zeros((channels, HOP), np.float32)
+        self._change = np.zeros((channels, 0 if restore else HALF_FILTER), np.float32)
+        # Frames whose output is not out yet, and for the body's context those before: their features and spectra.
+        self._features: Tensor | None = None
+        self._spectra: Tensor | None = None
+        self._first = 0
+        self._done = 0
+        self._state: Any = None
+        self._last_change: Tensor | None = None
+        self._received = 0
+
+    def push(self, block: Signal) -> Signal:
+        """Take a block (channels, samples) of any size; give the samples that are now known."""
+        self._received += block.shape[1]
+        if self._idle:
+            return block
+        self._waiting = np.concatenate((self._waiting, block), axis=1)
+        self._samples = np.concatenate((self._samples, self._to_mid_side(block)), axis=1)
+        frames = self._samples.shape[1] // HOP - 1
+        if frames <= 0:
+            return block[:, :0]
+        return self._emit(self._advance(frames, last=False))
+
+    def finish(self) -> Signal:
+        """The remaining samples; all outputs together are as long as all inputs."""
+        if self._idle or self._received == 0:
+            return self._waiting
+        short = -self._received % HOP
+        self._samples = np.pad(self._samples, ((0, 0), (0, short + HOP)))
+        change = self._advance(self._samples.shape[1] // HOP - 1, last=True)
+        tail = 0 if self._filter is None else HALF_FILTER
+        return self._emit(np.pad(change, ((0, 0), (0, tail))))
+
+    @torch.inference_mode()
+    def _advance(self, frames: int, last: bool) -> Signal:
+        """Analyse `frames` new frames, run the body where its context allows; the change of the signal that is now known."""
+        used = self._samples[:, : (frames + 1) * HOP]
+        self._samples = self._samples[:, frames * HOP :]
+        signal = torch.from_numpy(used).to(self._device)
+        spectra = torch.fft.rfft(signal.unfold(-1, WINDOW, HOP) * self._model.window, dim=-1)
+        features = self._model.features(spectra, self._visible, self._restore_flags)
+        if self._features is not None and self._spectra is not None:
+            features = torch.cat((self._features, features), dim=1)
+            spectra = torch.cat((self._spectra, spectra), dim=1)
+        body: Any = self._model.body
+        end = self._first + features.shape[1] - (0 if last else body.context)
+        if end > self._done:
+            hidden, self._state = body(features, self._state)
+            chosen = slice(self._done - self._first, end - self._first)
+            change = self._fill(spectra[:, chosen], hidden[:, chosen])
+            self._done = end
+        else:
+            change = spectra[:, :0]
+        keep = max(self._done - body.context, 0) // body.alignment * body.alignment
+        self._features, self._spectra = features[:, keep - self._first :], spectra[:, keep - self._first :]
+        self._first = keep
+        if self._last_change is not None:
+            change = torch.cat((self._last_change, change), dim=1)
+        self._last_change = change[:, -1:]
+        return np.asarray(overlap_add(change, self._model.window).cpu().numpy())
+
+    def _fill(self, spectra: Tensor, hidden: Tensor) -> Tensor:
+        filled = self._model.fill(spectra, hidden, self._visible, self._restore_flags)
+        silent = (spectra == 0).all(dim=-1) & (self._side | (not self._restore))[:, None]
+        return torch.where(silent[..., None], 0, filled - spectra)
+
+    def _emit(self, change: Signal) -> Signal:
+        """Input plus change, the change freed of whatever lies below the cutoff."""
+        if self._filter is not None:
+            joined = np.concatenate((self._change, change), axis=1)
+            self._change = joined[:, -2 * HALF_FILTER :]
+            if joined.shape[1] <= 2 * HALF_FILTER:
+                return joined[:, :0]
+            change = scipy.signal.oaconvolve(joined, self._filter, mode="valid", axes=1)
+        change = self._from_mid_side(change[:, : self._waiting.shape[1]])
+        ready, self._waiting = self._waiting[:, : change.shape[1]], self._waiting[:, change.shape[1] :]
+        return (ready + change).astype(np.float32)
+
+    def _to_mid_side(self, signal: Signal) -> Signal:
+        out = np.array(signal, dtype=np.float32)
+        left, right = signal[0 : 2 * self._pairs : 2], signal[1 : 2 * self._pairs : 2]
+        out[0 : 2 * self._pairs : 2], out[1 : 2 * self._pairs : 2] = (left + right) / 2, (left - right) / 2
+        return out
+
+    def _from_mid_side(self, signal: Signal) -> Signal:
+        out = np.array(signal, dtype=np.float32)
+        mid, side = signal[0 : 2 * self._pairs : 2], signal[1 : 2 * self._pairs : 2]
+        out[0 : 2 * self._pairs : 2], out[1 : 2 * self._pairs : 2] = mid + side, mid - side
+        return out
+
+
+def _high_pass(cutoff_hz: float, rate: int) -> Signal:
+    """Linear-phase high pass (Kaiser window) whose pass band starts at the cutoff. Shape: (1, 2 * HALF_FILTER + 1)."""
+    width = (STOP_BAND_DB - 7.95) / (2.285 * 2 * HALF_FILTER) * rate / (2 * np.pi)
+    middle = min(max(cutoff_hz - width / 2, cutoff_hz / 2), rate / 2 * 0.999)
+    beta = scipy.signal.kaiser_beta(STOP_BAND_DB)
+    taps = scipy.signal.firwin(2 * HALF_FILTER + 1, middle, window=("kaiser", beta), pass_zero=False, fs=rate)
+    return np.asarray(taps, dtype=np.float32)[None]
+
+
+def _check_finite(signal: Signal, name: str) -> None:
+    if not np.isfinite(signal).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples; expected finite audio")
+
+
+def _excerpts(source: Path, info: audio.Info) -> Iterator[Signal]:
+    length = round(EXCERPT_SECONDS * info.rate)
+    starts = np.unique(np.linspace(0, max(info.frames - length, 0), EXCERPTS).astype(int))
+    for start in starts:
+        excerpt, _ = audio.read(source, int(start), length)
+        _check_finite(excerpt, str(source))
+        yield excerpt
+
+
+def _regrouped(blocks: Iterable[Signal], size: int) -> Iterator[Signal]:
+    """The same samples in blocks of at least `size`, but the last."""
+    held: list[Signal] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[1]
+        if count >= size:
+            yield np.concatenate(held, axis=1)
+            held, count = [], 0
+    if count:
+        yield np.concatenate(held, axis=1)

@@ -1,0 +1,104 @@
+"""Fixtures that several rooms' tests share: settings, a project of its own with a fresh MLflow store, tiny model folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overtone import params as settings
+
+ROOT = Path(__file__).parents[1]
+TINY = ("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]")
+INHERITED = (
+    *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "OVERTONE_PARENT_RUN_ID"),
+    *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
+    *("RANK", "LOCAL_RANK", "NODE_RANK"),
+)
+
+# (folder name, run id, seed of the weights) -> model folder
+ModelMaker = Callable[..., Path]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: starts servers or trains; deselect with `-m 'not slow'`")
+
+
+@pytest.fixture(scope="session")
+def params() -> settings.Params:
+    """The project's own settings with tiny networks."""
+    return settings.load(ROOT / "params.yaml", TINY)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and no runs: creating them takes seconds, copying them nothing."""
+    from overtone.tracking import store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        store.client()
+    return path
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that is the project's root and the working directory, with no store yet and nothing inherited."""
+    for name in INHERITED:
+        # Set first: MLflow sets some of these itself, and only what was set before is undone afterwards.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+@pytest.fixture
+def project(bare_project: Path, empty_store: Path) -> Path:
+    """As `bare_project`, with an empty MLflow store."""
+    shutil.copyfile(empty_store, bare_project / "mlflow.db")
+    return bare_project
+
+
+@pytest.fixture
+def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
+    """Writes a model folder of untrained tiny weights, as a training leaves it."""
+
+    def make(name: str = "rnn", run_id: str = "0" * 32, seed: int = 0, **info: Any) -> Path:
+        import torch
+
+        from overtone.models import build
+
+        torch.manual_seed(seed)
+        folder = bare_project / "models" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        build.save(build.network(params.train.rnn, params.corpus.rate), folder, "rnn", params.train.rnn)
+        facts = {
+            "run_id": run_id,
+            "experiment": "overtone",
+            "commit": "c0ffee",
+            "data_digest": "d1ce.dir",
+            "model": "rnn",
+        }
+        (folder / "run.json").write_text(json.dumps(facts | info))
+        (folder / "history.csv").write_text("epoch,step,train_loss,valid_lsd\n0,50,2.0,1.5\n1,100,1.5,1.25\n")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For processes that a test starts: this interpreter's commands first, one compute thread, nothing inherited."""
+    import sys
+
+    kept = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -1,0 +1,426 @@
+"""Laws of the degradations: what they remove, what they leave where it was, and that they do as asked."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import signal as dsp
+
+from overtone.audio import Signal
+from overtone.data import codecs, degrade, noise, targets
+from overtone.params import (
+    BitErrors,
+    Clip,
+    Codec,
+    DamageDraw,
+    NarrowBand,
+    NarrowBandDraw,
+    Noise,
+    PacketLoss,
+    Quantise,
+    Step,
+    TargetParams,
+)
+
+RATE = 48_000
+FILTERS = ("sinc", "butterworth", "chebyshev1", "elliptic", "bessel")
+RANGES = NarrowBandDraw(
+    rates=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000),
+    filters=FILTERS,
+    order=(3, 11),
+    ripple_db=(0.05, 1.0),
+    cut=(0.85, 1.0),
+)
+DAMAGE = DamageDraw(
+    weights={"codec": 4, "packet_loss": 3, "noise": 4, "clip": 1, "bit_errors": 0.5, "quantise": 0.5, "none": 1},
+    second=0.3,
+    narrowband=0.4,
+    mp3_kbps=(24, 128),
+    opus_kbps=(8, 48),
+    vorbis_quality=(0.0, 0.5),
+    loss_share=(0.05, 0.25),
+    loss_burst=(1.0, 5.0),
+    bit_error_rate=(0.0001, 0.003),
+    snr_db=(-5.0, 40.0),
+    clip_share=(0.01, 0.2),
+)
+CODECS = (
+    *(Codec(codec="mp3", kbps=kbps) for kbps in (24, 32, 40, 48, 56, 64, 96, 128)),
+    *(Codec(codec="opus", kbps=kbps) for kbps in (8, 16, 24, 32, 48)),
+    *(Codec(codec="vorbis", quality=quality) for quality in (0.0, 0.5)),
+    *(Codec(codec=name) for name in ("gsm610", "mulaw", "alaw", "ima_adpcm")),
+)
+EVERY: tuple[Step, ...] = (
+    NarrowBand(rate=16_000, filter="elliptic"),
+    Codec(codec="mp3", kbps=48),
+    Codec(codec="gsm610"),
+    PacketLoss(share=0.2, fill="repeat"),
+    BitErrors(rate=0.001),
+    Noise(snr_db=10),
+    Noise(snr_db=10, colour="blue"),
+    Clip(share=0.1),
+    Quantise(bits=8),
+)
+
+
+def name_of(step: Step) -> str:
+    return "-".join(str(value) for value in step.model_dump(exclude_none=True).values())
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def white(seconds: float = 1.0, channels: int = 1, seed: int = 0) -> Signal:
+    return (rng(seed).standard_normal((channels, round(seconds * RATE))) * 0.1).astype(np.float32)
+
+
+def voice(seconds: float = 2.0, channels: int = 1, seed: int = 0, edge: float = 3_000.0) -> Signal:
+    """Noise of 200 Hz to `edge`, louder and softer: what every codec here carries; channels differ."""
+    sections = dsp.butter(4, (200.0, edge), "bandpass", fs=RATE, output="sos")
+    loudness = 0.5 + 0.5 * np.sin(2 * np.pi * 2.3 * np.arange(round(seconds * RATE)) / RATE)
+    return np.asarray(dsp.sosfiltfilt(sections, white(seconds, channels, seed)) * loudness, dtype=np.float32)
+
+
+def tone(hz: float, seconds: float = 0.5) -> Signal:
+    return (0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)[None]
+
+
+def lag(late: Signal, signal: Signal) -> int:
+    """Samples by which `late` comes after `signal`."""
+    correlation = dsp.correlate(late[0], signal[0], method="fft")
+    return int(np.argmax(correlation)) - (signal.shape[1] - 1)
+
+
+def power_db(signal: Signal) -> float:
+    return float(20 * np.log10(noise.rms(signal) + 1e-12))
+
+
+# --- narrow band ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "filter"), itertools.product((8_000, 11_025, 24_000, 32_000), FILTERS))
+@pytest.mark.parametrize("cut", [0.9, 1.0])
+def test_tone_above_cutoff_is_removed_and_tone_below_is_kept(rate: int, filter: str, cut: float) -> None:
+    step = NarrowBand.model_validate({"rate": rate, "filter": filter, "cut": cut})
+    cutoff = degrade.cutoff_of((step,), RATE)
+    assert cutoff == cut * rate / 2
+    inner = slice(4_800, -4_800)
+    low, high = tone(0.3 * cutoff), tone(1.3 * cutoff)
+    kept, removed = (degrade.narrowband(signal, RATE, step)[:, inner] for signal in (low, high))
+    # Bessel falls slowly; the others are down by 40 dB.
+    assert power_db(removed) - power_db(high) < (-10 if filter == "bessel" else -40)
+    if filter == "bessel":
+        assert abs(power_db(kept) - power_db(low)) < 3
+    else:
+        assert np.abs(kept - low[:, inner]).max() < 0.02
+
+
+@pytest.mark.parametrize("rate", RANGES.rates)
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("order", [3, 11])
+def test_no_filter_moves_the_signal(rate: int, filter: str, order: int) -> None:
+    step = NarrowBand.model_validate({"rate": rate, "filter": filter, "order": order, "cut": 0.87})
+    signal = white()
+    assert lag(degrade.narrowband(signal, RATE, step), signal) == 0
+
+
+def test_nothing_of_the_original_is_left_above_half_the_rate() -> None:
+    # Not even where the signal is short.
+    for frames in (1, 7, 100, 2_000, 48_000):
+        signal = white()[:, :frames]
+        assert degrade.narrowband(signal, RATE, NarrowBand(rate=8_000)).shape == signal.shape
+    out = degrade.narrowband(white(), RATE, NarrowBand(rate=8_000))
+    spectrum = np.abs(np.fft.rfft(out[0] * np.hanning(out.shape[1])))
+    assert spectrum[4_100:].max() < 1e-3 * spectrum[:3_800].max()
+
+
+def test_a_rate_not_below_the_signals_changes_nothing() -> None:
+    signal = white()
+    assert degrade.narrowband(signal, RATE, NarrowBand(rate=RATE)) is signal
+
+
+def test_draws_cover_their_ranges_and_bit_rates_do_not_freeze() -> None:
+    generator = rng()
+    bands = [degrade.draw_narrowband(RANGES, generator) for _ in range(500)]
+    assert {band.rate for band in bands} == set(RANGES.rates)
+    assert {band.filter for band in bands} == set(FILTERS)
+    assert {band.order for band in bands} == set(range(3, 12))
+    assert all(0.85 <= band.cut <= 1.0 and 0.05 <= band.ripple_db <= 1.0 for band in bands)
+    steps = [step for _ in range(800) for step in degrade.draw_damage(DAMAGE, RANGES, generator)]
+    assert {step.op for step in steps} == {
+        *("narrowband", "codec", "packet_loss", "bit_errors", "noise", "clip", "quantise"),
+    }
+    kbps = {step.kbps for step in steps if isinstance(step, Codec) and step.codec == "mp3"}
+    assert len(kbps) > 50
+    assert all(24 <= rate <= 128 for rate in kbps if rate)
+
+
+def test_damage_draws_follow_weights_and_shares() -> None:
+    generator = rng()
+    recipes = [degrade.draw_damage(DAMAGE, RANGES, generator) for _ in range(3_000)]
+    damages = [[step.op for step in recipe if step.op != "narrowband"] for recipe in recipes]
+    assert sum(not recipe for recipe in recipes) / 3_000 == pytest.approx(1 / 14, abs=0.02)
+    damaged = [ops for ops in damages if ops]
+    assert sum(len(ops) == 2 for ops in damaged) / len(damaged) == pytest.approx(0.3, abs=0.03)
+    assert all(len(set(ops)) == len(ops) <= 2 for ops in damages)
+    limited = sum(any(step.op == "narrowband" for step in recipe) for recipe in recipes)
+    assert limited / len(damaged) == pytest.approx(0.4, abs=0.03)
+
+
+# --- codecs ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("step", CODECS, ids=name_of)
+def test_no_codec_moves_lengthens_or_mixes_the_signal(step: Codec, channels: int) -> None:
+    signal = voice(channels=channels, edge=1_800.0 if channels == 2 else 3_000.0)[:, :-37]
+    out = codecs.round_trip(signal, RATE, step)
+    assert out.shape == signal.shape
+    for late, channel in zip(out, signal, strict=True):
+        # Opus at 8 kbit/s has modes whose own delay is a fraction of its sample.
+        assert abs(lag(late[None], channel[None])) <= (1 if step.codec == "opus" else 0)
+        assert np.corrcoef(late, channel)[0, 1] > (
+            0.5 if (step.kbps or 99) / channels <= 16 or step.codec == "gsm610" else 0.75
+        )
+    assert power_db(out) == pytest.approx(power_db(signal), abs=2.5)
+
+
+@pytest.mark.parametrize("step", CODECS, ids=name_of)
+def test_stereo_stays_stereo(step: Codec) -> None:
+    left = voice(seed=1)[0]
+    out = codecs.round_trip(np.stack([left, np.zeros_like(left)]), RATE, step)
+    assert noise.rms(out[1:]) < 0.3 * noise.rms(out[:1])
+
+
+@pytest.mark.parametrize("kbps", [24, 32, 48, 64, 96, 128])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_has_the_bit_rate_asked_for(kbps: float, channels: int) -> None:
+    step = Codec(codec="mp3", kbps=kbps)
+    rate = codecs.codec_rate(step, channels)
+    signal = np.resize(voice(4.0, channels), (channels, 10 * rate))
+    (data,) = codecs.encode(signal, rate, step)
+    assert len(data) * 8 / 10 / 1000 == pytest.approx(kbps, rel=0.03)
+
+
+@pytest.mark.parametrize("kbps", [12, 16, 24, 32, 48])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_opus_has_about_the_bit_rate_asked_for(kbps: float, channels: int) -> None:
+    step = Codec(codec="opus", kbps=kbps)
+    rate = codecs.codec_rate(step, channels)
+    signal = np.resize(voice(4.0, channels), (channels, 10 * rate))
+    size = sum(len(data) for data in codecs.encode(signal, rate, step))
+    # The container's own 1 to 3 kbit/s come on top.
+    assert kbps * 0.9 <= size * 8 / 10 / 1000 <= kbps * 1.1 + 3
+
+
+def test_lower_bit_rates_cut_lower() -> None:
+    signal = white(3.0)
+    found = []
+    for kbps in (24, 32, 64, 128):
+        _, cutoff = degrade.apply_and_measure((Codec(codec="mp3", kbps=kbps),), signal, RATE, rng())
+        found.append(cutoff)
+    assert found == sorted(found)
+    assert found[0] < 6_500
+    assert found[-1] > 15_000
+
+
+def test_loud_signals_come_back_unclipped() -> None:
+    signal = voice() * 30
+    out = codecs.round_trip(signal, RATE, Codec(codec="mulaw"))
+    assert np.abs(out - signal).max() < 0.1 * np.abs(signal).max()
+
+
+def test_silence_stays_silence() -> None:
+    for step in EVERY:
+        if not isinstance(step, BitErrors):
+            silence = np.zeros((2, 4_800), np.float32)
+            assert np.abs(degrade.apply((step,), silence, RATE, rng(), [])).max() < 0.01, step
+
+
+# --- transmission ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "burst"), [(0.05, 1.0), (0.1, 2.0), (0.25, 5.0), (0.2, 8.0)])
+def test_loss_has_share_and_burst_as_asked(share: float, burst: float) -> None:
+    lost = degrade.lost_frames(200_000, share, burst, rng())
+    runs = [len(list(group)) for value, group in itertools.groupby(lost) if value]
+    assert lost.mean() == pytest.approx(share, rel=0.05)
+    assert np.mean(runs) == pytest.approx(burst, rel=0.05)
+    assert max(runs) <= degrade.MAX_BURST
+
+
+def test_lost_frames_are_silent_in_both_channels_and_the_others_untouched() -> None:
+    signal = white(2.0, channels=2)
+    out = degrade.packet_loss(signal, RATE, PacketLoss(share=0.3), rng())
+    frames = out[:, : out.shape[1] // 960 * 960].reshape(2, -1, 960)
+    silent = ~frames.any(axis=-1)
+    assert (silent[0] == silent[1]).all()
+    assert 0.1 < silent[0].mean() < 0.5
+    assert (frames[:, ~silent[0]] == signal[:, : frames.shape[1] * 960].reshape(frames.shape)[:, ~silent[0]]).all()
+
+
+def test_repeat_plays_the_last_good_frame_again() -> None:
+    signal = np.repeat(np.arange(1, 51, dtype=np.float32) / 100, 960)[None]
+    zero = degrade.packet_loss(signal, RATE, PacketLoss(share=0.4, fill="zero"), rng(3))[0, ::960]
+    repeat = degrade.packet_loss(signal, RATE, PacketLoss(share=0.4, fill="repeat"), rng(3))[0, ::960]
+    last = np.float32(0.0)
+    for silent, repeated in zip(zero, repeat, strict=True):
+        last = silent or last
+        assert repeated == last
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_loss_of_nothing_and_of_everything(share: float) -> None:
+    assert degrade.lost_frames(50, share, 2.0, rng()).mean() == share
+
+
+def test_bits_flip_at_the_rate_asked_for() -> None:
+    signal = white(4.0, channels=2)
+    clean = degrade.bit_errors(signal, RATE, BitErrors(rate=0.0), rng())
+    dirty = degrade.bit_errors(signal, RATE, BitErrors(rate=0.01), rng())
+    # A byte survives when none of its 8 bits flips.
+    assert (clean != dirty).mean() == pytest.approx(1 - 0.99**8, rel=0.05)
+    assert np.abs(clean - signal).max() < 0.02
+
+
+# --- noise and level --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snr", [-5.0, 10.0, 40.0])
+@pytest.mark.parametrize("colour", ["recorded", "white", "pink", "brown", "blue"])
+def test_noise_has_the_ratio_asked_for(snr: float, colour: str) -> None:
+    signal = voice(channels=2)
+    step = Noise.model_validate({"snr_db": snr, "colour": colour})
+    added = degrade.add_noise(signal, RATE, step, rng(), [white(5.0, seed=8)]) - signal
+    assert power_db(signal) - power_db(added) == pytest.approx(snr, abs=0.05)
+
+
+def test_mono_noise_is_the_same_in_both_channels() -> None:
+    signal = voice(channels=2)
+    added = degrade.add_noise(signal, RATE, Noise(snr_db=0), rng(), [white(5.0)]) - signal
+    assert np.abs(added[0] - added[1]).max() < 1e-5
+
+
+def test_short_noise_is_looped_without_a_seam() -> None:
+    hum = tone(100.0, 0.4)
+    looped = noise.excerpt([hum], 1, 3 * RATE, RATE, rng())
+    assert looped.shape == (1, 3 * RATE)
+    assert np.abs(np.diff(looped)).max() < 2 * np.abs(np.diff(hum)).max()
+
+
+def test_without_recordings_noise_is_still_added() -> None:
+    signal = voice()
+    out = degrade.add_noise(signal, RATE, Noise(snr_db=10), rng(), [])
+    assert power_db(signal) - power_db(out - signal) == pytest.approx(10, abs=0.05)
+
+
+@pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -3), ("brown", -6), ("blue", 3)])
+def test_colours_have_their_slope(colour: noise.Colour, slope: float) -> None:
+    made = noise.coloured(colour, 1, 10 * RATE, RATE, rng())
+    hz, power = dsp.welch(made[0], RATE, nperseg=4_096)
+    octave = [10 * np.log10(power[(hz > low) & (hz < 2 * low)].mean()) for low in (500, 4_000)]
+    assert (octave[1] - octave[0]) / 3 == pytest.approx(slope, abs=0.4)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_the_share_asked_for_is_clipped(share: float) -> None:
+    signal = white(channels=2)
+    out = degrade.clip(signal, Clip(share=share))
+    assert (out != signal).mean() == pytest.approx(share, abs=0.001)
+    assert np.abs(out).max() < np.abs(signal).max()
+
+
+def test_quantised_signal_has_no_more_levels_than_bits_allow() -> None:
+    out = degrade.quantise(white() * 5, Quantise(bits=4))
+    assert len(np.unique(out)) == 16
+    assert np.abs(degrade.quantise(white(), Quantise(bits=8)) - white()).max() <= 0.5 / 128 + 1e-6
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", EVERY, ids=name_of)
+def test_same_seed_same_signal_and_input_untouched(step: Step) -> None:
+    signal = voice(0.5, channels=2)
+    before = signal.copy()
+    first, second = (degrade.apply((step,), signal, RATE, rng(4), [white(seed=2)]) for _ in range(2))
+    assert first.dtype == np.float32
+    assert first.shape == signal.shape
+    assert (first == second).all()
+    assert (signal == before).all()
+    assert not np.array_equal(first, signal)
+
+
+def test_the_lowest_band_limit_decides_the_cutoff() -> None:
+    steps = (NarrowBand(rate=16_000), PacketLoss(share=0.1), Codec(codec="mulaw"), Codec(codec="ima_adpcm"))
+    assert degrade.cutoff_of(steps, RATE) == 4_000
+    assert degrade.cutoff_of((Noise(snr_db=0),), RATE) == 24_000
+    assert degrade.cutoff_of((NarrowBand(rate=16_000, filter="bessel", cut=0.9),), RATE) == 7_200
+
+
+def test_generators_depend_on_their_whole_key() -> None:
+    assert degrade.generator(1, "a").random() == degrade.generator(1, "a").random()
+    draws = {degrade.generator(*key).random() for key in ((1, "a"), (1, "b"), (2, "a"), (1, "a", 0), ("1a",))}
+    assert len(draws) == 5
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------------
+
+
+def recipe(**changes: float) -> targets.TargetRecipe:
+    flat = {"speed": 1.0, "tilt_db": 0.0, "level_dbfs": -20.0, "floor_dbfs": -120.0, "floor_tilt_db": 0.0}
+    return targets.TargetRecipe.model_validate(flat | changes)
+
+
+def test_speed_moves_tones_and_length() -> None:
+    out = targets.change_speed(tone(1_000.0, 1.0), RATE, 1.2)
+    assert out.shape == (1, 40_000)
+    spectrum = np.abs(np.fft.rfft(out[0, :40_000]))
+    assert np.argmax(spectrum) * RATE / 40_000 == pytest.approx(1_200, abs=2)
+
+
+def test_tilt_is_linear_in_frequency_and_moves_nothing() -> None:
+    signal = white()
+    out = targets.tilt(signal, -6.0)
+    gain = 20 * np.log10(np.abs(np.fft.rfft(out[0])) / np.abs(np.fft.rfft(signal[0])))
+    assert np.median(gain[11_900:12_100]) == pytest.approx(-3, abs=0.2)
+    assert np.median(gain[23_800:]) == pytest.approx(-6, abs=0.2)
+    assert lag(out, signal) == 0
+
+
+def test_target_has_level_and_floor_and_never_clips() -> None:
+    out = targets.make(recipe(level_dbfs=-30.0), voice(), RATE, rng())
+    assert power_db(out) == pytest.approx(-30, abs=0.1)
+    floor = targets.make(recipe(floor_dbfs=-60.0), np.zeros((1, RATE), np.float32), RATE, rng())
+    assert power_db(floor) == pytest.approx(-60, abs=0.1)
+    spike = np.zeros((1, RATE), np.float32)
+    spike[0, 100] = 1.0
+    assert np.abs(targets.make(recipe(level_dbfs=-14.0), spike, RATE, rng())).max() <= 1.0
+
+
+def test_music_lies_beneath_at_the_ratio_asked_for() -> None:
+    speech, music = voice(), white(5.0, channels=2, seed=5)
+    alone = targets.make(recipe(), speech, RATE, rng())
+    mixed = targets.make(recipe(mix_snr_db=10.0), speech, RATE, rng(), music)
+    share = float(np.vdot(mixed, alone) / np.vdot(alone, alone))
+    assert power_db(alone * np.float32(share)) - power_db(mixed - alone * np.float32(share)) == pytest.approx(10, abs=1)
+
+
+def test_only_speech_gets_music_beneath() -> None:
+    ranges = TargetParams(
+        speed=(0.95, 1.2),
+        tilt_db=(-6.0, 6.0),
+        level_dbfs=(-35.0, -14.0),
+        floor_dbfs=(-100.0, -60.0),
+        floor_tilt_db=(-12.0, 6.0),
+        mix_share=0.15,
+        mix_snr_db=(5.0, 25.0),
+    )
+    generator = rng()
+    mixed = [targets.draw(ranges, "speech", ["m"], generator).mix_clip for _ in range(2_000)]
+    assert sum(name is not None for name in mixed) / 2_000 == pytest.approx(0.15, abs=0.03)
+    assert {targets.draw(ranges, "music", ["m"], generator).mix_clip for _ in range(100)} == {None}
+    assert targets.draw(ranges, "speech", [], generator).mix_clip is None

@@ -1,0 +1,298 @@
+"""Laws of the registry: nothing twice, no champion but through the gate, always a way back, no weights but those registered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ModelMaker
+
+from overtone.params import Guard, RegisterParams
+from overtone.tracking import gate, packaging, registry, store
+from overtone.tracking.registry import Candidate
+from overtone.tracking.versions import RegistryError
+
+NAME = "overtone"
+GATE = RegisterParams(
+    name=NAME,
+    metric="overall.all.lsd",
+    better="lower",
+    guards=(
+        Guard(metric="extend.speech.lsd", better="lower", tolerance=0.02),
+        Guard(metric="restore.all.si_sdr", better="higher", tolerance=0.1),
+    ),
+)
+
+
+def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "set-a") -> dict[str, Any]:
+    return {
+        "test_set": test_set,
+        "overall": {"all": {"lsd": lsd}},
+        "extend": {"speech": {"lsd": speech}},
+        "restore": {"all": {"si_sdr": si_sdr}},
+    }
+
+
+@pytest.fixture
+def light_packaging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
+
+    def log(client: Any, folder: Path, run_id: str) -> str:
+        experiment = client.get_run(run_id).info.experiment_id
+        model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
+        staged = folder.parent / f".{model_id}" / "artifacts"
+        shutil.copytree(folder, staged / "model")
+        client.log_model_artifacts(model_id, str(staged.parent))
+        client.finalize_logged_model(model_id, "READY")
+        return model_id
+
+    monkeypatch.setattr(packaging, "log", log)
+
+
+@pytest.fixture
+def shelf(project: Path, make_model: ModelMaker, light_packaging: None) -> ModelMaker:
+    """Model folders of the project, each of weights and a run of its own, by number."""
+
+    def take(number: int) -> Path:
+        return make_model(f"m{number}", run_id=f"{number:032x}", seed=number)
+
+    return take
+
+
+def champion() -> int:
+    return int(store.client().get_model_version_by_alias(NAME, "champion").version)
+
+
+def tags(version: int) -> dict[str, str]:
+    return dict(store.client().get_model_version(NAME, str(version)).tags)
+
+
+# --- the gate, on figures alone -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("candidate", "passes"),
+    [
+        (tree(1.0, 1.0, 5.0), False),
+        (tree(0.99, 1.0, 5.0), True),
+        (tree(0.5, 1.019, 4.91), True),
+        (tree(0.5, 1.03, 5.0), False),
+        (tree(0.5, 1.0, 4.8), False),
+        (tree(float("nan")), False),
+        ({"overall": {"all": {"lsd": 0.5}}}, False),
+    ],
+)
+def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: bool) -> None:
+    comparisons = gate.compare(gate.scores(candidate, GATE), gate.scores(tree(1.0), GATE), GATE)
+    passed, reason = gate.verdict(comparisons)
+    assert passed is passes
+    assert ("beats the champion" in reason) is passes
+
+
+def test_guard_that_neither_model_has_does_not_block() -> None:
+    music = {"overall": {"all": {"lsd": 1.0}}, "restore": {"all": {"si_sdr": 5.0}}}
+    better = {"overall": {"all": {"lsd": 0.9}}, "restore": {"all": {"si_sdr": 5.0}}}
+    assert gate.verdict(gate.compare(gate.scores(better, GATE), gate.scores(music, GATE), GATE))[0]
+
+
+# --- register -----------------------------------------------------------------------------------------------------------
+
+
+def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: ModelMaker) -> None:
+    decision = registry.register([Candidate(shelf(1), tree(1.2)), Candidate(shelf(2), tree(0.9))], GATE)
+    assert (decision.version, decision.created, decision.promoted, decision.champion) == (1, True, True, 1)
+    (row,) = registry.models(NAME)
+    assert row.aliases == ("challenger", "champion")
+    assert (row.commit, row.data_digest, row.test_set, row.model) == ("c0ffee", "d1ce.dir", "set-a", "rnn")
+    assert row.scores == {"overall.all.lsd": 0.9, "extend.speech.lsd": 1.0, "restore.all.si_sdr": 5.0}
+    assert tags(1)["origin_run_id"] == f"{2:032x}"
+    assert store.client().get_run(row.run_id).data.tags["overtone.restored_from"] == f"{2:032x}"
+
+
+def test_registering_twice_makes_one_version(shelf: ModelMaker) -> None:
+    candidate = Candidate(shelf(1), tree(1.0))
+    registry.register([candidate], GATE)
+    again = registry.register([candidate], GATE)
+    assert (again.version, again.created, again.judged, again.promoted, again.champion) == (1, False, False, False, 1)
+    assert len(registry.models(NAME)) == 1
+
+
+def test_no_candidate_with_the_metric_is_an_error(shelf: ModelMaker) -> None:
+    with pytest.raises(RegistryError, match=r"no candidate has a finite 'overall\.all\.lsd'"):
+        registry.register([Candidate(shelf(1), {"test_set": "a"})], GATE)
+
+
+def test_better_candidate_takes_the_champions_place(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), tree(0.9))], GATE)
+    assert (decision.version, decision.promoted, decision.champion, decision.previous) == (2, True, 2, 1)
+    assert champion() == 2
+    assert tags(2)["decision"].startswith("promoted: beats the champion: overall.all.lsd 0.9000 against 1.0000")
+    assert tags(2)["decided_against"] == "1"
+
+
+def test_worse_candidate_is_only_challenger(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), tree(1.1))], GATE)
+    assert (decision.promoted, decision.champion) == (False, 1)
+    newest, oldest = registry.models(NAME)
+    assert (newest.aliases, oldest.aliases) == (("challenger",), ("champion",))
+    assert "does not beat the champion" in newest.decision
+
+
+def test_guard_blocks_and_says_which(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), tree(0.5, si_sdr=4.0))], GATE)
+    assert not decision.promoted
+    assert "falls on a guard metric: restore.all.si_sdr 4.0000 against 5.0000" in decision.reason
+    assert tags(2)["gate.restore.all.si_sdr"].startswith("failed")
+    assert tags(2)["gate.extend.speech.lsd"].startswith("passed")
+
+
+def test_champion_of_another_test_set_is_rescored_once(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(0.5, test_set="easy"))], GATE)
+    asked: list[bytes] = []
+
+    def rescore(folder: Path) -> Mapping[str, Any]:
+        asked.append((folder / "weights.safetensors").read_bytes())
+        return tree(1.0, test_set="hard")
+
+    worse = registry.register([Candidate(shelf(2), tree(1.1, test_set="hard"))], GATE, rescore)
+    assert (worse.promoted, worse.comparisons[0].champion) == (False, 1.0)
+    better = registry.register([Candidate(shelf(3), tree(0.9, test_set="hard"))], GATE, rescore)
+    assert better.promoted
+    assert asked == [(shelf(1) / "weights.safetensors").read_bytes()]
+
+
+def test_champion_that_cannot_be_compared_stays(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0, test_set="easy"))], GATE)
+    decision = registry.register([Candidate(shelf(2), tree(0.1, test_set="hard"))], GATE)
+    assert not decision.promoted
+    assert "not comparable" in decision.reason
+
+
+def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    candidate = Candidate(shelf(2), tree(0.5, si_sdr=4.0))
+    registry.register([candidate], GATE)
+    decision = registry.register([candidate], GATE.model_copy(update={"guards": ()}))
+    assert (decision.version, decision.created, decision.promoted) == (2, False, True)
+
+
+# --- by hand ------------------------------------------------------------------------------------------------------------
+
+
+def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
+    for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
+        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+    assert champion() == 3
+    assert (registry.rollback(NAME).champion, champion()) == (2, 2)
+    assert (registry.rollback(NAME).champion, champion()) == (1, 1)
+    with pytest.raises(RegistryError, match="champion 1 is the first"):
+        registry.rollback(NAME)
+
+
+def test_what_was_taken_back_returns_by_hand_only(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    candidate = Candidate(shelf(2), tree(0.9))
+    registry.register([candidate], GATE)
+    registry.rollback(NAME)
+    for settings in (GATE, GATE.model_copy(update={"guards": ()})):
+        assert not registry.register([candidate], settings).promoted
+    assert champion() == 1
+    assert registry.promote(NAME, "challenger").promoted
+    assert champion() == 2
+    assert "withdrawn" not in tags(2)
+    assert registry.rollback(NAME).champion == 1
+
+
+def test_promotion_by_hand_passes_the_gate_by(shelf: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(2), tree(1.5))], GATE)
+    assert registry.promote(NAME, 2).champion == 2
+    assert tags(2)["decision"] == "promoted: by hand"
+    assert not registry.promote(NAME, "2").promoted
+
+
+def test_rollback_skips_deleted_versions(shelf: ModelMaker) -> None:
+    for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
+        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+    store.client().delete_model_version(NAME, "2")
+    assert registry.rollback(NAME).champion == 1
+
+
+def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
+    assert registry.models(NAME) == []
+    with pytest.raises(RegistryError, match=r"no such model in sqlite:///mlflow\.db"):
+        registry.promote(NAME, "challenger")
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    with pytest.raises(RegistryError, match=r"no version or alias '7'; expected a version \(1 to 1\)"):
+        registry.promote(NAME, "7")
+
+
+# --- fetch --------------------------------------------------------------------------------------------------------------
+
+
+def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path) -> None:
+    folder = shelf(1)
+    registry.register([Candidate(folder, tree(1.0))], GATE)
+    fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
+    for name in packaging.REQUIRED:
+        assert (fetched / name).read_bytes() == (folder / name).read_bytes()
+    assert registry.fetch(NAME, 1, tmp_path / "cache") == fetched
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [fetched.name]
+
+
+def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
+    good = (fetched / packaging.WEIGHTS).read_bytes()
+    (fetched / packaging.WEIGHTS).write_bytes(b"bad")
+    assert (registry.fetch(NAME, "champion", tmp_path / "cache") / packaging.WEIGHTS).read_bytes() == good
+
+
+def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
+    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"!")
+    with pytest.raises(RegistryError, match="version 1: the stored weights are not those that were registered"):
+        registry.fetch(NAME, "champion", project / "cache")
+    assert not list((project / "cache").iterdir())
+
+
+# --- start-up -----------------------------------------------------------------------------------------------------------
+
+
+def test_doing_nothing_imports_neither_torch_nor_pyfunc(
+    shelf: ModelMaker, project: Path, environment: dict[str, str]
+) -> None:
+    folder = shelf(1)
+    registry.register([Candidate(folder, tree(1.0))], GATE)
+    (project / "metrics.json").write_text(json.dumps(tree(1.0)))
+    code = f"""
+import json, sys
+from pathlib import Path
+from overtone.params import RegisterParams
+from overtone.tracking import registry
+assert "mlflow" not in sys.modules and "torch" not in sys.modules
+gate = RegisterParams.model_validate_json('''{GATE.model_dump_json()}''')
+candidate = registry.Candidate(Path({str(folder)!r}), json.loads(Path("metrics.json").read_text()))
+assert not registry.register([candidate], gate).created
+assert not {{"torch", "mlflow.pyfunc", "pytorch_lightning"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project,
+        env=environment | {"DVC_ROOT": str(project)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

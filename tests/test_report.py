@@ -1,0 +1,212 @@
+"""A report on a small set of made pairs: means by hand, the same bytes each time, errors that name the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from overtone import audio, report
+from overtone.audio import Signal
+from overtone.data.pairs import Pair
+from overtone.models.baselines import Sinc, SpectralBandReplication
+from overtone.params import EvaluateParams
+from overtone.report import Report, ReportError, evaluate, table
+
+RATE = 48_000
+FRAMES = 24_000
+# (condition, mode, clip, kind, gain of the input against its target)
+PLAN = (
+    ("sinc_8k", "extend", "anna", "speech", 0.5),
+    ("sinc_8k", "extend", "bela", "speech", 0.9),
+    ("sinc_8k", "extend", "drum", "music", 0.99),
+    ("sinc_16k", "extend", "anna", "speech", 0.8),
+    ("mp3", "restore", "anna", "speech", 0.75),
+    ("mp3", "restore", "drum", "music", 0.6),
+)
+
+
+def snr_of_gain(gain: float) -> float:
+    return float(-20 * np.log10(1 - gain))
+
+
+def make_pair(folder: Path, condition: str, mode: Any, clip: str, kind: str, gain: float) -> Pair:
+    channels = 2 if kind == "music" else 1
+    target = 0.1 * np.random.default_rng(sum(map(ord, clip))).standard_normal((channels, FRAMES))
+    paths = {"target": Path("test/target") / f"{clip}.flac", "input": Path("test") / condition / f"{clip}.flac"}
+    audio.write(folder / paths["target"], target.astype(np.float32), RATE)
+    audio.write(folder / paths["input"], (gain * target).astype(np.float32), RATE)
+    return Pair(
+        pair=f"{condition}-{clip}", split="test", condition=condition, mode=mode, kind=kind, source=clip, clip=clip,
+        input=str(paths["input"]), target=str(paths["target"]), channels=channels, frames=FRAMES, rate=RATE,
+        cutoff_hz=8000.0, bandwidth_hz=20_000.0, recipe=json.dumps({"steps": [{"gain": gain}]}),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> list[Pair]:
+    return [make_pair(folder, *plan) for plan in PLAN]
+
+
+def params(figures: int = 0) -> EvaluateParams:
+    return EvaluateParams(baselines=("sinc", "sbr"), figures=figures, perceptual=False)
+
+
+@pytest.fixture(scope="module")
+def result(pairs: list[Pair], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    out = tmp_path_factory.mktemp("sinc")
+    return evaluate("sinc", Sinc, pairs, folder, out, params(2), workers=1), out
+
+
+def tree_of(out: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return tree
+
+
+def test_means_are_those_calculated_by_hand(result: tuple[Report, Path]) -> None:
+    tree = tree_of(result[1])
+    anna8, bela8, drum8, anna16, anna_mp3, drum_mp3 = (snr_of_gain(gain) for *_, gain in PLAN)
+    expected = {
+        ("sinc_8k", "speech"): (anna8 + bela8) / 2,
+        ("sinc_8k", "music"): drum8,
+        ("sinc_8k", "all"): (anna8 + bela8 + drum8) / 3,
+        ("sinc_16k", "all"): anna16,
+        ("extend", "speech"): ((anna8 + bela8) / 2 + anna16) / 2,
+        ("extend", "music"): drum8,
+        ("extend", "all"): ((anna8 + bela8 + drum8) / 3 + anna16) / 2,
+        ("restore", "all"): (anna_mp3 + drum_mp3) / 2,
+        ("overall", "all"): ((anna8 + bela8 + drum8) / 3 + anna16 + (anna_mp3 + drum_mp3) / 2) / 3,
+    }
+    for (group, kind), value in expected.items():
+        assert tree[group][kind]["snr"] == pytest.approx(value, abs=0.02), (group, kind)
+    assert tree["sinc_8k"]["music"]["lsd"] == pytest.approx(-2 * np.log10(0.99), abs=0.01)
+    assert set(tree) == {"sinc_8k", "sinc_16k", "mp3", "extend", "restore", "overall", "test_set"}
+
+
+def test_metrics_are_of_stereo_clips_only_where_they_mean_the_image(result: tuple[Report, Path]) -> None:
+    tree = tree_of(result[1])
+    assert "coherence_error" in tree["mp3"]["music"] and "coherence_error" not in tree["mp3"]["speech"]
+
+
+def test_tables_hold_one_row_a_clip_and_one_a_condition_and_kind(result: tuple[Report, Path]) -> None:
+    written, out = result
+    with (out / "scores.csv").open(newline="") as file:
+        scores = list(csv.DictReader(file))
+    assert [(row["condition"], row["clip"]) for row in scores] == [(plan[0], plan[2]) for plan in PLAN]
+    assert float(scores[0]["lsd"]) == round(written.rows[0].scores["lsd"], 6)
+    assert scores[0]["coherence_error"] == "" and scores[2]["coherence_error"] != ""
+    with (out / "conditions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == ["system", "condition", "kind", "lsd", "lsd_hf", "lsd_lf", "si_sdr", "snr"]
+    assert [(line["condition"], line["kind"]) for line in lines] == [
+        ("sinc_8k", "music"), ("sinc_8k", "speech"), ("sinc_8k", "all"), ("sinc_16k", "speech"), ("sinc_16k", "all"),
+        ("mp3", "music"), ("mp3", "speech"), ("mp3", "all"),
+    ]  # fmt: skip
+    assert float(lines[0]["snr"]) == tree_of(out)["sinc_8k"]["music"]["snr"]
+
+
+def test_examples_are_spread_over_conditions_and_can_be_heard(result: tuple[Report, Path], folder: Path) -> None:
+    written, _ = result
+    assert len({example.pair.condition for example in written.examples}) == 2
+    for example in written.examples:
+        assert example.figure.read_bytes().startswith(b"\x89PNG")
+        for path, source in ((example.before, example.pair.input), (example.reference, example.pair.target)):
+            assert np.array_equal(audio.read(path)[0], audio.read(folder / source)[0])
+        assert np.array_equal(audio.read(example.after)[0], audio.read(example.before)[0])
+
+
+def test_same_pairs_give_same_bytes_with_any_number_of_processes(
+    pairs: list[Pair], folder: Path, tmp_path: Path
+) -> None:
+    calls: list[tuple[int, int]] = []
+    evaluate("sbr", SpectralBandReplication, pairs, folder, tmp_path / "one", params(1), workers=1)
+    evaluate(
+        "sbr", SpectralBandReplication, pairs, folder, tmp_path / "two", params(1),
+        progress=lambda *counts: calls.append(counts), workers=2,
+    )  # fmt: skip
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) == 3 + 4
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert calls == [(done, len(pairs)) for done in range(1, len(pairs) + 1)]
+
+
+def test_report_holds_no_path_of_the_machine(result: tuple[Report, Path], folder: Path) -> None:
+    _, out = result
+    for name in ("metrics.json", "scores.csv", "conditions.csv"):
+        text = (out / name).read_text()
+        assert str(out) not in text and str(folder) not in text
+
+
+def test_old_examples_do_not_stay(pairs: list[Pair], folder: Path, tmp_path: Path) -> None:
+    for part in ("figures", "audio"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "old").write_text("of another test set")
+    evaluate("sinc", Sinc, pairs[:1], folder, tmp_path, params(), workers=1)
+    assert not list(tmp_path.rglob("old"))
+
+
+@pytest.mark.parametrize("figures", [0, 1, 3, 4, 6, 50])
+def test_as_many_examples_as_asked_and_none_twice(pairs: list[Pair], figures: int) -> None:
+    chosen = report._spread(pairs, figures)
+    assert len({pair.pair for pair in chosen}) == len(chosen) == min(figures, len(pairs))
+    assert len({pair.condition for pair in chosen}) == min(figures, 3)
+
+
+def test_test_set_changes_with_its_files_and_not_with_its_order(tmp_path: Path) -> None:
+    pairs = [make_pair(tmp_path, *plan) for plan in PLAN[:3]]
+    before = report.fingerprint(pairs, tmp_path)
+    assert report.fingerprint(pairs[::-1], tmp_path) == before
+    assert report.fingerprint(pairs[:2], tmp_path) != before
+    make_pair(tmp_path, *PLAN[0][:4], 0.4)
+    assert report.fingerprint(pairs, tmp_path) != before
+
+
+class Broken:
+    """A system whose output is made by a function."""
+
+    def __init__(self, change: Callable[[Signal], Signal]) -> None:
+        self.change = change
+
+    def enhance(self, signal: Signal, rate: int, *, mode: Any = "auto", cutoff_hz: float | None = None) -> Signal:
+        return self.change(signal)
+
+
+def test_faults_are_named(pairs: list[Pair], folder: Path, tmp_path: Path) -> None:
+    def judge(change: Callable[[Signal], Signal], of: list[Pair]) -> Report:
+        return evaluate("broken", lambda: Broken(change), of, folder, tmp_path, params(), workers=1)
+
+    with pytest.raises(ReportError, match=r"sinc_8k-anna: prediction .* expected the same shape"):
+        judge(lambda signal: signal[:, 1:], pairs)
+    with pytest.raises(ReportError, match="sinc_8k-anna: prediction: holds NaN"):
+        judge(lambda signal: signal * np.float32(np.nan), pairs)
+    with pytest.raises(ReportError, match="no pairs"):
+        judge(lambda signal: signal, [])
+    other = Pair(**{**vars(pairs[0]), "frames": 99})
+    with pytest.raises(ReportError, match=r"anna\.flac.*99"):
+        judge(lambda signal: signal, [other])
+
+
+def test_table_sets_systems_beside_each_other() -> None:
+    def tree(lsd: float, test_set: str = "a") -> dict[str, Any]:
+        groups = ("sinc_12k", "sinc_8k", "overall")
+        return {group: {kind: {"lsd": lsd} for kind in ("all", "speech")} for group in groups} | {"test_set": test_set}
+
+    text = table({"sinc": tree(3.0), "rnn": tree(1.2)})
+    lines = text.splitlines()
+    assert lines[0] == "| condition | kind | sinc | rnn |"
+    assert lines[2] == "| sinc_8k | speech | 3.00 | 1.20 (40%) |"
+    assert [line.split(" | ")[0] for line in lines[2:8:2]] == ["| sinc_8k", "| sinc_12k", "| overall"]
+    assert "Not comparable" not in text
+    assert "Not comparable" in table({"sinc": tree(3.0), "rnn": tree(1.2, "b")})
+    assert "(40%)" not in table({"rnn": tree(1.2), "cnn": tree(3.0)})

@@ -1,0 +1,332 @@
+"""Laws of the training run: one execution is one run, whoever made it and however often it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, ModelMaker
+
+from overtone.params import Params
+from overtone.tracking import runs, store
+from overtone.tracking.store import TrackingError
+
+
+def all_runs() -> list[Any]:
+    client = store.client()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments))
+
+
+def points(run_id: str, name: str) -> list[tuple[int, float]]:
+    return sorted((metric.step, metric.value) for metric in store.client().get_metric_history(run_id, name))
+
+
+def test_relative_sqlite_path_is_taken_from_the_root(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare_project / "deep").mkdir()
+    monkeypatch.chdir(bare_project / "deep")
+    assert store.tracking_uri() == f"sqlite:///{bare_project}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///tracking/other.db?timeout=9")
+    assert store.tracking_uri() == f"sqlite:///{bare_project}/tracking/other.db?timeout=9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere/other.db")
+    assert store.tracking_uri() == "sqlite:////elsewhere/other.db"
+
+
+def test_root_is_git_top_level_outside_dvc(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q", str(bare_project)], check=True)
+    (bare_project / "deep").mkdir()
+    monkeypatch.delenv("DVC_ROOT")
+    monkeypatch.chdir(bare_project / "deep")
+    assert store.repository_root() == bare_project.resolve()
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("https://ada:secret@mlflow.example:8080/base", "https://mlflow.example:8080/base"),
+        ("postgresql://ada:secret@db/mlflow?password=secret", "postgresql://db/mlflow"),
+        ("", "sqlite:///mlflow.db"),
+    ],
+)
+def test_written_uri_holds_neither_secret_nor_machine(
+    bare_project: Path, monkeypatch: pytest.MonkeyPatch, uri: str, public: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store.public_uri() == public
+
+
+def test_dirty_ignores_what_the_pipeline_writes(bare_project: Path) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (bare_project / "dvc.lock").write_text("old")
+    (bare_project / "code.py").write_text("old")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = store.git_commit()
+    assert commit is not None and len(commit) == 40
+    (bare_project / "dvc.lock").write_text("new")
+    assert not store.git_dirty()
+    (bare_project / "code.py").write_text("new")
+    assert store.git_dirty()
+
+
+def test_data_digest_is_that_of_the_pointer_file(bare_project: Path) -> None:
+    assert store.data_digest(Path("data")) is None
+    Path("data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: data\n")
+    assert store.data_digest(Path("data")) == "0123.dir"
+    Path("data.dvc").write_text("outs: 7\n")
+    with pytest.raises(TrackingError, match=r"data\.dvc: expected"):
+        store.data_digest(Path("data"))
+
+
+def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data.dvc").write_text(f"outs:\n- md5: {'ab' * 16}.dir\n  path: data\n")
+    monkeypatch.setenv("DVC_STAGE", "train@rnn")
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
+    with runs.TrainingRun("rnn", params) as run:
+        summary = run.summary()
+    (found,) = all_runs()
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == f"rnn gru 1x16 s{params.train.rnn.steps} (brave-owl)"
+    assert found.data.params["train.rnn.hidden"] == "16"
+    assert found.data.params["corpus.rate"] == "48000"
+    assert not any(key.startswith(("train.cnn.", "evaluate.", "register.")) for key in found.data.params)
+    assert found.data.tags["dvc_stage"] == "train@rnn"
+    (used,) = found.inputs.dataset_inputs
+    assert used.dataset.digest == f"{'ab' * 16}.dir"
+    assert used.tags[0].value == "training"
+    assert summary == {
+        "run_id": found.info.run_id,
+        "experiment": "overtone",
+        "tracking_uri": "sqlite:///mlflow.db",
+        "commit": None,
+        "data_digest": f"{'ab' * 16}.dir",
+        "model": "rnn",
+    }
+    assert str(project) not in json.dumps(found.data.tags)
+
+
+def test_adopted_run_is_the_only_run(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = store.client()
+    given = client.create_run("0", run_name="bold-fox-12").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    with runs.TrainingRun("rnn", params, resume="f" * 32) as run:
+        assert run.run_id == given
+    (found,) = all_runs()
+    assert found.info.run_name.startswith("rnn gru")
+    assert run.summary()["experiment"] == "Default"
+
+
+def test_unknown_run_id_is_refused(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "f" * 32)
+    with pytest.raises(TrackingError, match=r"MLFLOW_RUN_ID: sqlite:///mlflow\.db has no run 'f+'"):
+        runs.TrainingRun("rnn", params).__enter__()
+
+
+def test_resumed_run_keeps_its_id_and_curve(project: Path, params: Params) -> None:
+    with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params) as first:
+        logger = first.logger()
+        assert logger
+        logger.log_metrics({"valid_lsd": 1.5}, step=50)
+        raise KeyboardInterrupt
+    assert all_runs()[0].info.status == "KILLED"
+    longer = params.model_copy(
+        update={"train": params.train.model_copy(update={"rnn": params.train.rnn.model_copy(update={"steps": 9})})}
+    )
+    with runs.TrainingRun("rnn", longer, resume=first.run_id) as second:
+        logger = second.logger()
+        assert logger
+        logger.log_metrics({"valid_lsd": 1.25}, step=100)
+        assert store.client().get_run(second.run_id).info.status == "RUNNING"
+    (found,) = all_runs()
+    assert found.info.run_id == first.run_id
+    assert found.info.status == "FINISHED"
+    assert points(first.run_id, "valid_lsd") == [(50, 1.5), (100, 1.25)]
+    assert found.data.tags["changed.train.rnn.steps"] == "9"
+
+
+def test_run_of_another_store_is_not_resumed(project: Path, params: Params) -> None:
+    with runs.TrainingRun("rnn", params, resume="f" * 32) as run:
+        pass
+    assert run.run_id != "f" * 32
+
+
+def test_nested_run_joins_its_parents_experiment(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = store.client()
+    parent = client.create_run(client.create_experiment("elsewhere")).info
+    monkeypatch.setenv("OVERTONE_PARENT_RUN_ID", parent.run_id)
+    with runs.TrainingRun("rnn", params) as run:
+        pass
+    child = client.get_run(run.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert child.info.experiment_id == parent.experiment_id
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bad"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "KILLED"),
+        (SystemExit(0), "FINISHED"),
+    ],
+)
+def test_status_tells_how_the_training_ended(project: Path, params: Params, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), runs.TrainingRun("rnn", params):
+        raise error
+    assert all_runs()[0].info.status == status
+
+
+def test_only_the_first_rank_records(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with runs.TrainingRun("rnn", params) as run:
+        assert run.run_id == ""
+        assert run.logger() is False
+    assert all_runs() == []
+
+
+def test_system_metrics_are_sampled(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with runs.TrainingRun("rnn", params):
+        import time
+
+        time.sleep(1.0)
+    assert "system/cpu_utilization_percentage" in all_runs()[0].data.metrics
+
+
+def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make_model: ModelMaker) -> None:
+    with runs.TrainingRun("rnn", params) as run:
+        pass
+    folder = make_model(run_id=run.run_id)
+    report = project / "reports" / "rnn"
+    (report / "audio").mkdir(parents=True)
+    (report / "audio" / "sinc_8k-a-before.flac").write_bytes(b"fLaC")
+    tree = {"test_set": "abc", "sinc 8k!": {"all": {"lsd": 1.5, "snr": None, "lsd_hf": float("nan")}}}
+    assert runs.log_evaluation(folder, tree, report) == run.run_id
+    (found,) = all_runs()
+    assert found.data.metrics == {"test/sinc 8k_.all.lsd": 1.5}
+    assert found.data.tags["test_set"] == "abc"
+    (audio,) = store.client().list_artifacts(run.run_id, "evaluation/audio")
+    assert audio.path == "evaluation/audio/sinc_8k-a-before.flac"
+    assert (project / "mlruns" / "overtone" / run.run_id / "artifacts" / audio.path).is_file()
+
+
+def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: ModelMaker) -> None:
+    folder = make_model(run_id="e" * 32)
+    run_id = runs.open_run(folder)
+    assert runs.open_run(folder) == run_id != "e" * 32
+    (found,) = all_runs()
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["overtone.restored"] == "true"
+    assert found.data.tags["overtone.restored_from"] == "e" * 32
+    assert found.data.tags["git_commit"] == "c0ffee"
+    assert found.data.params["network.hidden"] == "16"
+    assert points(run_id, "valid_lsd") == [(50, 1.5), (100, 1.25)]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"run_id": ""}'])
+def test_unusable_run_file_is_named(project: Path, make_model: ModelMaker, content: str | None) -> None:
+    path = make_model() / "run.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(TrackingError, match=r"run\.json"):
+        runs.open_run(path.parent)
+
+
+def test_deleted_experiment_is_explained(project: Path, params: Params) -> None:
+    client = store.client()
+    client.delete_experiment(client.create_experiment("overtone"))
+    with pytest.raises(TrackingError, match="was deleted"):
+        runs.TrainingRun("rnn", params).__enter__()
+
+
+def test_two_first_users_make_one_quiet_store(bare_project: Path, environment: dict[str, str]) -> None:
+    code = "from overtone.tracking import store; print(store.experiment_id(store.client()))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment | {"DVC_ROOT": str(bare_project)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    (first, noise), (second, more) = (process.communicate(timeout=120) for process in started)
+    assert [process.returncode for process in started] == [0, 0], noise + more
+    assert first == second
+    assert noise + more == ""
+
+
+# --- MLproject ----------------------------------------------------------------------------------------------------------
+
+TRAINS = """
+import json, sys
+from pathlib import Path
+from overtone import params
+from overtone.tracking.runs import TrainingRun
+with TrainingRun("rnn", params.load(Path("params.yaml"))):
+    Path("called.json").write_text(json.dumps(sys.argv[1:]))
+"""
+LOOKS = """
+import json, os, sys
+from pathlib import Path
+names = ("MLFLOW_RUN_ID", "OVERTONE_PARENT_RUN_ID")
+Path("called.json").write_text(json.dumps([sys.argv[1:], *(os.environ.get(name) for name in names)]))
+"""
+
+
+def mlflow_run(project: Path, environment: dict[str, str], command: str, script: str, *arguments: str) -> Any:
+    """`mlflow run .` where `command` (overtone, dvc) is a script that leaves what it saw in `called.json`."""
+    for name in ("MLproject", "python_env.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, project / name)
+    stand_in = project / "bin" / command
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"#!{sys.executable}\n{script}")
+    stand_in.chmod(0o755)
+    done = subprocess.run(
+        ["mlflow", "run", ".", "--env-manager", "local", *arguments],
+        cwd=project,
+        env=environment | {"DVC_ROOT": str(project), "PATH": f"{stand_in.parent}{os.pathsep}{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((project / "called.json").read_text())
+
+
+@pytest.mark.slow
+def test_mlflow_run_of_a_training_is_one_run(project: Path, environment: dict[str, str]) -> None:
+    overrides = "set=train.rnn.steps=10 train.cnn.depths=[1]"
+    called = mlflow_run(project, environment, "overtone", TRAINS, "-e", "train", "-P", "model=rnn", "-P", overrides)
+    assert called == [
+        "stage",
+        "train",
+        "--model",
+        "rnn",
+        "--set",
+        "train.rnn.steps=10",
+        "--set",
+        "train.cnn.depths=[1]",
+    ]
+    (found,) = all_runs()
+    assert found.info.status == "FINISHED"
+    assert found.data.params["model"] == "rnn"
+    assert found.data.params["train.rnn.cell"] == "gru"
+    assert found.info.run_name.startswith("rnn gru")
+
+
+@pytest.mark.slow
+def test_mlflow_run_of_the_line_nests_its_trainings(project: Path, environment: dict[str, str]) -> None:
+    called = mlflow_run(project, environment, "dvc", LOOKS)
+    (parent,) = all_runs()
+    assert called == [["repro"], None, parent.info.run_id]

@@ -1,0 +1,234 @@
+"""Laws of the served model: any encoded audio in, 48 kHz audio of the same length out, bad requests refused in a sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ModelMaker
+
+from overtone import audio
+from overtone.params import RegisterParams
+from overtone.tracking import packaging, registry
+
+GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
+SCORES = {"test_set": "a", "overall": {"all": {"lsd": 1.0}}}
+
+
+def tone(rate: int = 16_000, seconds: float = 0.3, channels: int = 1) -> audio.Signal:
+    wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate)
+    return np.tile(wave.astype(np.float32), (channels, 1))
+
+
+@pytest.fixture
+def model(make_model: ModelMaker) -> Any:
+    """The pyfunc opened on a tiny network, with limits low enough to meet."""
+    from overtone.tracking import serving
+
+    opened = serving.UpsamplerModel()
+    opened.open(make_model(), {"max_megabytes": 1.0, "max_seconds": 20.0, "device": "cpu"})
+    return opened
+
+
+def ask(model: Any, *rows: Any, **params: Any) -> list[bytes]:
+    import pandas as pd
+
+    return list(model.predict(None, pd.DataFrame({"audio": list(rows)}), params)["audio"])
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_any_rate_and_channel_count_gives_48_khz_of_the_same_length(model: Any, rate: int, channels: int) -> None:
+    signal = tone(rate, channels=channels)
+    (out,) = ask(model, audio.encode(signal, rate))
+    enhanced, out_rate = audio.decode(out)
+    assert out_rate == 48_000
+    assert enhanced.shape == (channels, audio.resampled_length(signal.shape[1], rate, 48_000))
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
+def test_each_format_goes_in_and_out(model: Any, format: str) -> None:
+    (out,) = ask(model, audio.encode(tone(), 16_000, format), format=format)
+    assert audio.decode(out)[1] == 48_000
+
+
+def test_every_row_is_answered_in_order(model: Any) -> None:
+    lengths = [0.1, 0.3, 0.2]
+    out = ask(model, *(audio.encode(tone(seconds=length), 16_000) for length in lengths))
+    assert [audio.decode(row)[0].shape[1] for row in out] == [round(48_000 * length) for length in lengths]
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "message"),
+    [
+        (b"not audio", {}, "row 0: audio: not readable as audio"),
+        (b"", {}, "row 0: audio is empty"),
+        (None, {}, "row 0: audio is empty"),
+        (audio.encode(tone(seconds=0), 16_000), {}, "row 0: the audio file holds no samples"),
+        (audio.encode(tone() * np.nan, 16_000, subtype="FLOAT"), {}, "row 0: signal: holds NaN or infinite samples"),
+        (audio.encode(tone(seconds=21.0), 16_000, "flac"), {}, "expected at most 20 in one request"),
+        (audio.encode(tone(seconds=19.0, rate=48_000), 48_000), {}, "1.8 MB of audio; expected at most 1 MB"),
+        (audio.encode(tone(), 16_000), {"mode": "louder"}, "params.mode: 'louder' is not a mode; expected one of auto"),
+        (audio.encode(tone(), 16_000), {"format": "aac"}, "params.format: 'aac' is not a format"),
+        (audio.encode(tone(), 16_000), {"cutoff_hz": -1.0}, "params.cutoff_hz: -1.0 is not a frequency"),
+        (audio.encode(tone(), 16_000), {"cutoff_hz": 1.0}, "row 0: cutoff: expected at least"),
+        (audio.encode(tone(channels=3), 16_000), {"format": "mp3"}, "cannot hold 3 channels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_requests_are_refused_in_a_sentence(model: Any, row: Any, options: dict[str, Any], message: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException) as caught:
+        ask(model, row, **options)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert message in caught.value.message
+
+
+def test_model_that_cannot_serve_is_not_registered(project: Path, make_model: ModelMaker) -> None:
+    from overtone.models.build import ModelError
+
+    folder = make_model()
+    (folder / "weights.safetensors").write_bytes(b"bad")
+    with pytest.raises(ModelError, match=r"weights\.safetensors"):
+        registry.register([registry.Candidate(folder, SCORES)], GATE)
+    assert registry.models("overtone") == []
+
+
+def test_registered_model_runs_its_own_copy_of_the_package(
+    project: Path, make_model: ModelMaker, environment: dict[str, str]
+) -> None:
+    decision = registry.register([registry.Candidate(make_model(), SCORES)], GATE)
+    assert decision.promoted
+    code = """
+import mlflow.pyfunc, sys
+model = mlflow.pyfunc.load_model("models:/overtone@champion")
+assert model.metadata.signature.inputs.to_dict() == [{"type": "binary", "name": "audio", "required": True}]
+assert [one.name for one in model.metadata.signature.params] == ["mode", "cutoff_hz", "format"]
+example = model.metadata.load_input_example()
+import overtone.upsample, overtone.tracking.store
+assert "/mlruns/" in overtone.upsample.__file__, overtone.upsample.__file__
+out = model.predict(example)
+assert out["audio"][0][:4] == b"RIFF"
+print(model.metadata.get_model_info().model_uri)
+"""
+    uri = f"sqlite:///{project}/mlflow.db"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="/",
+        env=environment | {"MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    stored = next((project / "mlruns").rglob("requirements.txt")).read_text().split()
+    assert stored == packaging.requirements()
+    assert not list((project / "mlruns").rglob("__pycache__"))
+    assert not list((project / "mlruns").rglob("*.pkl"))
+    fetched = registry.fetch("overtone", "champion", project / "cache")
+    assert (fetched / "config.json").is_file()
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(project: Path, make_model: ModelMaker, environment: dict[str, str]) -> Iterator[str]:
+    """`mlflow models serve` of the champion, as the README starts it; gives its address."""
+    registry.register([registry.Candidate(make_model(), SCORES)], GATE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/overtone@champion",
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
+    log = (project / "serve.log").open("w+")
+    process = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(address, process, Path(log.name))
+        yield address
+    finally:
+        _stop(process)
+        log.close()
+
+
+def _wait_until_up(address: str, process: subprocess.Popen[Any], log: Path, seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{address}/ping", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    """The server is a child of the command; both are in the process group that this test made."""
+    import os
+    import signal
+
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=20)
+
+
+def post(address: str, data: bytes, **params: Any) -> tuple[int, dict[str, Any]]:
+    body = {"dataframe_split": {"columns": ["audio"], "data": [[base64.b64encode(data).decode()]]}, "params": params}
+    request = urllib.request.Request(
+        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.slow
+def test_real_server_answers_audio_with_audio_and_noise_with_400(server: str) -> None:
+    signal = tone(16_000, seconds=1.0, channels=2)
+    status, answer = post(server, audio.encode(signal, 16_000, "flac"), mode="extend")
+    assert status == 200, answer
+    data = base64.b64decode(answer["predictions"][0]["audio"])
+    enhanced, rate = audio.decode(data)
+    assert data[:4] == b"RIFF"
+    assert (rate, enhanced.shape) == (48_000, (2, 48_000))
+
+    status, answer = post(server, b"surely no audio")
+    assert status == 400
+    assert "row 0: audio: not readable as audio" in answer["message"]
+    assert "Traceback" not in json.dumps(answer)
+
+    status, answer = post(server, audio.encode(signal, 16_000), mode="louder")
+    assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "params.mode: 'louder' is not a mode" in answer["message"]
