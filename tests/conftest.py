@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from overtone import params as settings
+
+# Before torch is imported: tiny networks are slower on many threads, and the rest of the machine is left alone.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 TINY = ("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]")
@@ -36,6 +39,34 @@ def params() -> settings.Params:
 
 
 @pytest.fixture(scope="session")
+def pairs_folder(params: settings.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made paired set: three voices, three pieces in stereo and three noises of a second and a half each, all seeded."""
+    import numpy as np
+
+    from overtone import audio
+    from overtone.data import corpus, pairs
+
+    folder, rate = tmp_path_factory.mktemp("pairs"), 48_000
+    time = np.arange(3 * rate // 2) / rate
+    for index in range(3):
+        rng = np.random.default_rng(index)
+        breath = rng.standard_normal((1, len(time)))
+        harmonics = sum(np.sin(2 * np.pi * k * 140 * (1 + index / 5) * time) / k for k in range(1, 40))
+        syllables = np.clip(np.sin(2 * np.pi * (3 + index) * time), 0.01, None)
+        hits = np.exp(-9 * (time % (0.3 + 0.1 * index))) * rng.standard_normal((2, len(time)))
+        signals = {"speech": syllables * (0.3 * harmonics + 0.3 * breath), "music": hits, "noise": breath}
+        for kind, signal in signals.items():
+            level = np.float32(0.3 / np.abs(signal).max())
+            audio.write(folder / "data" / kind / f"{kind}{index}.flac", level * signal.astype(np.float32), rate)
+    changes = {"path": folder / "data", "valid_share": 0.3, "test_share": 0.3, "assign": settings.Assign()}
+    corpus.build(params.corpus.model_copy(update=changes), 1, folder / "corpus", workers=1)
+    conditions = {name: params.degrade.conditions[name] for name in ("sinc_8k", "noise_10db")}
+    few = {"views": 3, "conditions": conditions, "valid_conditions": tuple(conditions)}
+    pairs.build(params.degrade.model_copy(update=few), 1, folder / "corpus", folder / "pairs", workers=1)
+    return folder / "pairs"
+
+
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and no runs: creating them takes seconds, copying them nothing."""
     from overtone.tracking import store
@@ -48,7 +79,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that is the project's root and the working directory, with no store yet and nothing inherited."""
     for name in INHERITED:
         # Set first: MLflow sets some of these itself, and only what was set before is undone afterwards.
@@ -57,7 +88,7 @@ def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.fixture

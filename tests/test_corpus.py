@@ -56,7 +56,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# --- bandwidth ------------------------------------------------------------------------------------------------------------
+# --- bandwidth --------------------------------------------------------------------------------------------------------
 
 
 def test_full_band_noise_has_half_the_rate() -> None:
@@ -96,7 +96,7 @@ def test_vorbis_lowpass_is_found(tmp_path: Path) -> None:
     assert 18_000 < corpus.estimate_bandwidth(signal, rate) < 21_500
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def test_each_refusal_names_file_and_reason(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_too_many_bad_files_are_an_error_and_leave_the_old_corpus(tmp_path: Path
 def test_no_audio_is_an_error(tmp_path: Path, make: bool) -> None:
     if make:
         (tmp_path / "raw").mkdir()
-    with pytest.raises(corpus.CorpusError, match="no such folder|no audio files"):
+    with pytest.raises(corpus.CorpusError, match=r"no such folder|no audio files"):
         corpus.build(settings(tmp_path / "raw"), SEED, tmp_path / "out", workers=1)
 
 
@@ -167,7 +167,7 @@ def test_a_second_copy_of_the_same_audio_is_left_out(tmp_path: Path) -> None:
     assert "the same audio as music/good02.wav" in rejected(out)["speech/copy.wav"]
 
 
-# --- clips ----------------------------------------------------------------------------------------------------------------
+# --- clips ------------------------------------------------------------------------------------------------------------
 
 
 def test_mixed_formats_rates_and_channels_become_canonical_clips(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     assert done == [(n, 6) for n in range(1, 7)]
 
 
-# --- splits ---------------------------------------------------------------------------------------------------------------
+# --- splits -----------------------------------------------------------------------------------------------------------
 
 
 def test_no_source_is_in_two_splits_even_across_kinds(tmp_path: Path) -> None:

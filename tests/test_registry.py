@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ModelMaker
 
+from conftest import ModelMaker
 from overtone.params import Guard, RegisterParams
 from overtone.tracking import gate, packaging, registry, store
 from overtone.tracking.registry import Candidate
@@ -73,7 +73,7 @@ def tags(version: int) -> dict[str, str]:
     return dict(store.client().get_model_version(NAME, str(version)).tags)
 
 
-# --- the gate, on figures alone -----------------------------------------------------------------------------------------
+# --- the gate, on figures alone ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_guard_that_neither_model_has_does_not_block() -> None:
     assert gate.verdict(gate.compare(gate.scores(better, GATE), gate.scores(music, GATE), GATE))[0]
 
 
-# --- register -----------------------------------------------------------------------------------------------------------
+# --- register ---------------------------------------------------------------------------------------------------------
 
 
 def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: ModelMaker) -> None:
@@ -185,7 +185,7 @@ def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
     assert (decision.version, decision.created, decision.promoted) == (2, False, True)
 
 
-# --- by hand ------------------------------------------------------------------------------------------------------------
+# --- by hand ----------------------------------------------------------------------------------------------------------
 
 
 def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
@@ -236,7 +236,7 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
         registry.promote(NAME, "7")
 
 
-# --- fetch --------------------------------------------------------------------------------------------------------------
+# --- fetch ------------------------------------------------------------------------------------------------------------
 
 
 def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
     assert not list((project / "cache").iterdir())
 
 
-# --- start-up -----------------------------------------------------------------------------------------------------------
+# --- start-up ---------------------------------------------------------------------------------------------------------
 
 
 def test_doing_nothing_imports_neither_torch_nor_pyfunc(

@@ -13,10 +13,11 @@ import pytest
 
 from overtone import audio, report
 from overtone.audio import Signal
+from overtone.comparison import table
 from overtone.data.pairs import Pair
 from overtone.models.baselines import Sinc, SpectralBandReplication
 from overtone.params import EvaluateParams
-from overtone.report import Report, ReportError, evaluate, table
+from overtone.report import Report, ReportError, evaluate
 
 RATE = 48_000
 FRAMES = 24_000
@@ -143,7 +144,7 @@ def test_same_pairs_give_same_bytes_with_any_number_of_processes(
 
 def test_report_holds_no_path_of_the_machine(result: tuple[Report, Path], folder: Path) -> None:
     _, out = result
-    for name in ("metrics.json", "scores.csv", "conditions.csv"):
+    for name in ("metrics.json", "summary.json", "scores.csv", "conditions.csv"):
         text = (out / name).read_text()
         assert str(out) not in text and str(folder) not in text
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, ModelMaker
 
+from conftest import ROOT, ModelMaker
 from overtone.params import Params
 from overtone.tracking import runs, store
 from overtone.tracking.store import TrackingError
@@ -128,12 +128,16 @@ def test_unknown_run_id_is_refused(project: Path, params: Params, monkeypatch: p
         runs.TrainingRun("rnn", params).__enter__()
 
 
+def _interrupted(run: runs.TrainingRun) -> None:
+    logger = run.logger()
+    assert logger
+    logger.log_metrics({"valid_lsd": 1.5}, step=50)
+    raise KeyboardInterrupt
+
+
 def test_resumed_run_keeps_its_id_and_curve(project: Path, params: Params) -> None:
     with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params) as first:
-        logger = first.logger()
-        assert logger
-        logger.log_metrics({"valid_lsd": 1.5}, step=50)
-        raise KeyboardInterrupt
+        _interrupted(first)
     assert all_runs()[0].info.status == "KILLED"
     longer = params.model_copy(
         update={"train": params.train.model_copy(update={"rnn": params.train.rnn.model_copy(update={"steps": 9})})}
@@ -265,7 +269,7 @@ def test_two_first_users_make_one_quiet_store(bare_project: Path, environment: d
     assert noise + more == ""
 
 
-# --- MLproject ----------------------------------------------------------------------------------------------------------
+# --- MLproject --------------------------------------------------------------------------------------------------------
 
 TRAINS = """
 import json, sys

@@ -11,13 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ModelMaker
 
+from conftest import ModelMaker
 from overtone import audio
 from overtone.params import RegisterParams
 from overtone.tracking import packaging, registry
@@ -142,38 +143,39 @@ print(model.metadata.get_model_info().model_uri)
     assert (fetched / "config.json").is_file()
 
 
-# --- over HTTP ----------------------------------------------------------------------------------------------------------
+# --- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """`mlflow models serve` of the champion in a project's folder, as the README starts it; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", "models:/overtone@champion", "--env-manager", "local"]
+    with (folder / "serve.log").open("w+") as log:
+        process = subprocess.Popen(
+            [*command, "-p", str(port)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_up(address, process, Path(log.name))
+            yield address
+        finally:
+            _stop(process)
 
 
 @pytest.fixture
 def server(project: Path, make_model: ModelMaker, environment: dict[str, str]) -> Iterator[str]:
-    """`mlflow models serve` of the champion, as the README starts it; gives its address."""
+    """The address of a server of an untrained champion."""
     registry.register([registry.Candidate(make_model(), SCORES)], GATE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        "models:/overtone@champion",
-        "--env-manager",
-        "local",
-        "-p",
-        str(port),
-    ]
-    log = (project / "serve.log").open("w+")
-    process = subprocess.Popen(
-        command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_up(address, process, Path(log.name))
+    with served(project, environment) as address:
         yield address
-    finally:
-        _stop(process)
-        log.close()
 
 
 def _wait_until_up(address: str, process: subprocess.Popen[Any], log: Path, seconds: float = 180.0) -> None:

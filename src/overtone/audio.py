@@ -27,6 +27,8 @@ Source = Path | BinaryIO
 # libsndfile's Vorbis encoder overflows the stack on one long write.
 BLOCK_FRAMES = 65_536
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
+# Subtypes that are a bit depth, not an encoder: what a target may take over from its source.
+_DEPTHS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 _FORMATS = {".opus": ("OGG", "OPUS"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
 
 
@@ -94,8 +96,8 @@ def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]
     with _open(source) as file:
         if start:
             file.seek(start)
-        samples: Signal = file.read(frames, dtype="float32", always_2d=True)
-        return np.ascontiguousarray(samples.T), file.samplerate
+        samples = file.read(frames, dtype="float32", always_2d=True)
+        return np.ascontiguousarray(samples.T, dtype=np.float32), file.samplerate
 
 
 def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
@@ -106,11 +108,11 @@ def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
     """
     with _open(source) as file:
         while len(block := file.read(frames, dtype="float32", always_2d=True)):
-            yield np.ascontiguousarray(block.T)
+            yield np.ascontiguousarray(block.T, dtype=np.float32)
 
 
 def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a file name; `subtype` is kept where the format can hold it.
+    """libsndfile's format and subtype for a file name; `subtype` is kept if it is a bit depth that the format can hold.
 
     Raises:
         AudioError: the extension is not one that can be written.
@@ -120,9 +122,11 @@ def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
         return _FORMATS[extension]
     name = {".aif": "AIFF", ".wave": "WAV"}.get(extension, extension[1:].upper())
     if name not in soundfile.available_formats():
-        raise AudioError(f"{path}: cannot write {extension or 'a file without extension'}; expected .wav, .flac, .ogg, .opus or .mp3")
-    if subtype is None or not soundfile.check_format(name, subtype):
-        subtype = "PCM_16" if soundfile.check_format(name, "PCM_16") else soundfile.default_subtype(name)
+        raise AudioError(
+            f"{path}: cannot write {extension or 'a file without extension'}; expected .wav, .flac, .ogg, .opus or .mp3"
+        )
+    if subtype not in _DEPTHS or not soundfile.check_format(name, subtype):
+        subtype = "PCM_16" if soundfile.check_format(name, "PCM_16") else str(soundfile.default_subtype(name))
     return name, subtype
 
 

@@ -134,11 +134,13 @@ def rollback() -> None:
 
 
 @app.command()
-def summary() -> None:
+def summary(
+    by_kind: Annotated[bool, typer.Option("--by-kind", help="Rows for speech and music too.")] = False,
+) -> None:
     """What the last run of the line came to: registered version, scores beside the baselines', what to type next."""
     from overtone import stages
 
-    stages.print_summary()
+    stages.print_summary(by_kind)
 
 
 @app.command()

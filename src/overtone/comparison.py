@@ -14,12 +14,13 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def table(metrics_by_system: Mapping[str, Mapping[str, Any]], baseline: str = "sinc") -> str:
+def table(metrics_by_system: Mapping[str, Mapping[str, Any]], baseline: str = "sinc", *, by_kind: bool = True) -> str:
     """LSD of all systems beside each other, by condition and kind, as Markdown; in brackets the share of the baseline's.
 
     Args:
         metrics_by_system: system -> what its metrics.json holds.
         baseline: the system that the others are measured by; without it no shares are given.
+        by_kind: a row for each kind and one for all clips, or that one alone.
     """
     systems = list(metrics_by_system)
     trees = {name: {g: k for g, k in tree.items() if g != "test_set"} for name, tree in metrics_by_system.items()}
@@ -40,7 +41,7 @@ def table(metrics_by_system: Mapping[str, Mapping[str, Any]], baseline: str = "s
     lines = [f"| condition | kind | {' | '.join(systems)} |", "|---|---|" + "---:|" * len(systems)]
     for group in ordered:
         found = {kind for tree in trees.values() for kind in tree.get(group, {})}
-        kinds = [*sorted(found - {"all"}), *(["all"] if "all" in found else [])]
+        kinds = [*(sorted(found - {"all"}) if by_kind else ()), *(["all"] if "all" in found else [])]
         lines += [f"| {group} | {kind} | {' | '.join(cell(name, group, kind) for name in systems)} |" for kind in kinds]
     lines += ["", "LSD, lower is better; bins above each clip's bandwidth are left out."]
     if baseline in trees and len(trees) > 1:

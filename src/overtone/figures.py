@@ -19,7 +19,7 @@ _WINDOW = 2048
 _COLUMNS = 700
 
 
-def spectrogram_db(signal: Signal, rate: int) -> npt.NDArray[np.float32]:
+def spectrogram_db(signal: Signal) -> npt.NDArray[np.float32]:
     """Power in dB against a full-scale sine, averaged over channels, in at most about 700 columns.
 
     Shape:
@@ -52,7 +52,7 @@ def draw(path: Path, panels: dict[str, Signal], rate: int, *, title: str, cutoff
     for axis, (heading, signal) in zip(axes, panels.items(), strict=True):
         extent = (0.0, signal.shape[1] / rate, 0.0, rate / 2000)
         image = axis.imshow(
-            spectrogram_db(signal, rate), origin="lower", aspect="auto", extent=extent, cmap="magma",
+            spectrogram_db(signal), origin="lower", aspect="auto", extent=extent, cmap="magma",
             vmin=LEVELS_DB[0], vmax=LEVELS_DB[1], interpolation="antialiased",
         )  # fmt: skip
         axis.set_title(heading, fontsize=10)

@@ -30,7 +30,8 @@ def spectrum(signal: Tensor, size: int) -> Tensor:
         (B, T) -> complex (B, N, size // 2 + 1).
     """
     frames = signal.unfold(-1, size, min(size // 2, 512))
-    return torch.fft.rfft(frames * _hann(size, signal.device), dim=-1)
+    spectra: Tensor = torch.fft.rfft(frames * _hann(size, signal.device), dim=-1)
+    return spectra
 
 
 def in_band(bandwidth_hz: Tensor, size: int, rate: int) -> Tensor:

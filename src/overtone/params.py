@@ -62,7 +62,7 @@ class CorpusParams(Settings):
         return self
 
 
-# --- degradations: one typed step each, chained to recipes --------------------------------------------------------------
+# --- degradations: one typed step each, chained to recipes ------------------------------------------------------------
 
 Filter = Literal["sinc", "butterworth", "chebyshev1", "elliptic", "bessel"]
 
@@ -134,9 +134,7 @@ class Quantise(Settings):
     bits: Annotated[int, Field(ge=2, le=16)] = 8
 
 
-Step = Annotated[
-    NarrowBand | Codec | PacketLoss | BitErrors | Noise | Clip | Quantise, Field(discriminator="op")
-]
+Step = Annotated[NarrowBand | Codec | PacketLoss | BitErrors | Noise | Clip | Quantise, Field(discriminator="op")]
 
 
 class Condition(Settings):
@@ -206,7 +204,7 @@ class DegradeParams(Settings):
         return self
 
 
-# --- training -----------------------------------------------------------------------------------------------------------
+# --- training ---------------------------------------------------------------------------------------------------------
 
 
 class DataParams(Settings):
@@ -292,7 +290,7 @@ class TrainParams(Settings):
     rnn: RnnParams
 
 
-# --- evaluation and registry --------------------------------------------------------------------------------------------
+# --- evaluation and registry ------------------------------------------------------------------------------------------
 
 
 class EvaluateParams(Settings):

@@ -17,15 +17,16 @@ import torch
 
 from overtone import audio, metrics
 from overtone.audio import Signal
-from overtone.comparison import table
 from overtone.data import parallel
 from overtone.data.pairs import Pair
 from overtone.errors import OvertoneError
 from overtone.params import EvaluateParams
 
-__all__ = ["Enhancer", "Example", "Report", "ReportError", "Row", "evaluate", "fingerprint", "summarise", "table"]
+__all__ = ["Enhancer", "Example", "Report", "ReportError", "Row", "evaluate", "fingerprint", "summarise"]
 
 MAIN_METRICS = ("lsd", "lsd_hf", "lsd_lf", "si_sdr", "snr")
+# What summary.json holds, of all kinds together: few enough figures for the columns of `dvc exp show`.
+SUMMARY = {"extend": ("lsd", "lsd_hf"), "restore": ("lsd", "si_sdr"), "overall": ("lsd",)}
 _DECIMALS = 6
 
 Scores = dict[str, float]
@@ -87,7 +88,9 @@ def evaluate(
     *,
     workers: int | None = None,
 ) -> Report:
-    """Run a system over pairs, score it and write `out`: metrics.json, scores.csv, conditions.csv, figures/ and audio/.
+    """Run a system over pairs, score it and write its report.
+
+    `out` gets metrics.json and its digest summary.json, scores.csv, conditions.csv, figures/ and audio/.
 
     The same pairs and system give the same bytes, whatever the number of processes. `out/figures` and `out/audio` are
     emptied first.
@@ -130,7 +133,7 @@ def evaluate(
     return report
 
 
-# --- judging ------------------------------------------------------------------------------------------------------------
+# --- judging ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -213,7 +216,7 @@ def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
     return list(chosen.values())
 
 
-# --- summing up ---------------------------------------------------------------------------------------------------------
+# --- summing up -------------------------------------------------------------------------------------------------------
 
 
 def _means(scores: Sequence[Mapping[str, float]]) -> Scores:
@@ -278,12 +281,18 @@ def fingerprint(pairs: Sequence[Pair], pairs_folder: Path) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def _write(report: Report, out: Path) -> None:
-    with audio.replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(report.metrics, indent=2, sort_keys=True) + "\n")
+    brief = {
+        group: {name: report.metrics[group]["all"][name] for name in names if name in report.metrics[group]["all"]}
+        for group, names in SUMMARY.items()
+        if group in report.metrics
+    }
+    for name, tree in (("metrics.json", report.metrics), ("summary.json", brief)):
+        with audio.replacing(out / name) as temporary:
+            temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
     found = {name for row in report.rows for name in row.scores}
     names = [*(name for name in MAIN_METRICS if name in found), *sorted(found - set(MAIN_METRICS))]
     fields = ("condition", "mode", "kind", "source", "clip", "cutoff_hz", "bandwidth_hz")

@@ -33,7 +33,7 @@ def settings(overrides: list[str] | None = None) -> Params:
     return settings_file.load(overrides=tuple(overrides or ()))
 
 
-# --- stages -------------------------------------------------------------------------------------------------------------
+# --- stages -----------------------------------------------------------------------------------------------------------
 
 
 def corpus(params: Params) -> None:
@@ -42,7 +42,11 @@ def corpus(params: Params) -> None:
 
     with _progress("corpus") as progress:
         summary = room.build(params.corpus, params.seed, CORPUS, progress)
-    print(summary)
+    print(f"{summary.clips} clips of {summary.files} files in {CORPUS}")
+    for (kind, split), seconds in sorted(summary.seconds.items()):
+        print(f"  {kind} {split}: {seconds / 60:.1f} min")
+    if summary.rejected:
+        print(f"{summary.rejected} files were refused; {CORPUS / room.REJECTED} says why")
 
 
 def degrade(params: Params) -> None:
@@ -121,11 +125,12 @@ def register(params: Params) -> None:
         print(f"  {comparison}")
 
 
-# --- the registry from the command line -----------------------------------------------------------------------------------
+# --- the registry from the command line -------------------------------------------------------------------------------
 
 
 def print_models() -> None:
     """All registered versions as a table."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -136,13 +141,17 @@ def print_models() -> None:
     if not rows:
         print(f"{params.register_.name}: nothing registered yet; run dvc repro")
         return
-    table = Table("version", "alias", "model", "registered", "run", "commit", *rows[0].scores, "decision")
+    # Metrics as headings of short lines, so that the table fits 80 columns.
+    metrics = (name.replace(".", "\n") for name in rows[0].scores)
+    table = Table("version", "model", "registered", "run", "commit", *metrics, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         scores = [f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in rows[0].scores]
-        moment = row.created.strftime("%Y-%m-%d %H:%M")
-        facts = (str(row.version), ", ".join(row.aliases), row.model, moment, row.run_id[:8], row.commit[:8])
-        table.add_row(*facts, *scores, row.decision)
+        day = row.created.strftime("%Y-%m-%d")
+        table.add_row(str(row.version), row.model, day, row.run_id[:8], row.commit[:7], *scores)
     Console().print(table)
+    for row in rows:
+        alias = f" ({', '.join(row.aliases)})" if row.aliases else ""
+        print(f"version {row.version}{alias}: {row.decision or 'not judged'}")
 
 
 def promote(reference: str) -> None:
@@ -185,25 +194,29 @@ def _fetched(reference: str) -> Path:
     return registry.fetch(settings().register_.name, reference, store.repository_root() / ".overtone" / "models")
 
 
-def print_summary() -> None:
+def print_summary(by_kind: bool = False) -> None:
     """The end of a run of the line: what was registered, scores beside the baselines', and what to type next."""
     from overtone import comparison
     from overtone.tracking import registry
 
     params = settings()
-    folders = {name: REPORTS / "baselines" / name for name in params.evaluate.baselines}
+    folders: dict[str, Path] = {name: REPORTS / "baselines" / name for name in params.evaluate.baselines}
     folders |= {kind: REPORTS / kind for kind in KINDS}
-    print(comparison.table({name: read_metrics(folder) for name, folder in folders.items()}))
+    print(comparison.table({name: read_metrics(folder) for name, folder in folders.items()}, by_kind=by_kind))
+    print()
     for row in registry.models(params.register_.name):
         if row.aliases:
-            print(f"{params.register_.name} version {row.version} ({', '.join(row.aliases)}): {row.model}, {row.decision}")
+            print(
+                f"{params.register_.name} version {row.version} ({', '.join(row.aliases)}): {row.model}, {row.decision}"
+            )
     print(
         "\nNext:\n"
         "  source .venv/bin/activate\n"
-        "  overtone enhance IN OUT           enhance an audio file with the champion\n"
-        "  overtone models                   what the registry holds\n"
-        "  mlflow ui --backend-store-uri sqlite:///mlflow.db   compare runs, listen to before and after\n"
-        "  dvc exp run -S 'train.rnn.layers=1'                 try a setting"
+        "  overtone enhance IN OUT               enhance an audio file with the champion\n"
+        "  overtone models                       what the registry holds\n"
+        "  overtone summary --by-kind            the table above by speech and music\n"
+        "  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs, listen to before and after\n"
+        "  dvc exp run -S train.rnn.layers=1     try a setting"
     )
 
 
@@ -221,7 +234,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return tree
 
 
-# --- helpers --------------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _rescore(params: Params, folder: Path) -> dict[str, Any]:

@@ -59,9 +59,7 @@ class Upsampler:
         """
         return cls(*build.load(folder), device=device)
 
-    def enhance(
-        self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None
-    ) -> Signal:
+    def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """Full-band version of a signal, at the canonical rate.
 
         Args:
@@ -126,7 +124,10 @@ class Upsampler:
             if info.rate != self.rate:
                 yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
 
-        with audio.replacing(target) as temporary, audio.Writer(temporary, self.rate, info.channels, format, subtype) as out:
+        with (
+            audio.replacing(target) as temporary,
+            audio.Writer(temporary, self.rate, info.channels, format, subtype) as out,
+        ):
             written = 0
             for block in _regrouped(at_canonical_rate(), BLOCK):
                 enhanced = stream.push(block)
@@ -147,12 +148,17 @@ class Upsampler:
         """Half the rate, or for rates that any recording may be stored at, what the signal itself shows."""
         if rate < 44_100:
             return rate / 2
-        return min(max(estimate_bandwidth(excerpt, rate) for excerpt in excerpts()), rate / 2)
+        found = max(estimate_bandwidth(excerpt, rate) for excerpt in excerpts())
+        # Silence, or a hum: no band to extend.
+        return min(found, rate / 2) if found >= self._lowest_cutoff else rate / 2
+
+    @property
+    def _lowest_cutoff(self) -> float:
+        return 4 * self.rate / WINDOW
 
     def _checked(self, cutoff_hz: float) -> float:
-        lowest = 4 * self.rate / WINDOW
-        if not lowest <= cutoff_hz:
-            raise AudioError(f"cutoff: expected at least {lowest:.0f} Hz, got {cutoff_hz:g}")
+        if not self._lowest_cutoff <= cutoff_hz:
+            raise AudioError(f"cutoff: expected at least {self._lowest_cutoff:.0f} Hz, got {cutoff_hz:g}")
         return min(cutoff_hz, self.rate / 2)
 
 
@@ -238,6 +244,8 @@ class Stream:
         if self._last_change is not None:
             change = torch.cat((self._last_change, change), dim=1)
         self._last_change = change[:, -1:]
+        if change.shape[1] < 2:
+            return np.zeros((change.shape[0], 0), np.float32)
         return np.asarray(overlap_add(change, self._model.window).cpu().numpy())
 
     def _fill(self, spectra: Tensor, hidden: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from scipy import fft
 
 from overtone import audio
 from overtone.audio import Signal
@@ -36,6 +37,7 @@ _MP3_LAG = 1105
 _MP3_KBPS = {1: (320.0, 32.0), 2: (160.0, 8.0), 3: (64.0, 8.0)}
 _OPUS_KBPS = (256.0, 6.0)  # a channel: libsndfile's compression levels 0 and 1
 _OPUS_LAG = 4
+_OPUS_LAG_BAND = (500.0, 3500.0)  # Hz
 # Below this libopus makes stereo mono by itself: each channel gets a stream of its own.
 _OPUS_STEREO_KBPS = 32.0
 
@@ -61,7 +63,7 @@ def round_trip(signal: Signal, rate: int, step: Codec) -> Signal:
     decoded = decode(encode(low, coded_rate, step), step, low.shape[1])
     high = audio.fit_length(audio.resample(decoded, coded_rate, rate), signal.shape[1]) / gain
     if step.codec == "opus":
-        high = _aligned(high, signal)
+        high = _aligned(high, signal, rate)
     return np.ascontiguousarray(high, dtype=np.float32)
 
 
@@ -152,13 +154,20 @@ def _write(signal: Signal, rate: int, format: str, subtype: str, **options: Any)
     return buffer.getvalue()
 
 
-def _aligned(late: Signal, signal: Signal) -> Signal:
-    """`late` shifted by the lag (at most `_OPUS_LAG` samples) that correlates best: Opus's modes differ in theirs."""
-    # Differences weigh the high frequencies up, which sharpens the peak.
-    a, b = (np.diff(x.astype(np.float64), axis=1, prepend=0.0) for x in (late, signal))
-    core = slice(_OPUS_LAG, max(a.shape[1] - _OPUS_LAG, _OPUS_LAG))
+def _aligned(late: Signal, signal: Signal, rate: int) -> Signal:
+    """`late` shifted by the lag (at most `_OPUS_LAG` samples) that correlates best: Opus's modes differ in theirs.
+
+    Only the band that every mode carries decides: below it the encoder's high-pass turns the phase, above it noise may
+    have been put in place of the signal.
+    """
+    frames = signal.shape[1]
+    size = fft.next_fast_len(frames + _OPUS_LAG, real=True)
+    band = slice(*(round(hz * size / rate) for hz in _OPUS_LAG_BAND))
+    cross = np.zeros(size // 2 + 1, dtype=np.complex64)
+    for decoded, original in zip(late, signal, strict=True):
+        cross[band] += fft.rfft(decoded, size)[band] * fft.rfft(original, size)[band].conj()
+    scores = fft.irfft(cross, size)
     lags = range(-_OPUS_LAG, _OPUS_LAG + 1)
-    scores = [float(np.sum(a[:, core.start + lag : core.stop + lag] * b[:, core])) for lag in lags]
-    lag = lags[int(np.argmax(scores))]
+    lag = max(lags, key=lambda lag: float(scores[lag]))
     shifted = late[:, lag:] if lag >= 0 else np.pad(late, ((0, 0), (-lag, 0)))
-    return audio.fit_length(shifted, late.shape[1])
+    return audio.fit_length(shifted, frames)

@@ -20,7 +20,7 @@ import numpy as np
 
 from overtone import audio
 from overtone.data import parallel
-from overtone.data.bandwidth import estimate_bandwidth
+from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth
 from overtone.data.split import split_sources
 from overtone.errors import OvertoneError
 from overtone.params import SPLITS, CorpusParams
@@ -181,7 +181,7 @@ def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         writer.writerows(rows)
 
 
-# --- which files ----------------------------------------------------------------------------------------------------------
+# --- which files ------------------------------------------------------------------------------------------------------
 
 
 def _list_files(raw: Path) -> list[_File]:
@@ -231,7 +231,9 @@ def _read_catalog(path: Path) -> dict[str, _File]:
 
 def _name(files: list[_File]) -> list[_File]:
     """Each file's path as a file name; where two would be equal (or one is too long), a digest of the path follows."""
-    plain = [re.sub(r"[^A-Za-z0-9_-]+", "_", os.path.splitext(f.path)[0].replace("/", "-")) for f in files]
+    plain = [
+        re.sub(r"[^A-Za-z0-9_-]+", "_", str(PurePosixPath(f.path).with_suffix("")).replace("/", "-")) for f in files
+    ]
     counts = Counter(name.lower() for name in plain)
     named = []
     for file, name in zip(files, plain, strict=True):
@@ -241,7 +243,7 @@ def _name(files: list[_File]) -> list[_File]:
     return named
 
 
-# --- one file -------------------------------------------------------------------------------------------------------------
+# --- one file ---------------------------------------------------------------------------------------------------------
 
 
 class _Refused(Exception):
@@ -353,10 +355,10 @@ def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams)
     bandwidth = min(estimate_bandwidth(signal, params.rate), limit)
     if kind != "noise" and bandwidth < params.min_bandwidth_hz:
         return f"narrow-band: {bandwidth:.0f} Hz, expected at least {params.min_bandwidth_hz:g} Hz", bandwidth
-    return "", bandwidth
+    return "", min(dependable_bandwidth(signal, params.rate), limit)
 
 
-# --- all files ------------------------------------------------------------------------------------------------------------
+# --- all files --------------------------------------------------------------------------------------------------------
 
 
 def _check_share(params: CorpusParams, files: int, rejected: list[tuple[str, str]]) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from overtone import audio
 from overtone.data import degrade
-from overtone.data.pairs import Pair
+from overtone.data.pairs import Pair, PairsError
 from overtone.params import NarrowBandDraw
 
 
@@ -70,7 +70,7 @@ class RandomCrops(Dataset[Crop]):
         self, pairs: list[Pair], folder: Path, samples: int, seed: int, redraw: float, narrowband: NarrowBandDraw
     ) -> None:
         if not pairs:
-            raise ValueError(f"{folder}: no training pairs; expected at least one clip of speech or music in the split")
+            raise PairsError(f"{folder}: no training pairs; expected at least one clip of speech or music in the split")
         self.pairs = pairs
         self.folder = folder
         self.samples = samples
@@ -86,11 +86,12 @@ class RandomCrops(Dataset[Crop]):
         start = int(rng.integers(max(pair.frames - self.samples, 0) + 1))
         target, _ = audio.read(self.folder / pair.target, start, self.samples)
         cutoff = pair.cutoff_hz
-        choice = rng.integers(4)
+        choice = int(rng.integers(4))
         target = _one_channel(audio.fit_length(target, self.samples), choice)
         if pair.mode == "extend" and rng.random() < self.redraw:
             step = degrade.draw_narrowband(self.narrowband, rng)
-            signal = np.round(degrade.apply((step,), target, pair.rate, rng, []) * 32768.0) / 32768.0
+            fresh = degrade.apply((step,), target, pair.rate, rng, [])
+            signal = (np.round(fresh * 32768.0) / 32768.0).astype(np.float32)
             cutoff = degrade.cutoff_of((step,), pair.rate)
         else:
             signal, _ = audio.read(self.folder / pair.input, start, self.samples)
@@ -122,13 +123,14 @@ def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
     if signal.shape[0] == 1:
         return signal
     left, right = signal[:1], signal[1:2]
-    return (left, right, (left + right) / 2, (left - right) / 2)[choice]
+    chosen: audio.Signal = (left, right, (left + right) / np.float32(2), (left - right) / np.float32(2))[choice]
+    return chosen
 
 
 def _crop(signal: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair) -> Crop:
     return {
-        "input": torch.from_numpy(signal[0].astype(np.float32)),
-        "target": torch.from_numpy(target[0].astype(np.float32)),
+        "input": torch.from_numpy(signal[0]),
+        "target": torch.from_numpy(target[0]),
         "cutoff_hz": torch.tensor(cutoff_hz, dtype=torch.float32),
         "bandwidth_hz": torch.tensor(pair.bandwidth_hz, dtype=torch.float32),
         "restore": torch.tensor(pair.mode == "restore"),

@@ -44,7 +44,7 @@ def generator(*key: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-# --- the degradations -----------------------------------------------------------------------------------------------------
+# --- the degradations -------------------------------------------------------------------------------------------------
 
 
 def packet_loss(signal: Signal, rate: int, step: PacketLoss, rng: np.random.Generator) -> Signal:
@@ -82,10 +82,8 @@ def lost_frames(count: int, share: float, burst: float, rng: np.random.Generator
     run = 1 if draws[count] < share else 0
     for i in range(count):
         lost[i] = run > 0
-        if run:
-            run = run + 1 if run < MAX_BURST and draws[i] < stay else 0
-        else:
-            run = 1 if draws[i] < fall else 0
+        goes_on = run < MAX_BURST and draws[i] < (stay if run else fall)
+        run = run + 1 if goes_on else 0
     return lost
 
 
@@ -137,7 +135,7 @@ def quantise(signal: Signal, step: Quantise) -> Signal:
     return np.asarray(np.clip(np.round(signal * scale), -scale, scale - 1) / scale, dtype=np.float32)
 
 
-# --- chains ---------------------------------------------------------------------------------------------------------------
+# --- chains -----------------------------------------------------------------------------------------------------------
 
 
 def apply(
@@ -206,7 +204,7 @@ def cutoff_of(steps: Sequence[Step], rate: int, channels: int = 1) -> float:
     return cutoff
 
 
-# --- draws ----------------------------------------------------------------------------------------------------------------
+# --- draws ------------------------------------------------------------------------------------------------------------
 
 
 def draw_narrowband(ranges: NarrowBandDraw, rng: np.random.Generator) -> NarrowBand:

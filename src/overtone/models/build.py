@@ -52,9 +52,9 @@ def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
     """
     config = read_config(folder)
     try:
-        family = {"cnn": CnnParams, "rnn": RnnParams}[config["model"]]
-        model = network(family.model_validate(config["network"]), int(config["rate"]))
-    except (KeyError, ValueError) as error:
+        families: dict[str, type[CnnParams] | type[RnnParams]] = {"cnn": CnnParams, "rnn": RnnParams}
+        model = network(families[config["model"]].model_validate(config["network"]), int(config["rate"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG}: not the settings of a model: {error}") from None
     weights = folder / WEIGHTS
     if not weights.is_file():

@@ -27,7 +27,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         mixed = self.norm(self.mix(hidden.transpose(1, 2)).transpose(1, 2))
         change: Tensor = self.narrow(nn.functional.gelu(self.widen(mixed)))
-        return hidden + self.scale * self.dropout(change)
+        out: Tensor = hidden + self.scale * self.dropout(change)
+        return out
 
 
 class ConvBody(nn.Module):

@@ -37,7 +37,8 @@ def analyse(signal: Tensor, window: Tensor) -> Tensor:
     """
     samples = signal.shape[-1]
     padded = nn.functional.pad(signal, (HOP, (frames_of(samples) - 1) * HOP - samples + HOP))
-    return torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window, dim=-1)
+    spectrum: Tensor = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window, dim=-1)
+    return spectrum
 
 
 def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
@@ -50,7 +51,8 @@ def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
     weight = window.square()
     weight = weight[:HOP] + weight[HOP:]
     joined = frames[:, 1:, :HOP] + frames[:, :-1, HOP:]
-    return (joined / weight).flatten(1)
+    signal: Tensor = (joined / weight).flatten(1)
+    return signal
 
 
 def visible_bins(cutoff_hz: Tensor, rate: int) -> Tensor:
@@ -101,9 +103,12 @@ class SpectralUpsampler(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.level = nn.Linear(width, BINS)
         self.turn = nn.Linear(width, 2 * BINS)
-        for head in (self.level, self.turn):
+        self.gate = nn.Linear(width, BINS)
+        for head in (self.level, self.turn, self.gate):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
+        # An untrained network keeps nearly all of what it is asked to repair.
+        nn.init.constant_(self.gate.bias, 3.0)
 
     def forward(self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor) -> Tensor:
         """Enhance whole signals.
@@ -154,8 +159,10 @@ class SpectralUpsampler(nn.Module):
         # +1: an untrained head leaves the phase as it is.
         phasor = copy_up(phasor, visible) * (1.0 + turn)
         phasor = phasor / torch.clamp(phasor.abs(), min=1e-6)
-        keep = visible & ~restore[:, None]
-        return torch.where(keep[:, None], spectrum, phasor * torch.pow(10.0, level / 2))
+        made = phasor * torch.pow(10.0, level / 2)
+        untouched = (visible & ~restore[:, None])[:, None]
+        repaired = made + torch.sigmoid(self.gate(hidden)) * visible[:, None] * (spectrum - made)
+        return torch.where(untouched, spectrum, repaired)
 
     @staticmethod
     def _levels(spectrum: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:

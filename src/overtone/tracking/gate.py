@@ -14,7 +14,10 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of candidate and champion. `tolerance`: how much worse passes; None for the main metric, which must improve."""
+    """One metric of candidate and champion.
+
+    `tolerance`: how much worse passes; None for the main metric, which must improve.
+    """
 
     metric: str
     better: Literal["lower", "higher"]

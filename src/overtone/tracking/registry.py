@@ -72,7 +72,7 @@ class ModelRow:
     decision: str
 
 
-# --- the gate's stage ---------------------------------------------------------------------------------------------------
+# --- the gate's stage -------------------------------------------------------------------------------------------------
 
 
 def register(candidates: Sequence[Candidate], params: RegisterParams, rescore: Rescore | None = None) -> Decision:
@@ -246,7 +246,7 @@ def _verdict_tags(passed: bool, reason: str, comparisons: Sequence[Comparison], 
     return tags | {f"gate.{one.metric}": f"{'passed' if one.passed else 'failed'}: {one}" for one in comparisons}
 
 
-# --- by hand ------------------------------------------------------------------------------------------------------------
+# --- by hand ----------------------------------------------------------------------------------------------------------
 
 
 def promote(name: str, reference: str | int) -> Decision:

@@ -194,7 +194,7 @@ def _status(error: BaseException | None) -> str:
     return "FAILED" if isinstance(error, Exception) else "KILLED"
 
 
-# --- evaluation ---------------------------------------------------------------------------------------------------------
+# --- evaluation -------------------------------------------------------------------------------------------------------
 
 
 def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> str:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
-from overtone.data.pairs import read_pairs
+from overtone.data.pairs import PairsError, read_pairs
 from overtone.params import Params
 
 # Validation listens to this much of each pair.
@@ -42,7 +42,7 @@ class PairsModule(pl.LightningDataModule):
         )
         self.valid = Centres(read_pairs(self.pairs, "valid"), self.pairs, round(VALID_SECONDS * rate))
         if not self.valid.pairs:
-            raise ValueError(f"{self.pairs}: no validation pairs; expected at least one clip in the split 'valid'")
+            raise PairsError(f"{self.pairs}: no validation pairs; expected at least one clip in the split 'valid'")
 
     def train_dataloader(self) -> DataLoader[Crop]:
         assert self.trainer is not None

@@ -80,7 +80,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
-        ValueError: no training or validation pairs.
+        PairsError: no training or validation pairs.
     """
     quiet()
     settings = params.train.cnn if kind == "cnn" else params.train.rnn
@@ -91,7 +91,12 @@ def train(
     module = UpsamplerModule(build.network(settings, params.corpus.rate), settings, params.train.loss, fit)
     history = History()
     best = ModelCheckpoint(
-        checkpoints, "best", monitor="valid_lsd", save_last=True, enable_version_counter=False, save_on_train_epoch_end=True
+        checkpoints,
+        "best",
+        monitor="valid_lsd",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
     )
     early = EarlyStopping("valid_lsd", patience=fit.patience, check_on_train_epoch_end=True)
     trainer = pl.Trainer(
@@ -117,7 +122,9 @@ def train(
     rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
     top = min(rows, key=lambda row: row["valid_lsd"])
     parameters = sum(p.numel() for p in module.network.parameters())
-    return Outcome(int(top["epoch"]), top["valid_lsd"], trainer.global_step, trainer.global_step < settings.steps, parameters)
+    return Outcome(
+        int(top["epoch"]), top["valid_lsd"], trainer.global_step, trainer.global_step < settings.steps, parameters
+    )
 
 
 def _keep_best(
@@ -135,5 +142,10 @@ def _keep_best(
 def quiet() -> None:
     """Silence the frameworks' advice on hardware, loaders and tuning; warnings of our own stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for pattern in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*", ".*`LeafSpec`.*"):
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*isinstance.treespec.*",
+        ".*lr_scheduler.step.*",
+        ".*`LeafSpec`.*",
+    ):
         warnings.filterwarnings("ignore", pattern)

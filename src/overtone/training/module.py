@@ -7,7 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim import swa_utils
+from torch.optim.swa_utils import AveragedModel
 
 from overtone import losses
 from overtone.data.crops import Crop
@@ -25,12 +26,10 @@ class UpsamplerModule(pl.LightningModule):
     `valid_lsd_extend` and `valid_lsd_restore` by mode; `learning_rate`.
     """
 
-    def __init__(
-        self, network: SpectralUpsampler, params: NetworkParams, loss: LossParams, fit: FitParams
-    ) -> None:
+    def __init__(self, network: SpectralUpsampler, params: NetworkParams, loss: LossParams, fit: FitParams) -> None:
         super().__init__()
         self.network = network
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(fit.average)) if fit.average else None
+        self.averaged = AveragedModel(network, multi_avg_fn=_averaging(fit.average)) if fit.average else None
         self.params = params
         self.loss = loss
         self.fit = fit
@@ -64,7 +63,9 @@ class UpsamplerModule(pl.LightningModule):
                 ours, theirs = (losses.spectrum(s[chosen], VALID_WINDOW) for s in (output, batch["target"]))
                 distance = losses.log_spectral(ours, theirs, weight[chosen])
                 for name in ("valid_lsd", "valid_lsd_restore" if restore else "valid_lsd_extend"):
-                    self.log(name, distance, on_epoch=True, batch_size=count, sync_dist=True, prog_bar=name == "valid_lsd")
+                    self.log(
+                        name, distance, on_epoch=True, batch_size=count, sync_dist=True, prog_bar=name == "valid_lsd"
+                    )
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -82,3 +83,8 @@ class UpsamplerModule(pl.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[max(warmup, 1)])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _averaging(decay: float) -> Any:
+    average: Any = swa_utils.get_ema_multi_avg_fn  # has no types
+    return average(decay)

@@ -1,0 +1,70 @@
+# `make repro`: from a fresh clone to trained, compared and registered models. `make test`: lint and all tests.
+# Needs Python 3.11 or newer, make and git; everything else goes into .venv. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip finds packages is for its own configuration to say.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Options of pytest, such as `make test TESTS="-m 'not slow'"` or `make test TESTS=tests/test_audio.py`.
+TESTS ?=
+
+.DEFAULT_GOAL := help
+# DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: help repro install dev test lint format docs clean distclean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+repro: $(VENV)/.installed ## install, pull the corpus, run the line, say what came of it
+	$(BIN)/dvc pull data.dvc
+	$(BIN)/dvc repro
+	@$(BIN)/overtone summary
+
+install: $(VENV)/.installed ## .venv with what the line needs
+
+dev: $(VENV)/.installed-dev ## .venv with what development needs
+
+# One compute thread a process: several tests run beside each other.
+test: lint ## lint, then all tests; TESTS="..." are options of pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
+
+lint: dev ## the format, the linter, the types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: dev ## put the code into the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: dev ## docs/settings.md from the types of the settings
+	$(BIN)/python docs/make_settings.py
+
+clean: ## remove what tools leave behind; models, reports and runs stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache dvc_plots build
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf $(VENV) src/*.egg-info
+
+# The stamps are older than pyproject.toml when it changed: then pip looks again.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
+	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# pip of 2023 and before back-tracks for minutes over the dependencies.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "Overtone needs Python 3.11, 3.12 or 3.13; this is $(PYTHON): $$($(PYTHON) --version 2>&1)" \
+	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	@touch $@

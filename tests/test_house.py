@@ -1,0 +1,306 @@
+"""The house: which room may import which, what a stage's result depends on, and what the project's own files say of it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from overtone import params as settings
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "overtone"
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("overtone", "overtone.errors", "overtone.params", "overtone.audio"),
+    (
+        *("overtone.data", "overtone.data.*", "overtone.models", "overtone.models.*", "overtone.losses"),
+        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
+    ),
+    ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
+    ("overtone.tracking", "overtone.tracking.*", "overtone.tuning"),
+    ("overtone.stages", "overtone.cli"),
+)
+# Libraries that one place alone knows.
+HOMES = {
+    "mlflow": ("overtone.tracking.*",),
+    "pytorch_lightning": ("overtone.training.*", "overtone.tracking.runs"),
+    "lightning": (),
+    "optuna": ("overtone.tuning",),
+    "dvc": (),
+    "typer": ("overtone.cli",),
+    "yaml": ("overtone.params", "overtone.tracking.store"),
+    "soundfile": ("overtone.audio", "overtone.data.codecs"),
+}
+# What the import's name is called where it is installed from.
+DISTRIBUTIONS = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}
+# Declared and never imported by name: a command, and what MLflow needs to measure the machine.
+UNIMPORTED = {"dvc", "psutil"}
+
+
+# --- the walk -----------------------------------------------------------------------------------------------------------
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full names of all that a piece of code imports, inside functions too; a name out of a module as module.name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms(tree: ast.AST) -> set[str]:
+    """The project's own modules among what a piece of code imports."""
+    names = {name for name in imported(tree) if name.partition(".")[0] == "overtone"}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names}
+
+
+@cache
+def syntax(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+def without_types(tree: ast.Module) -> ast.Module:
+    """The code without what it imports for the type checker alone."""
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))]
+    return ast.Module(body, [])
+
+
+def floor(name: str) -> int:
+    (found,) = (
+        level for level, patterns in enumerate(FLOORS) if any(fnmatchcase(name, pattern) for pattern in patterns)
+    )
+    return found
+
+
+# --- floors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    up = [other for other in rooms(syntax(name)) if floor(other) > floor(name)]
+    assert not up, f"{name} (floor {floor(name)}) imports from a floor above it"
+
+
+def test_no_imports_in_circles() -> None:
+    sorter = TopologicalSorter({name: rooms(without_types(syntax(name))) - {name} for name in MODULES})
+    sorter.prepare()
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_library_is_known_in_one_place(library: str) -> None:
+    users = {name for name in MODULES for other in imported(syntax(name)) if other.partition(".")[0] == library}
+    strangers = {name for name in users if not any(fnmatchcase(name, home) for home in HOMES[library])}
+    assert not strangers
+
+
+def test_packages_import_nothing_by_themselves() -> None:
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            assert not list(imported(syntax(name))), f"{path}: importing a room must not load its neighbours"
+
+
+def test_help_loads_no_heavy_library() -> None:
+    script = "import sys, overtone.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"torch", "mlflow", "pytorch_lightning", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "dvc"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_every_import_is_a_declared_dependency_and_none_is_idle() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[<>=!~ ]", line)[0] for line in project["dependencies"]}
+    names = {other.partition(".")[0] for name in MODULES for other in imported(syntax(name))}
+    needed = {DISTRIBUTIONS.get(name, name) for name in names - set(sys.stdlib_module_names) - {"overtone"}}
+    assert needed <= declared
+    assert declared <= needed | UNIMPORTED
+
+
+def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    assert [line for line in lines if not re.fullmatch(r"[\w\[\]-]+>=[\d.]+,<[\d.]+", line)] == []
+
+
+# --- stages -------------------------------------------------------------------------------------------------------------
+
+
+def code_behind(stage: str) -> set[str]:
+    """Modules whose code runs in a stage: from its function in `stages`, through the helpers it calls, to the end.
+
+    `stages` and `cli` themselves are left out: they hold the wiring of all stages, and naming them would run every stage
+    again for a word changed in another one's message.
+    """
+    functions = {node.name: node for node in syntax("overtone.stages").body if isinstance(node, ast.FunctionDef)}
+    pending, seen = [stage], {stage}
+    found = rooms(
+        ast.Module([n for n in without_types(syntax("overtone.stages")).body if n not in functions.values()], [])
+    )
+    while pending:
+        function = functions[pending.pop()]
+        found |= rooms(function)
+        called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & set(functions)
+        pending += called - seen
+        seen |= called
+    queue = list(found)
+    while queue:
+        new = rooms(without_types(syntax(queue.pop()))) - found
+        found |= new
+        queue += new
+    return found - {"overtone.stages", "overtone.cli"}
+
+
+def pipeline() -> dict[str, dict[str, Any]]:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+# register always runs: its result lives in the registry.
+@pytest.mark.parametrize("stage", [name for name, stage in pipeline().items() if not stage.get("always_changed")])
+def test_stage_depends_on_the_code_it_runs(stage: str) -> None:
+    deps = [ROOT / dep for dep in pipeline()[stage]["deps"] if dep.startswith("src/")]
+    paths = {MODULES[name] for name in code_behind(stage) if MODULES[name].name != "__init__.py"}
+    missing = {path for path in paths if not any(path == dep or dep in path.parents for dep in deps)}
+    assert sorted(str(path.relative_to(ROOT)) for path in missing) == [], (
+        "run by the stage, not among its deps in dvc.yaml"
+    )
+
+
+@pytest.mark.parametrize("stage", pipeline())
+def test_what_a_stage_names_exists(stage: str) -> None:
+    for dep in pipeline()[stage]["deps"]:
+        if dep.startswith("src/"):
+            assert (ROOT / dep).exists(), dep
+    flat = settings.flatten(settings.load(ROOT / "params.yaml"))
+    for key in pipeline()[stage]["params"]:
+        key = key.replace("${item.model}", "rnn")
+        assert any(name == key or name.startswith(f"{key}.") for name in flat), key
+
+
+def test_every_setting_of_the_line_is_watched_by_a_stage() -> None:
+    watched = [key for stage in pipeline().values() for key in stage["params"]]
+    watched += [key.replace("${item.model}", kind) for key in watched for kind in ("cnn", "rnn")]
+    flat = settings.flatten(settings.load(ROOT / "params.yaml"))
+    assert [name for name in flat if not any(name == key or name.startswith(f"{key}.") for key in watched)] == []
+
+
+# --- the project's own files --------------------------------------------------------------------------------------------
+
+
+@cache
+def own_files() -> tuple[Path, ...]:
+    """Text files of the repository: tracked, or new and not ignored."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    names = [name for name in done.stdout.splitlines() if not name.startswith(("dvcstore/", ".dvc/plots/page.html"))]
+    paths = [ROOT / name for name in names if not name.endswith((".png", ".flac"))]
+    return tuple(path for path in paths if path.is_file())
+
+
+MACHINE = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|mnt|srv|opt)/\w")
+HOST = re.compile(
+    r"https?://[\w.-]*(?:pypi|pythonhosted|download\.pytorch|anaconda|npmjs|jsdelivr|unpkg)", re.IGNORECASE
+)
+
+
+def test_no_file_names_a_machine_or_a_package_host() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in own_files()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if MACHINE.search(line) or HOST.search(line)
+    ]
+    assert found == []
+
+
+def test_default_remote_travels_with_the_repository() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / ".dvc" / "config")
+    name = config["core"]["remote"]
+    url = config[f"'remote \"{name}\"'"]["url"]
+    assert not url.startswith("/")
+    assert "://" not in url
+    assert (ROOT / ".dvc" / url).resolve() == ROOT / "dvcstore"
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands_in(path: Path) -> Iterator[str]:
+    """Commands of the documents' code blocks and inline code, and of the files that run them."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        text = "\n".join(
+            block or inline for block, inline in re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", text, re.DOTALL)
+        )
+    yield from text.replace("\\\n", " ").splitlines()
+
+
+@pytest.mark.parametrize(
+    "path", [*documents(), ROOT / "dvc.yaml", ROOT / "MLproject", ROOT / "Makefile"], ids=lambda p: p.name
+)
+def test_commands_that_files_name_exist(path: Path) -> None:
+    from typer.main import get_command
+
+    from overtone.cli import app
+
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in commands_in(path):
+        for target in re.findall(r"(?:^|[;&(] ?)\s*make ([a-z]+)", line):
+            assert target in targets, line
+        for found in re.finditer(r"(?:^\s*|[;&|] *|cmd: |command: \"?)(?:PYTHONPATH=\S+ )?overtone( [^;&|#]*)", line):
+            command: Any = get_command(app)
+            words = found[1].split()
+            while hasattr(command, "commands") and words and not words[0].startswith("-"):
+                assert words[0] in command.commands, line
+                command = command.commands[words.pop(0)]
+            options = {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
+            assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in documents():
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+            assert "://" in target or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    for key in settings.flatten(settings.load(ROOT / "params.yaml")):
+        assert f"`{key}`" in text or any(f"`{part}`" in text for part in parents(key)), key
+
+
+def parents(key: str) -> Iterator[str]:
+    """Tables of names that the user makes up are documented as a whole."""
+    yield from (table for table in ("degrade.conditions", "degrade.damage.weights") if key.startswith(f"{table}."))
+
+
+def test_page_of_settings_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/make_settings.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,161 @@
+"""Laws of the training losses: zero where nothing differs, each term by name, deaf above the bandwidth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from overtone import losses
+from overtone.params import LossParams
+
+RATE = 48_000
+TERMS = ("log_spectral", "magnitude", "phase", "mse")
+FULL = torch.tensor([24_000.0, 24_000.0])
+
+
+def settings(**weights: Any) -> LossParams:
+    plain: dict[str, Any] = dict.fromkeys(TERMS, 0.0) | {"windows": (512, 1024, 2048)}
+    return LossParams.model_validate(plain | weights)
+
+
+def noise(seed: int = 0, batch: int = 2, samples: int = 12_000, level: float = 0.1) -> Tensor:
+    return level * torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed))
+
+
+def total(prediction: Tensor, target: Tensor, bandwidth: Tensor = FULL, **weights: Any) -> tuple[float, dict[str, float]]:
+    loss, terms = losses.total(prediction, target, bandwidth, RATE, settings(**weights))
+    return float(loss), {name: float(value) for name, value in terms.items()}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_equal_signals_have_no_loss(term: str) -> None:
+    loss, terms = total(noise(), noise(), **{term: 1.0})
+    assert set(terms) == {term}
+    # The square root of the log-spectral distance is kept away from 0, where it has no gradient.
+    assert 0.0 <= loss < 2e-3
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_other_noise_is_a_loss(term: str) -> None:
+    loss, terms = total(noise(), noise(1), **{term: 1.0})
+    assert loss > 0.01
+    assert loss == pytest.approx(terms[term])
+
+
+def test_terms_are_weighted_and_named() -> None:
+    _, alone = total(noise(), noise(1), **dict.fromkeys(TERMS, 1.0))
+    weights = {"log_spectral": 1.0, "magnitude": 2.0, "phase": 0.5, "mse": 3.0}
+    loss, terms = total(noise(), noise(1), **weights)
+    assert terms == pytest.approx(alone)
+    assert set(terms) == set(TERMS)
+    assert loss == pytest.approx(sum(weights[name] * value for name, value in terms.items()), rel=1e-5)
+
+
+def test_term_without_weight_is_left_out() -> None:
+    assert set(total(noise(), noise(1), mse=1.0, phase=0.1)[1]) == {"mse", "phase"}
+
+
+@pytest.mark.parametrize("term", ["log_spectral", "magnitude", "phase"])
+def test_bins_above_the_bandwidth_are_ignored(term: str) -> None:
+    target, bandwidth = noise(), torch.tensor([6_000.0, 6_000.0])
+    time = torch.arange(target.shape[-1]) / RATE
+    whistle = 0.1 * torch.sin(2 * torch.pi * 12_000 * time)
+    assert total(target + whistle, target, bandwidth, **{term: 1.0})[0] < 3e-3
+    assert total(target + whistle, target, FULL, **{term: 1.0})[0] > 5e-3
+
+
+@pytest.mark.parametrize("term", ["log_spectral", "magnitude", "phase"])
+def test_each_clip_has_its_own_bandwidth(term: str) -> None:
+    target = noise(batch=1).repeat(2, 1)
+    time = torch.arange(target.shape[-1]) / RATE
+    soiled = target + 0.1 * torch.sin(2 * torch.pi * 12_000 * time)
+    both, one, other = (
+        total(soiled, target, torch.tensor(limits), **{term: 1.0})[0]
+        for limits in ([6_000.0, 24_000.0], [6_000.0, 6_000.0], [24_000.0, 24_000.0])
+    )
+    assert one < both < other
+
+
+def test_mse_is_the_mean_squared_error_over_the_targets_power() -> None:
+    prediction, target = noise(), noise(1)
+    expected = np.mean([np.mean((p - t) ** 2) / np.mean(t**2) for p, t in zip(prediction.numpy(), target.numpy(), strict=True)])
+    assert total(prediction, target, mse=1.0)[0] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_mse_of_silence_is_the_targets_power() -> None:
+    assert total(torch.zeros(2, 9_000), noise(samples=9_000), mse=1.0)[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("size", [512, 1024, 2048])
+def test_log_spectral_is_the_formula_of_the_metric(size: int) -> None:
+    prediction, target = noise(batch=1)[0], noise(1, batch=1)[0]
+    count = losses.spectrum(target[None], size).shape[1]
+    hop = next(hop for hop in (size // 2, size // 4, 512) if (len(target) - size) // hop + 1 == count)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+
+    def levels(signal: Tensor) -> Any:
+        frames = np.lib.stride_tricks.sliding_window_view(signal.double().numpy(), size)[::hop]
+        return np.log10(np.abs(np.fft.rfft(frames * window)) ** 2 + 1e-8)
+
+    expected = np.sqrt(np.mean((levels(prediction) - levels(target)) ** 2, axis=1)).mean()
+    value = total(prediction[None], target[None], FULL[:1], log_spectral=1.0, windows=(size,))[0]
+    assert value == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_windows_are_averaged() -> None:
+    each = [total(noise(), noise(1), log_spectral=1.0, windows=(size,))[0] for size in (512, 2048)]
+    assert total(noise(), noise(1), log_spectral=1.0, windows=(512, 2048))[0] == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_phase_hears_a_flipped_polarity_and_levels_do_not() -> None:
+    signal = noise()
+    assert total(-signal, signal, phase=1.0)[0] > 0.5
+    assert total(-signal, signal, log_spectral=1.0)[0] < 2e-3
+    assert total(-signal, signal, magnitude=1.0)[0] < 1e-6
+    assert total(-signal, signal, mse=1.0)[0] == pytest.approx(4.0, rel=1e-4)
+
+
+def test_phase_grows_with_the_delay() -> None:
+    """As long as it is a fraction of a period: of noise below 2 kHz, up to a dozen samples."""
+    spectrum = torch.fft.rfft(noise(samples=16_384))
+    spectrum[:, 16_384 * 2_000 // RATE :] = 0
+    signal = 10 * torch.fft.irfft(spectrum)
+    bandwidth = torch.tensor([2_000.0, 2_000.0])
+    values = [total(torch.roll(signal, shift, -1), signal, bandwidth, phase=1.0)[0] for shift in (0, 1, 3, 6, 10)]
+    assert values == sorted(values)
+    assert values[-1] > values[0] + 0.1
+
+
+def test_louder_error_is_a_larger_loss() -> None:
+    target = noise()
+    for term in ("log_spectral", "magnitude", "mse"):
+        values = [total(target * gain, target, **{term: 1.0})[0] for gain in (1.0, 1.5, 3.0, 9.0)]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_loss_that_is_no_number_stops_and_names_the_term(term: str, bad: float) -> None:
+    prediction = noise()
+    prediction[0, 5_000] = bad
+    with pytest.raises(FloatingPointError, match=f"loss is not finite: {term}"):
+        total(prediction, noise(1), **{term: 1.0})
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0])
+def test_gradients_are_finite_at_every_level(term: str, level: float) -> None:
+    for prediction, target in ((noise(level=level), noise(1)), (noise(), level * noise(1)), (noise(), noise())):
+        prediction.requires_grad_()
+        losses.total(prediction, target, FULL, RATE, settings(**{term: 1.0}))[0].backward()
+        assert prediction.grad is not None
+        assert prediction.grad.isfinite().all()
+
+
+def test_all_weights_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one loss weight must be above 0"):
+        settings()

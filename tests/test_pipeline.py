@@ -1,0 +1,378 @@
+"""Laws of the line as its users run it: real dvc, mlflow and overtone commands on a tiny corpus of their own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from test_serving import post, served
+
+from overtone import audio
+from overtone.audio import Signal
+
+pytestmark = pytest.mark.slow
+
+NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "docs", "bench")
+EVERY_STAGE = {
+    *("corpus", "degrade", "train@cnn", "train@rnn"),
+    *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "register"),
+}
+# Everything as small as it goes; what is not named stays as the project has it.
+TINY: dict[str, Any] = {
+    "corpus.min_seconds": 0.5,
+    "corpus.clip_seconds": 2.0,
+    "corpus.min_bandwidth_hz": 12_000,
+    "corpus.valid_share": 0.2,
+    "corpus.test_share": 0.2,
+    "corpus.assign": {"valid": [], "test": []},
+    "degrade.views": 2,
+    "degrade.valid_conditions": ["sinc_8k", "noise_10db"],
+    "train.data.crop_seconds": 0.4,
+    "train.data.batch": 4,
+    "train.data.workers": 0,
+    "train.fit.epoch_steps": 4,
+    "train.fit.warmup_steps": 2,
+    "train.fit.threads": 1,
+    "train.fit.accelerator": "cpu",
+    "train.cnn.steps": 8,
+    "train.cnn.width": 16,
+    "train.cnn.depths": [1, 1],
+    "train.rnn.steps": 8,
+    "train.rnn.hidden": 16,
+    "train.rnn.layers": 1,
+    "evaluate.figures": 2,
+}
+CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_32k", "noise_10db")
+
+
+def voice(seed: int, seconds: float, rate: int, channels: int = 1) -> Signal:
+    """Syllables of harmonics with breath: what speech is to a pipeline."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    buzz = sum(np.sin(2 * np.pi * k * (100 + 20 * seed) * time) / k for k in range(1, 30))
+    syllables = np.clip(np.sin(2 * np.pi * (2 + 0.3 * seed) * time), 0.02, None)
+    return _at_level(syllables * (0.3 * buzz + rng.standard_normal((channels, len(time)))))
+
+
+def chord(seed: int, seconds: float, rate: int, channels: int = 2) -> Signal:
+    """Struck tones with cymbals: what music is."""
+    rng = np.random.default_rng(100 + seed)
+    time = np.arange(round(seconds * rate)) / rate
+    beats = np.exp(-6 * (time % (0.4 + 0.05 * seed)))
+    tones = sum(np.sin(2 * np.pi * (220 + 55 * seed) * ratio * time) for ratio in (1, 1.25, 1.5, 4, 10))
+    return _at_level(beats * (0.5 * tones + rng.standard_normal((channels, len(time)))))
+
+
+def hiss(seed: int, seconds: float, rate: int) -> Signal:
+    return _at_level(np.random.default_rng(200 + seed).standard_normal((1, round(seconds * rate))))
+
+
+def _at_level(signal: Any) -> Signal:
+    return np.asarray(0.5 * signal / np.abs(signal).max(), dtype=np.float32)
+
+
+def make_data(folder: Path) -> None:
+    """A user's own folder: four formats, three rates, mono and stereo, no catalog, one file that is no use."""
+    files = {
+        "speech/ada.wav": (voice(1, 1.6, 48_000), 48_000),
+        "speech/ben.flac": (voice(2, 1.5, 48_000), 48_000),
+        "speech/cleo.ogg": (voice(3, 1.6, 44_100), 44_100),
+        "speech/dan.mp3": (voice(4, 1.5, 44_100, 2), 44_100),
+        "speech/eve.wav": (voice(5, 1.2, 96_000), 96_000),
+        "music/one.flac": (chord(1, 1.6, 48_000), 48_000),
+        "music/two.ogg": (chord(2, 1.5, 48_000), 48_000),
+        "music/three.mp3": (chord(3, 1.6, 44_100), 44_100),
+        "music/four.wav": (chord(4, 1.4, 44_100), 44_100),
+        "noise/fan.flac": (hiss(1, 1.2, 48_000), 48_000),
+        "noise/rain.wav": (hiss(2, 1.2, 48_000), 48_000),
+        "noise/street.ogg": (hiss(3, 1.2, 48_000), 48_000),
+        "speech/mute.wav": (np.zeros((1, 48_000), np.float32), 48_000),
+    }
+    for name, (signal, rate) in files.items():
+        audio.write(folder / name, signal, rate)
+
+
+def edit(path: Path, changes: dict[str, Any]) -> None:
+    """Set dotted keys of a YAML file; comments and order stay."""
+    from ruamel.yaml import YAML
+
+    keeper = YAML()
+    keeper.width = 4096
+    tree = keeper.load(path)
+    for key, value in changes.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for part in parents:
+            node = node[part]
+        assert leaf in node, key
+        node[leaf] = value
+    with path.open("w") as file:
+        keeper.dump(tree, file)
+
+
+@dataclass
+class Line:
+    """A project's folder and how to run commands in it; `first` is what its first `dvc repro` said."""
+
+    folder: Path
+    environment: dict[str, str]
+    first: str = ""
+
+    def run(self, *command: str) -> str:
+        """What a command prints.
+
+        Raises:
+            AssertionError: it did not end well; the message holds what it printed.
+        """
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def set(self, **changes: Any) -> None:
+        edit(self.folder / "params.yaml", {key.replace("__", "."): value for key, value in changes.items()})
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the MLflow store."""
+        with sqlite3.connect(self.folder / "mlflow.db") as store:
+            return store.execute(query).fetchall()
+
+    def metrics(self) -> dict[str, str]:
+        reports = self.folder / "reports"
+        return {str(path.relative_to(reports)): path.read_text() for path in sorted(reports.rglob("metrics.json"))}
+
+
+def ran(output: str) -> set[str]:
+    """The stages that a `dvc repro` says it ran."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Iterator[Line]:
+    """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
+    folder = tmp_path_factory.mktemp("line")
+    own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site")}
+    line = Line(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
+    copy_project(folder)
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    line.run("git", "init", "-q")
+    make_data(folder / "data")
+    line.run("dvc", "add", "-q", "data")
+    edit(folder / "params.yaml", TINY)
+    conditions = yaml.safe_load((folder / "params.yaml").read_text())["degrade"]["conditions"]
+    line.set(degrade__conditions={name: conditions[name] for name in CONDITIONS})
+    line.run("git", "add", "-A")
+    line.run(*git, "commit", "-qm", "tiny")
+    line.first = line.run("dvc", "repro")
+    yield line
+
+
+def copy_project(folder: Path) -> None:
+    """The project's files as git would clone them, changes that are not committed included."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if Path(name).parts[0] not in NOT_COPIED and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+
+
+# --- the first run ------------------------------------------------------------------------------------------------------
+
+
+def test_first_repro_runs_every_stage(line: Line) -> None:
+    assert ran(line.first) == EVERY_STAGE
+
+
+def test_useless_file_is_named_with_its_reason(line: Line) -> None:
+    table = (line.folder / "work" / "corpus" / "rejected.csv").read_text()
+    assert re.search(r"^speech/mute\.wav,\"silent: ", table, re.MULTILINE), table
+    assert len(table.splitlines()) == 2, table
+
+
+def test_each_split_has_speech_and_music(line: Line) -> None:
+    import csv
+
+    with (line.folder / "work" / "corpus" / "manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["kind"], row["split"]) for row in rows} == {
+        (kind, split) for kind in ("speech", "music", "noise") for split in ("train", "valid", "test")
+    }
+    assert len(rows) == 12
+
+
+@pytest.mark.parametrize("kind", ["cnn", "rnn"])
+def test_trained_folder_names_a_finished_run_that_holds_its_scores(line: Line, kind: str) -> None:
+    facts = line.json(f"models/{kind}/run.json")
+    assert {path.name for path in (line.folder / "models" / kind).iterdir()} == {
+        *("weights.safetensors", "config.json", "run.json", "history.csv")
+    }
+    assert facts["model"] == kind
+    assert facts["steps"] == 8
+    assert facts["commit"] == line.run("git", "rev-parse", "HEAD").strip()
+    assert facts["data_digest"] in (line.folder / "data.dvc").read_text()
+    run = facts["run_id"]
+    assert line.rows(f"select status from runs where run_uuid = '{run}'") == [("FINISHED",)]
+    logged = dict(line.rows(f"select key, value from latest_metrics where run_uuid = '{run}'"))
+    assert {"train_loss", "valid_lsd", "learning_rate"} <= set(logged)
+    scores = line.json(f"reports/{kind}/metrics.json")
+    assert logged["test/overall.all.lsd"] == pytest.approx(scores["overall"]["all"]["lsd"])
+    assert set(CONDITIONS) <= set(scores)
+    tags = dict(line.rows(f"select key, value from tags where run_uuid = '{run}'"))
+    assert (tags["git_commit"], tags["data_digest"]) == (facts["commit"], facts["data_digest"])
+    assert tags["dvc_stage"] == f"train@{kind}"
+    assert tags["test_set"] == scores["test_set"]
+
+
+@pytest.mark.parametrize("kind", ["cnn", "rnn"])
+def test_run_holds_figures_and_audio_to_compare(line: Line, kind: str) -> None:
+    run = line.json(f"models/{kind}/run.json")["run_id"]
+    artifacts = line.folder / "mlruns" / "overtone" / run / "artifacts" / "evaluation"
+    assert len(list((artifacts / "figures").glob("*.png"))) == 2
+    sounds = sorted((artifacts / "audio").glob("*.flac"))
+    assert {path.stem.rsplit("-", 1)[1] for path in sounds} == {"before", "after", "reference"}
+    assert len({audio.probe(path).frames for path in sounds if path.name.startswith(sounds[0].name[:12])}) >= 1
+    assert all(audio.probe(path).rate == 48_000 for path in sounds)
+
+
+def test_there_is_one_run_for_each_training(line: Line) -> None:
+    known = {line.json(f"models/{kind}/run.json")["run_id"] for kind in ("cnn", "rnn")}
+    assert known <= {run for (run,) in line.rows("select run_uuid from runs")}
+    assert len(known) == 2
+    assert line.rows("select count(*) from tags where key = 'dvc_stage' and value = 'train@cnn'") == [(1,)]
+
+
+def test_better_model_is_the_champion(line: Line) -> None:
+    scores = {kind: line.json(f"reports/{kind}/metrics.json")["overall"]["all"]["lsd"] for kind in ("cnn", "rnn")}
+    better = min(scores, key=lambda kind: scores[kind])
+    assert f"{better} -> overtone version 1 (registered)" in line.first
+    aliases = dict(line.rows("select alias, version from registered_model_aliases where name = 'overtone'"))
+    assert {name: int(number) for name, number in aliases.items()} == {"champion": 1, "challenger": 1}
+    tags = dict(line.rows("select key, value from model_version_tags where version = 1"))
+    facts = line.json(f"models/{better}/run.json")
+    assert (tags["model"], tags["run_id"], tags["git_commit"]) == (better, facts["run_id"], facts["commit"])
+
+
+def test_no_checkpoint_is_left(line: Line) -> None:
+    folder = line.folder / "checkpoints"
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_dvc_shows_metrics_and_plots(line: Line) -> None:
+    shown = json.loads(line.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert set(shown) == {f"reports/{name}/metrics.json" for name in ("baselines/sinc", "baselines/sbr", "cnn", "rnn")}
+    assert all("error" not in one for one in shown.values())
+    page = line.run("dvc", "plots", "show", "-o", "plots")
+    assert (line.folder / "plots" / "index.html").is_file(), page
+
+
+# --- what runs again ----------------------------------------------------------------------------------------------------
+
+
+def test_second_repro_runs_nothing_but_register(line: Line) -> None:
+    output = line.run("dvc", "repro")
+    assert ran(output) == {"register"}
+    assert "version 1 (known already)" in output
+
+
+def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(line: Line) -> None:
+    before = line.json("models/rnn/run.json")
+    cnn = line.json("models/cnn/run.json")
+    line.set(train__rnn__steps=4)
+    assert ran(line.run("dvc", "repro")) == {"train@rnn", "evaluate@rnn", "register"}
+    changed = line.json("models/rnn/run.json")
+    assert changed["steps"] == 4
+    assert changed["run_id"] != before["run_id"]
+    assert line.json("models/cnn/run.json") == cnn
+    line.set(train__rnn__steps=8)
+    assert ran(line.run("dvc", "repro")) == {"register"}
+    assert line.json("models/rnn/run.json") == before
+
+
+def test_degradation_settings_rerun_all_from_there_on(line: Line) -> None:
+    line.set(degrade__views=3)
+    try:
+        changed = json.loads(line.run("dvc", "status", "--json"))
+        downstream = line.run("dvc", "dag", "--dot", "degrade", "--full")
+    finally:
+        line.set(degrade__views=2)
+    assert "degrade" in changed
+    assert "corpus" not in changed
+    edges = re.findall(r'"([^"]+)" -> "([^"]+)"', downstream)
+    reached, todo = set[str](), ["degrade"]
+    while todo:
+        here = todo.pop()
+        if here not in reached:
+            reached.add(here)
+            todo += [after for before, after in edges if before == here]
+    assert reached == EVERY_STAGE - {"corpus"}
+
+
+def test_forced_repro_gives_the_same_figures(line: Line) -> None:
+    before = line.metrics()
+    assert len(before) == 4
+    weights = {kind: (line.folder / "models" / kind / "weights.safetensors").read_bytes() for kind in ("cnn", "rnn")}
+    output = line.run("dvc", "repro", "--force", "evaluate@baselines", "evaluate@cnn", "evaluate@rnn")
+    assert ran(output) == EVERY_STAGE - {"register"}
+    assert line.metrics() == before
+    for kind, content in weights.items():
+        assert (line.folder / "models" / kind / "weights.safetensors").read_bytes() == content
+
+
+# --- the other doors ----------------------------------------------------------------------------------------------------
+
+
+def test_champion_enhances_a_file_from_the_command_line(line: Line) -> None:
+    signal = voice(9, 0.7, 16_000, 2)
+    audio.write(line.folder / "old.wav", signal, 16_000)
+    line.run("overtone", "enhance", "old.wav", "new.flac")
+    info = audio.probe(line.folder / "new.flac")
+    assert (info.rate, info.channels, info.frames) == (48_000, 2, 3 * signal.shape[1])
+    assert "champion" in line.run("overtone", "models")
+
+
+def test_champion_answers_over_http(line: Line) -> None:
+    with served(line.folder, line.environment) as address:
+        status, answer = post(address, audio.encode(voice(9, 0.7, 16_000), 16_000), mode="extend")
+    assert status == 200, answer
+    enhanced, rate = audio.decode(base64.b64decode(answer["predictions"][0]["audio"]))
+    assert (rate, enhanced.shape) == (48_000, (1, 33_600))
+
+
+def test_mlflow_run_of_a_training_is_one_run_with_its_settings(line: Line) -> None:
+    kept = {path: path.read_bytes() for path in (line.folder / "models" / "rnn").iterdir()}
+    before = {run for (run,) in line.rows("select run_uuid from runs")}
+    settings = "set=train.rnn.steps=4 train.rnn.cell=lstm"
+    line.run("mlflow", "run", ".", "-e", "train", "-P", "model=rnn", "-P", settings, "--env-manager", "local")
+    facts = line.json("models/rnn/run.json")
+    for path, content in kept.items():
+        path.write_bytes(content)
+    (made,) = {run for (run,) in line.rows("select run_uuid from runs")} - before
+    assert facts["run_id"] == made
+    assert line.rows(f"select status from runs where run_uuid = '{made}'") == [("FINISHED",)]
+    params = dict(line.rows(f"select key, value from params where run_uuid = '{made}'"))
+    assert (params["train.rnn.steps"], params["train.rnn.cell"]) == ("4", "lstm")
+    metrics = {name for (name,) in line.rows(f"select key from latest_metrics where run_uuid = '{made}'")}
+    assert "valid_lsd" in metrics

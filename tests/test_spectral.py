@@ -1,0 +1,253 @@
+"""Laws of the spectral front end: it takes apart and puts together again, sees nothing above the cutoff, keeps what it must."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from torch import Tensor
+
+from overtone.models import build
+from overtone.models.spectral import (
+    BINS,
+    HOP,
+    WINDOW,
+    SpectralUpsampler,
+    analyse,
+    copy_up,
+    frames_of,
+    overlap_add,
+    visible_bins,
+)
+from overtone.params import Params
+
+RATE = 48_000
+HANN = torch.hann_window(WINDOW)
+STEP = 1 / 32_768
+
+
+def noise(samples: int, batch: int = 1, level: float = 0.1, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return level * torch.randn(batch, samples, generator=generator)
+
+
+def spectra(frames: int, batch: int = 1, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.complex(*(torch.randn(batch, frames, BINS, generator=generator) for _ in range(2)))
+
+
+@pytest.fixture(scope="module", params=["cnn", "rnn"])
+def model(request: pytest.FixtureRequest, params: Params) -> SpectralUpsampler:
+    """A network of random weights, far from the start that changes nothing."""
+    torch.manual_seed(3)
+    made = build.network(params.train.cnn if request.param == "cnn" else params.train.rnn, RATE).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return made
+
+
+# --- transform ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 2, 511, 512, 513, 1_024, 5_000, 48_000])
+def test_analysis_and_overlap_add_are_the_identity(samples: int) -> None:
+    signal = noise(samples, batch=3, level=1.0)
+    frames = analyse(signal, HANN)
+    assert frames.shape == (3, frames_of(samples), BINS)
+    torch.testing.assert_close(overlap_add(frames, HANN)[:, :samples], signal, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 512, 513, 10_000])
+def test_frames_cover_every_sample(samples: int) -> None:
+    frames = frames_of(samples)
+    assert (frames - 1) * HOP >= samples
+    assert (frames - 2) * HOP < samples
+    assert overlap_add(analyse(noise(samples), HANN), HANN).shape == (1, (frames - 1) * HOP)
+
+
+def test_frame_is_centred_on_its_multiple_of_the_hop() -> None:
+    """An impulse in the middle of a frame has a phase that alternates from bin to bin, and nothing else."""
+    signal = torch.zeros(1, 4 * HOP)
+    signal[0, 2 * HOP] = 1.0
+    frame = analyse(signal, HANN)[0, 2]
+    torch.testing.assert_close(frame.real, (-1.0) ** torch.arange(BINS), atol=1e-5, rtol=0)
+    torch.testing.assert_close(frame.imag, torch.zeros(BINS), atol=1e-5, rtol=0)
+
+
+# --- what is seen -------------------------------------------------------------------------------------------------------
+
+
+def test_visible_bins_end_below_the_cutoff() -> None:
+    cutoffs = torch.tensor([1_000.0, 4_000.0, 8_000.0, 12_000.0, 22_050.0])
+    seen = visible_bins(cutoffs, RATE)
+    assert seen.shape == (5, BINS)
+    frequency = torch.arange(BINS) * RATE / WINDOW
+    for one, cutoff in zip(seen, cutoffs, strict=True):
+        count = int(one.sum())
+        assert one[:count].all(), "the visible bins are the lowest ones"
+        assert 0.8 * cutoff < frequency[count - 1] < cutoff
+
+
+def test_full_band_is_seen_whole() -> None:
+    assert visible_bins(torch.tensor([24_000.0, 30_000.0]), RATE).all()
+
+
+@pytest.mark.parametrize("cutoff", [190.0, 4_000.0, 8_000.0, 16_000.0])
+def test_blanked_bins_do_not_influence_the_features(model: SpectralUpsampler, cutoff: float) -> None:
+    seen, restore = visible_bins(torch.tensor([cutoff]), RATE), torch.tensor([False])
+    one, other = spectra(9), spectra(9, seed=1)
+    mixed = torch.where(seen[:, None], one, 100 * other)
+    with torch.inference_mode():
+        assert torch.equal(model.features(mixed, seen, restore), model.features(one, seen, restore))
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_blanked_bins_do_not_influence_the_output(model: SpectralUpsampler, restore: bool) -> None:
+    seen, mode = visible_bins(torch.tensor([6_000.0]), RATE), torch.tensor([restore])
+    one, other = spectra(9), spectra(9, seed=1)
+    mixed = torch.where(seen[:, None], one, 100 * other)
+    with torch.inference_mode():
+        outputs = []
+        for spectrum in (one, mixed):
+            hidden, _ = model.body(model.features(spectrum, seen, mode), None)
+            outputs.append(model.fill(spectrum, hidden, seen, mode))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_what_lies_above_the_cutoff_does_not_change_the_prediction(model: SpectralUpsampler, restore: bool) -> None:
+    """The law that makes a network work with any resampler: residue above the cutoff is neither heard nor kept."""
+    signal = noise(RATE // 2)
+    taps = scipy.signal.firwin(2_001, 9_000, window=("kaiser", 14.0), pass_zero=False, fs=RATE)
+    above = torch.from_numpy(scipy.signal.oaconvolve(noise(RATE // 2, seed=1).numpy(), taps[None], "same", axes=1))
+    low = scipy.signal.firwin(2_001, 7_000, window=("kaiser", 14.0), fs=RATE)
+    below = torch.from_numpy(scipy.signal.oaconvolve(signal.numpy(), low[None], "same", axes=1)).float()
+    cutoff, mode = torch.tensor([8_000.0]), torch.tensor([restore])
+    with torch.inference_mode():
+        clean, soiled = (model(x, cutoff, mode) for x in (below, below + 0.03 * above.float()))
+    inner = slice(4 * WINDOW, -4 * WINDOW)
+    error = (soiled - clean)[:, inner].abs().max()
+    assert error < 2e-3 * clean.abs().max(), float(error)
+
+
+def test_what_lies_below_the_cutoff_changes_the_prediction(model: SpectralUpsampler) -> None:
+    signal, cutoff, mode = noise(9_000), torch.tensor([8_000.0]), torch.tensor([False])
+    with torch.inference_mode():
+        one, other = model(signal, cutoff, mode), model(noise(9_000, seed=1), cutoff, mode)
+    assert (one - other).abs().max() > 0.01
+
+
+def test_cutoff_and_mode_are_conditions_that_count(model: SpectralUpsampler) -> None:
+    signal = noise(9_000)
+    with torch.inference_mode():
+        plain = model(signal, torch.tensor([8_000.0]), torch.tensor([False]))
+        assert not torch.equal(plain, model(signal, torch.tensor([4_000.0]), torch.tensor([False])))
+        assert not torch.equal(plain, model(signal, torch.tensor([8_000.0]), torch.tensor([True])))
+
+
+# --- what comes out -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cutoff", [190.0, 4_000.0, 11_025.0, 24_000.0])
+def test_extend_keeps_the_spectrum_below_the_splice_exactly(model: SpectralUpsampler, cutoff: float) -> None:
+    spectrum = spectra(7, batch=2)
+    seen = visible_bins(torch.full((2,), cutoff), RATE)
+    with torch.inference_mode():
+        out = model.fill(spectrum, torch.randn(2, 7, model.body.width), seen, torch.tensor([False, False]))
+    kept = seen[:, None].expand(-1, 7, -1)
+    assert torch.equal(out[kept], spectrum[kept])
+    if cutoff < 24_000.0:
+        assert not torch.isclose(out[~kept], spectrum[~kept]).any(dim=-1).all()
+
+
+def test_restore_may_change_every_bin(model: SpectralUpsampler) -> None:
+    spectrum = spectra(7)
+    seen = visible_bins(torch.tensor([24_000.0]), RATE)
+    with torch.inference_mode():
+        out = model.fill(spectrum, torch.randn(1, 7, model.body.width), seen, torch.tensor([True]))
+    assert (out != spectrum).float().mean() > 0.99
+
+
+def test_modes_of_a_batch_are_independent(model: SpectralUpsampler) -> None:
+    signal, cutoffs = noise(9_000, batch=3), torch.tensor([4_000.0, 8_000.0, 24_000.0])
+    modes = torch.tensor([False, True, False])
+    with torch.inference_mode():
+        together = model(signal, cutoffs, modes)
+        alone = torch.cat([model(signal[i : i + 1], cutoffs[i : i + 1], modes[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_full_band_extended_comes_back(model: SpectralUpsampler) -> None:
+    signal = noise(9_000, level=0.5)
+    with torch.inference_mode():
+        out = model(signal, torch.tensor([24_000.0]), torch.tensor([False]))
+    torch.testing.assert_close(out, signal, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 511, 512, 5_000])
+def test_output_has_the_shape_of_the_input(model: SpectralUpsampler, samples: int) -> None:
+    with torch.inference_mode():
+        out = model(noise(samples, batch=2), torch.tensor([4_000.0, 8_000.0]), torch.tensor([False, True]))
+    assert out.shape == (2, samples)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["cnn", "rnn"])
+@pytest.mark.parametrize("restore", [False, True])
+def test_silence_gives_next_to_silence(params: Params, kind: str, restore: bool) -> None:
+    torch.manual_seed(0)
+    model = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, RATE).eval()
+    with torch.inference_mode():
+        out = model(torch.zeros(1, 9_000), torch.tensor([8_000.0]), torch.tensor([restore]))
+    assert out.isfinite().all()
+    assert out.abs().max() < 4 * STEP
+
+
+def test_loudest_input_gives_finite_output_and_gradients(model: SpectralUpsampler) -> None:
+    signal = torch.sign(noise(9_000)).requires_grad_()
+    out = model(signal, torch.tensor([8_000.0]), torch.tensor([True]))
+    (out.square().mean()).backward()
+    assert signal.grad is not None
+    assert out.isfinite().all()
+    assert signal.grad.isfinite().all()
+
+
+def test_silence_has_finite_gradients(model: SpectralUpsampler) -> None:
+    model.zero_grad()
+    out = model(torch.zeros(2, 9_000), torch.tensor([8_000.0, 24_000.0]), torch.tensor([False, True]))
+    out.square().mean().backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    model.zero_grad()
+
+
+# --- copying upwards ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cutoff", [190.0, 500.0, 4_000.0, 8_000.0, 16_000.0])
+def test_copy_fills_blanked_bins_from_visible_ones(cutoff: float) -> None:
+    seen = visible_bins(torch.tensor([cutoff]), RATE)
+    index = torch.arange(BINS, dtype=torch.float32)[None, None].to(torch.complex64)
+    origin = copy_up(index, seen).real[0, 0].long()
+    assert torch.equal(origin[seen[0]], torch.arange(BINS)[seen[0]])
+    assert seen[0, origin].all()
+    assert ((torch.arange(BINS) - origin) % 2 == 0).all(), "an odd shift turns the phase from frame to frame"
+
+
+@pytest.mark.parametrize("frequency", [1_000.0, 2_345.6, 3_100.0])
+def test_copy_of_a_steady_tone_keeps_turning_at_its_new_frequency(frequency: float) -> None:
+    time = np.arange(RATE // 4) / RATE
+    signal = torch.from_numpy(np.sin(2 * np.pi * frequency * time).astype(np.float32))[None]
+    seen = visible_bins(torch.tensor([4_000.0]), RATE)
+    copied = copy_up(analyse(signal, HANN), seen)[0, 4:-4]
+    level = copied.abs().mean(0)
+    tone = int(level[seen[0]].argmax())
+    peaks = [k for k in range(int(seen.sum()) + 1, BINS - 1) if level[k] > 0.9 * level[tone]]
+    assert peaks or frequency < 1_700, "the upper half of the visible band is what is repeated"
+    for k in peaks:
+        turned = torch.angle((copied[1:, k] * copied[:-1, k].conj()).mean())
+        expected = 2 * np.pi * (frequency + (k - tone) * RATE / WINDOW) * HOP / RATE
+        assert np.cos(float(turned) - expected) > 0.999, k

@@ -1,0 +1,255 @@
+"""Laws of a training: it learns, it repeats, and an interruption leaves no trace in what it comes to."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from torch import Tensor
+
+from overtone import params as settings_file
+from overtone.data.corpus import MANIFEST
+from overtone.data.pairs import PairsError
+from overtone.losses import in_band, log_spectral, spectrum
+from overtone.models import build
+from overtone.models.spectral import SpectralUpsampler
+from overtone.params import Params
+from overtone.training import fit
+from overtone.training.datamodule import PairsModule
+
+SMALL = (
+    *("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]"),
+    *("train.rnn.steps=24", "train.cnn.steps=24", "train.fit.epoch_steps=6", "train.fit.warmup_steps=2"),
+    *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.data.redraw=0.3"),
+    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50", "train.loss.log_spectral=1.0"),
+)
+
+
+def small(*overrides: str) -> Params:
+    return settings_file.load(ROOT / "params.yaml", (*SMALL, *overrides))
+
+
+def train(folder: Path, pairs: Path, *overrides: str, kind: build.Kind = "rnn") -> tuple[fit.Outcome, pd.DataFrame]:
+    """Train into `folder`; the outcome and the curve."""
+    outcome = fit.train(small(*overrides), kind, pairs, folder / "model", folder / "checkpoints")
+    return outcome, pd.read_csv(folder / "model" / "history.csv")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Path:
+    """A folder where the plain small training has run."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, pairs_folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+def test_training_lowers_the_distance_on_unheard_sources(tmp_path: Path, pairs_folder: Path, kind: build.Kind) -> None:
+    overrides = (f"train.{kind}.steps=60", "train.fit.epoch_steps=12", "train.fit.average=0", "train.fit.warmup_steps=4")
+    wide = ("train.rnn.hidden=32", "train.cnn.width=32", f"train.{kind}.learning_rate=0.005")
+    outcome, curve = train(tmp_path, pairs_folder, *overrides, *wide, kind=kind)
+    assert outcome.steps == 60
+    assert outcome.best < 0.9 * curve["valid_lsd"].iloc[0]
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+
+
+def test_curve_has_a_row_for_each_epoch(trained: Path) -> None:
+    curve = pd.read_csv(trained / "model" / "history.csv")
+    assert list(curve["epoch"]) == [0, 1, 2, 3]
+    assert list(curve["step"]) == [6, 12, 18, 24]
+    assert {"train_loss", "valid_lsd", "valid_lsd_extend", "valid_lsd_restore", "learning_rate"} <= set(curve.columns)
+    assert np.isfinite(curve.to_numpy(dtype=float)).all()
+
+
+def test_same_seed_gives_the_same_weights(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
+    train(tmp_path, pairs_folder)
+    assert weights(tmp_path) == weights(trained)
+    assert (tmp_path / "model" / "history.csv").read_text() == (trained / "model" / "history.csv").read_text()
+
+
+def test_another_seed_gives_other_weights(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
+    train(tmp_path, pairs_folder, "seed=7")
+    assert weights(tmp_path) != weights(trained)
+
+
+def test_loader_processes_change_nothing(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
+    train(tmp_path, pairs_folder, "train.data.workers=2")
+    assert weights(tmp_path) == weights(trained)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_kept_weights_are_those_of_the_best_epoch(tmp_path: Path, pairs_folder: Path, average: float) -> None:
+    """A learning rate that spoils the network makes an early epoch the best one."""
+    harsh = ("train.rnn.learning_rate=0.3", "train.fit.clip_norm=1000.0", f"train.fit.average={average}")
+    outcome, curve = train(tmp_path, pairs_folder, *harsh)
+    assert outcome.best == pytest.approx(curve["valid_lsd"].min(), rel=1e-4)
+    assert outcome.best_epoch == int(curve["valid_lsd"].idxmin())
+    network, _ = build.load(tmp_path / "model")
+    assert distance(network, small(), pairs_folder) == pytest.approx(outcome.best, rel=0.01)
+
+
+def distance(network: SpectralUpsampler, params: Params, pairs: Path) -> float:
+    """Validation distance of a network, of each mode by itself, weighted by the number of pairs."""
+    module = PairsModule(params, pairs)
+    module.setup("fit")
+    total = 0.0
+    for index in range(len(module.valid)):
+        crop = module.valid[index]
+        batch: dict[str, Tensor] = {name: value[None] for name, value in crop.items()}  # type: ignore[index]
+        with torch.inference_mode():
+            out = network(batch["input"], batch["cutoff_hz"], batch["restore"])
+            weight = in_band(batch["bandwidth_hz"], 2048, 48_000)
+            total += float(log_spectral(spectrum(out, 2048), spectrum(batch["target"], 2048), weight))
+    return total / len(module.valid)
+
+
+def test_training_stops_early_when_nothing_improves(tmp_path: Path, pairs_folder: Path) -> None:
+    harsh = ("train.rnn.learning_rate=0.3", "train.fit.clip_norm=1000.0", "train.fit.average=0", "train.fit.patience=1")
+    outcome, curve = train(tmp_path, pairs_folder, *harsh, "train.rnn.steps=120")
+    assert outcome.stopped_early
+    assert outcome.steps == curve["step"].iloc[-1] < 120
+
+
+def test_averaged_weights_differ_from_the_last_ones(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
+    train(tmp_path, pairs_folder, "train.fit.average=0")
+    assert weights(tmp_path) != weights(trained)
+
+
+@pytest.mark.parametrize("term", ["mse", "magnitude", "phase"])
+def test_each_loss_trains(tmp_path: Path, pairs_folder: Path, term: str) -> None:
+    overrides = ("train.loss.log_spectral=0", f"train.loss.{term}=1.0", "train.rnn.steps=4", "train.fit.epoch_steps=4")
+    _, curve = train(tmp_path, pairs_folder, *overrides)
+    assert f"train_{term}" in curve.columns
+    assert "train_log_spectral" not in curve.columns
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("train.rnn.cell=lstm",), ("train.rnn.bidirectional=true",), ("train.rnn.dropout=0.2",)],
+    ids=lambda overrides: overrides[0],
+)
+def test_each_variant_of_the_rnn_trains(tmp_path: Path, pairs_folder: Path, overrides: tuple[str, ...]) -> None:
+    train(tmp_path, pairs_folder, "train.rnn.steps=4", "train.fit.epoch_steps=4", *overrides)
+    assert build.load(tmp_path / "model")[1]["network"][overrides[0].split("=")[0].rpartition(".")[2]] not in (0.0, "gru")
+
+
+def test_max_pooling_trains(tmp_path: Path, pairs_folder: Path) -> None:
+    overrides = ("train.cnn.steps=4", "train.fit.epoch_steps=4", "train.cnn.pooling=max", "train.cnn.dropout=0.1")
+    train(tmp_path, pairs_folder, *overrides, kind="cnn")
+    assert build.load(tmp_path / "model")[1]["network"]["pooling"] == "max"
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------------
+
+
+def test_loss_that_is_no_number_stops_the_training(
+    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = SpectralUpsampler.forward
+
+    def broken(self: SpectralUpsampler, *arguments: Any) -> Tensor:
+        return plain(self, *arguments) * float("nan")
+
+    monkeypatch.setattr(SpectralUpsampler, "forward", broken)
+    with pytest.raises(FloatingPointError, match="loss is not finite: log_spectral"):
+        train(tmp_path, pairs_folder)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_empty_split_is_refused_by_name(tmp_path: Path, pairs_folder: Path, split: str) -> None:
+    shutil.copytree(pairs_folder, tmp_path / "pairs")
+    manifest = tmp_path / "pairs" / MANIFEST
+    table = pd.read_csv(manifest)
+    table[table["split"] != split].to_csv(manifest, index=False)
+    with pytest.raises(PairsError, match={"train": "no training pairs", "valid": "no validation pairs"}[split]):
+        train(tmp_path, tmp_path / "pairs")
+
+
+# --- interruption -------------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("dropout", ["0.0", "0.3"])
+def test_interrupted_training_ends_where_an_undisturbed_one_does(
+    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, dropout: str
+) -> None:
+    train(tmp_path / "calm", pairs_folder, f"train.rnn.dropout={dropout}")
+    record = fit.History.on_train_epoch_end
+
+    def stop(self: fit.History, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise Stop
+        record(self, trainer, module)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(fit.History, "on_train_epoch_end", stop)
+        train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
+    outcome, curve = train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
+    assert outcome.steps == 24
+    pd.testing.assert_frame_equal(curve, pd.read_csv(tmp_path / "calm" / "model" / "history.csv"))
+    assert weights(tmp_path / "hurt") == weights(tmp_path / "calm")
+
+
+def stage(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """`overtone stage train` in a project's folder, with the small settings."""
+    overrides = [text for override in SMALL for text in ("--set", override)]
+    return subprocess.Popen(
+        ["overtone", "stage", "train", "--model", "rnn", *overrides],
+        cwd=folder,
+        env=environment | {"DVC_ROOT": str(folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_stage_goes_on_in_the_same_run(
+    project: Path, trained: Path, pairs_folder: Path, environment: dict[str, str]
+) -> None:
+    """SIGKILL, so that nothing is tidied up; then the same command again."""
+    from overtone.tracking import store
+
+    shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
+    shutil.copytree(pairs_folder, project / "work" / "pairs")
+    process = stage(project, environment)
+    assert process.stdout is not None
+    said = []
+    for text in process.stdout:
+        said.append(text)
+        if text.startswith("step 18/"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert said[-1].startswith("step 18/"), "".join(said)
+    assert not (project / "models").exists()
+
+    again = stage(project, environment)
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
+    (run,) = store.client().search_runs(["1"])
+    assert f"resuming run {run.info.run_id}" in output
+    assert f"starting run {run.info.run_id}" in "".join(said)
+    assert run.info.status == "FINISHED"
+    steps = {metric.step for metric in store.client().get_metric_history(run.info.run_id, "valid_lsd")}
+    assert len(steps) == 4
+    # The undisturbed one ran in this process, without tracking: neither matters.
+    for name in ("weights.safetensors", "history.csv", "config.json"):
+        assert (project / "models" / "rnn" / name).read_bytes() == (trained / "model" / name).read_bytes()
+    assert not list((project / "checkpoints").iterdir())
