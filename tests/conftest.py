@@ -42,6 +42,7 @@ def params() -> settings.Params:
 def pairs_folder(params: settings.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made paired set: three voices, three pieces in stereo and three noises of a second and a half each, all seeded."""
     import numpy as np
+    import scipy.signal
 
     from overtone import audio
     from overtone.data import corpus, pairs
@@ -56,7 +57,9 @@ def pairs_folder(params: settings.Params, tmp_path_factory: pytest.TempPathFacto
         hits = np.exp(-9 * (time % (0.3 + 0.1 * index))) * rng.standard_normal((2, len(time)))
         signals = {"speech": syllables * (0.3 * harmonics + 0.3 * breath), "music": hits, "noise": breath}
         for kind, signal in signals.items():
-            level = np.float32(0.3 / np.abs(signal).max())
+            # Falling with frequency, as sound does: a network has something to learn about levels.
+            signal = scipy.signal.lfilter([1.0], [1.0, -0.8], signal)
+            level = np.float32(0.5 / np.abs(signal).max())
             audio.write(folder / "data" / kind / f"{kind}{index}.flac", level * signal.astype(np.float32), rate)
     changes = {"path": folder / "data", "valid_share": 0.3, "test_share": 0.3, "assign": settings.Assign()}
     corpus.build(params.corpus.model_copy(update=changes), 1, folder / "corpus", workers=1)

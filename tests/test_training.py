@@ -18,7 +18,7 @@ from torch import Tensor
 from overtone import params as settings_file
 from overtone.data.corpus import MANIFEST
 from overtone.data.pairs import PairsError
-from overtone.losses import in_band, log_spectral, spectrum
+from overtone.losses import DivergedError, in_band, log_spectral, spectrum
 from overtone.models import build
 from overtone.models.spectral import SpectralUpsampler
 from overtone.params import Params
@@ -29,7 +29,8 @@ SMALL = (
     *("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]"),
     *("train.rnn.steps=24", "train.cnn.steps=24", "train.fit.epoch_steps=6", "train.fit.warmup_steps=2"),
     *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.data.redraw=0.3"),
-    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50", "train.loss.log_spectral=1.0"),
+    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50"),
+    *("train.loss.log_spectral=1.0", "train.loss.magnitude=0", "train.loss.phase=0", "train.loss.mse=0"),
 )
 
 
@@ -58,10 +59,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Pat
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 def test_training_lowers_the_distance_on_unheard_sources(tmp_path: Path, pairs_folder: Path, kind: build.Kind) -> None:
     overrides = (f"train.{kind}.steps=60", "train.fit.epoch_steps=12", "train.fit.average=0", "train.fit.warmup_steps=4")
-    wide = ("train.rnn.hidden=32", "train.cnn.width=32", f"train.{kind}.learning_rate=0.005")
+    wide = ("train.rnn.hidden=32", "train.cnn.width=32", f"train.{kind}.learning_rate=0.001")
+    params = small(*overrides, *wide)
+    torch.manual_seed(0)
+    untrained = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, 48_000).eval()
     outcome, curve = train(tmp_path, pairs_folder, *overrides, *wide, kind=kind)
     assert outcome.steps == 60
-    assert outcome.best < 0.9 * curve["valid_lsd"].iloc[0]
+    assert outcome.best < 0.9 * distance(untrained, params, pairs_folder)
+    assert curve["valid_lsd_extend"].iloc[-1] < 0.85 * curve["valid_lsd_extend"].iloc[0]
     assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
 
 
@@ -71,6 +76,18 @@ def test_curve_has_a_row_for_each_epoch(trained: Path) -> None:
     assert list(curve["step"]) == [6, 12, 18, 24]
     assert {"train_loss", "valid_lsd", "valid_lsd_extend", "valid_lsd_restore", "learning_rate"} <= set(curve.columns)
     assert np.isfinite(curve.to_numpy(dtype=float)).all()
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(3, [3]), (6, [6]), (9, [6, 9])])
+def test_training_ends_at_its_step_with_a_validation(
+    tmp_path: Path, pairs_folder: Path, steps: int, expected: list[int]
+) -> None:
+    """Whether or not the steps fill their last epoch."""
+    outcome, curve = train(tmp_path, pairs_folder, f"train.rnn.steps={steps}")
+    assert (outcome.steps, outcome.stopped_early) == (steps, False)
+    assert list(curve["step"]) == expected
+    assert curve["valid_lsd"].notna().all()
+    assert curve["valid_lsd"].nunique() == len(expected)
 
 
 def test_same_seed_gives_the_same_weights(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
@@ -163,7 +180,7 @@ def test_loss_that_is_no_number_stops_the_training(
         return plain(self, *arguments) * float("nan")
 
     monkeypatch.setattr(SpectralUpsampler, "forward", broken)
-    with pytest.raises(FloatingPointError, match="loss is not finite: log_spectral"):
+    with pytest.raises(DivergedError, match="loss is not finite: log_spectral"):
         train(tmp_path, pairs_folder)
     assert not (tmp_path / "model").exists()
 

@@ -94,7 +94,11 @@ def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]
         AudioError: the file is missing or is not audio.
     """
     with _open(source) as file:
-        if start:
+        if not file.seekable():
+            # Some encodings (GSM 6.10 in WAV) can only be read in order.
+            frames = max(file.frames - start, 0) if frames < 0 else frames
+            file.read(start, dtype="float32", always_2d=True)
+        elif start:
             file.seek(start)
         samples = file.read(frames, dtype="float32", always_2d=True)
         return np.ascontiguousarray(samples.T, dtype=np.float32), file.samplerate

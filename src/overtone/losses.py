@@ -12,10 +12,15 @@ import math
 import torch
 from torch import Tensor
 
+from overtone.errors import OvertoneError
 from overtone.params import LossParams
 
 # Power of a bin below which levels are all alike: rounding of 16-bit audio at a window of 1024 samples, less 6 dB.
 POWER_FLOOR = 1e-8
+
+
+class DivergedError(OvertoneError, FloatingPointError):
+    """A loss that is NaN or infinite; the message names the terms."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -114,7 +119,8 @@ def total(
     loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     if not math.isfinite(float(loss.detach())):
         bad = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]
-        raise FloatingPointError(f"loss is not finite: {', '.join(bad) or 'sum'}")
+        advice = "try a lower learning_rate or clip_norm"
+        raise DivergedError(f"loss is not finite: {', '.join(bad) or 'sum'}; {advice}")
     return loss, terms
 
 

@@ -143,7 +143,17 @@ def print_models() -> None:
         return
     # Metrics as headings of short lines, so that the table fits 80 columns.
     metrics = (name.replace(".", "\n") for name in rows[0].scores)
-    table = Table("version", "model", "registered", "run", "commit", *metrics, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "version",
+        "model",
+        "made",
+        "run",
+        "commit",
+        *metrics,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for row in rows:
         scores = [f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in rows[0].scores]
         day = row.created.strftime("%Y-%m-%d")

@@ -48,6 +48,8 @@ class PairsModule(pl.LightningDataModule):
         assert self.trainer is not None
         batch, world = self.params.train.data.batch, self.trainer.world_size
         sampler = CropSampler(self.params.train.fit.epoch_steps * batch * world, self.trainer.global_rank, world)
+        # Lightning tells the sampler the epoch too late for the first one of a resumed training.
+        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             self.train,
             batch_size=batch,

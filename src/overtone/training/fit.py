@@ -41,21 +41,47 @@ class Outcome:
 class History(Callback):
     """Collects the metrics of each epoch, kept in checkpoints so that a resumed training has the whole curve."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         self.rows: list[dict[str, float]] = []
+        self.steps = steps
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        # The module logs its own after this.
+        values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
         if trainer.is_global_zero:
             shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("train_loss", "valid_lsd") if name in values)
-            print(f"step {trainer.global_step}/{trainer.max_steps}: {shown}", flush=True)
+            print(f"step {trainer.global_step}/{self.steps}: {shown}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+class Pace(Callback):
+    """Ends the training at a step count, and makes the random numbers of a step a matter of its number.
+
+    Lightning's own `max_steps` leaves out the validation of an epoch that it cuts short, and takes a checkpoint from an
+    epoch's end for one from its middle.
+    """
+
+    def __init__(self, steps: int, seed: int) -> None:
+        self.steps = steps
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed((self.seed << 24) + trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True
 
 
 def train(
@@ -79,7 +105,7 @@ def train(
         logger: receives metrics by epoch.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite.
         PairsError: no training or validation pairs.
     """
     quiet()
@@ -89,7 +115,7 @@ def train(
     if fit.threads:
         torch.set_num_threads(fit.threads)
     module = UpsamplerModule(build.network(settings, params.corpus.rate), settings, params.train.loss, fit)
-    history = History()
+    history = History(settings.steps)
     best = ModelCheckpoint(
         checkpoints,
         "best",
@@ -99,19 +125,20 @@ def train(
         save_on_train_epoch_end=True,
     )
     early = EarlyStopping("valid_lsd", patience=fit.patience, check_on_train_epoch_end=True)
+    bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
     trainer = pl.Trainer(
         accelerator=fit.accelerator,
         devices=fit.devices if fit.accelerator != "cpu" or fit.devices != "auto" else 1,
         precision=fit.precision,
-        max_steps=settings.steps,
-        max_epochs=-1,
+        max_epochs=-(-settings.steps // fit.epoch_steps),
+        min_epochs=0,
         limit_train_batches=fit.epoch_steps,
         gradient_clip_val=fit.clip_norm,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=1,
         logger=logger,
-        callbacks=[history, best, early, *([TQDMProgressBar()] if sys.stderr.isatty() else []), *callbacks],
+        callbacks=[history, Pace(settings.steps, params.seed), best, early, *bar, *callbacks],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=checkpoints,
@@ -147,5 +174,6 @@ def quiet() -> None:
         ".*isinstance.treespec.*",
         ".*lr_scheduler.step.*",
         ".*`LeafSpec`.*",
+        ".*exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", pattern)
