@@ -71,7 +71,9 @@ def test_family_follows_from_the_settings(params: Params, family: str) -> None:
 @pytest.mark.parametrize("exists", [True, False])
 def test_folder_without_a_model_is_named(tmp_path: Path, exists: bool) -> None:
     folder = tmp_path if exists else tmp_path / "nowhere"
-    with pytest.raises(ModelError, match=rf"{folder}: not a model folder; expected weights\.safetensors and config\.json"):
+    with pytest.raises(
+        ModelError, match=rf"{folder}: not a model folder; expected weights\.safetensors and config\.json"
+    ):
         build.load(folder)
 
 
@@ -117,7 +119,10 @@ def test_config_that_is_no_json_object_is_named(params: Params, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model": "transformer"}, {"model": None}, {"model": []}, {"rate": "fast"}, {"rate": None}, {"network": {}}, {"network": 7}],
+    [
+        *({"model": "transformer"}, {"model": None}, {"model": []}),
+        *({"rate": "fast"}, {"rate": None}, {"network": {}}, {"network": 7}),
+    ],
     ids=str,
 )
 def test_config_of_no_known_network_is_named(params: Params, tmp_path: Path, changes: dict[str, Any]) -> None:

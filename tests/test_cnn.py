@@ -30,7 +30,7 @@ def body(**changes: Any) -> ConvBody:
     made = ConvBody(CnnParams.model_validate(settings | changes)).eval()
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape)
+            parameter.add_(0.2 * torch.randn(parameter.shape))
     return made
 
 

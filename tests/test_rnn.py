@@ -68,7 +68,7 @@ def test_carried_state_stands_for_the_past(changes: dict[str, Any], size: int) -
     parts, state = [], None
     with torch.inference_mode():
         expected, last = network(whole)
-        for part in whole.split(size, dim=1):
+        for part in torch.split(whole, size, dim=1):
             out, state = network(part, state)
             parts.append(out)
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-6, rtol=1e-5)

@@ -92,7 +92,8 @@ def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pyt
         summary = run.summary()
     (found,) = all_runs()
     assert found.info.status == "FINISHED"
-    assert found.info.run_name == f"rnn gru 1x16 s{params.train.rnn.steps} (brave-owl)"
+    assert found.info.run_name.startswith(f"rnn gru 1x16 s{params.train.rnn.steps} ")
+    assert found.info.run_name.endswith(" (brave-owl)")
     assert found.data.params["train.rnn.hidden"] == "16"
     assert found.data.params["corpus.rate"] == "48000"
     assert not any(key.startswith(("train.cnn.", "evaluate.", "register.")) for key in found.data.params)

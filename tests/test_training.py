@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
 from torch import Tensor
 
+from conftest import ROOT
 from overtone import params as settings_file
 from overtone.data.corpus import MANIFEST
 from overtone.data.pairs import PairsError
@@ -58,7 +58,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Pat
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 def test_training_lowers_the_distance_on_unheard_sources(tmp_path: Path, pairs_folder: Path, kind: build.Kind) -> None:
-    overrides = (f"train.{kind}.steps=60", "train.fit.epoch_steps=12", "train.fit.average=0", "train.fit.warmup_steps=4")
+    overrides = (
+        f"train.{kind}.steps=60",
+        "train.fit.epoch_steps=12",
+        "train.fit.average=0",
+        "train.fit.warmup_steps=4",
+    )
     wide = ("train.rnn.hidden=32", "train.cnn.width=32", f"train.{kind}.learning_rate=0.001")
     params = small(*overrides, *wide)
     torch.manual_seed(0)
@@ -112,7 +117,7 @@ def test_kept_weights_are_those_of_the_best_epoch(tmp_path: Path, pairs_folder: 
     harsh = ("train.rnn.learning_rate=0.3", "train.fit.clip_norm=1000.0", f"train.fit.average={average}")
     outcome, curve = train(tmp_path, pairs_folder, *harsh)
     assert outcome.best == pytest.approx(curve["valid_lsd"].min(), rel=1e-4)
-    assert outcome.best_epoch == int(curve["valid_lsd"].idxmin())
+    assert outcome.best_epoch == curve["valid_lsd"].argmin()
     network, _ = build.load(tmp_path / "model")
     assert distance(network, small(), pairs_folder) == pytest.approx(outcome.best, rel=0.01)
 
@@ -159,7 +164,10 @@ def test_each_loss_trains(tmp_path: Path, pairs_folder: Path, term: str) -> None
 )
 def test_each_variant_of_the_rnn_trains(tmp_path: Path, pairs_folder: Path, overrides: tuple[str, ...]) -> None:
     train(tmp_path, pairs_folder, "train.rnn.steps=4", "train.fit.epoch_steps=4", *overrides)
-    assert build.load(tmp_path / "model")[1]["network"][overrides[0].split("=")[0].rpartition(".")[2]] not in (0.0, "gru")
+    assert build.load(tmp_path / "model")[1]["network"][overrides[0].split("=")[0].rpartition(".")[2]] not in (
+        0.0,
+        "gru",
+    )
 
 
 def test_max_pooling_trains(tmp_path: Path, pairs_folder: Path) -> None:
@@ -214,9 +222,10 @@ def test_interrupted_training_ends_where_an_undisturbed_one_does(
             raise Stop
         record(self, trainer, module)
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(fit.History, "on_train_epoch_end", stop)
+    monkeypatch.setattr(fit.History, "on_train_epoch_end", stop)
+    with pytest.raises(Stop):
         train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
+    monkeypatch.setattr(fit.History, "on_train_epoch_end", record)
     outcome, curve = train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
     assert outcome.steps == 24
     pd.testing.assert_frame_equal(curve, pd.read_csv(tmp_path / "calm" / "model" / "history.csv"))

@@ -18,7 +18,7 @@ from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.models import build
 from overtone.params import CnnParams, Params, RnnParams
-from overtone.upsample import BLOCK, Upsampler
+from overtone.upsample import BLOCK, Mode, Upsampler
 
 RATE = 48_000
 STEP = 1 / 32_768
@@ -38,7 +38,7 @@ def make(params: Params) -> Maker:
         model = build.network(settings, RATE)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += wild * torch.randn(parameter.shape)
+                parameter.add_(wild * torch.randn(parameter.shape))
         return Upsampler(model.eval(), {"model": kind, "network": settings.model_dump(mode="json")})
 
     return maker
@@ -60,9 +60,9 @@ def below(signal: Signal, cutoff: float) -> Signal:
     return narrow(signal, cutoff)[:, 3_000:-3_000]
 
 
-def pushed(upsampler: Upsampler, signal: Signal, sizes: list[int], mode: str, cutoff: float) -> Signal:
+def pushed(upsampler: Upsampler, signal: Signal, sizes: list[int], mode: Mode, cutoff: float) -> Signal:
     """`signal` through a stream, in blocks of the given sizes over and over."""
-    stream = upsampler.stream(signal.shape[0], mode=mode, cutoff_hz=cutoff)  # type: ignore[arg-type]
+    stream = upsampler.stream(signal.shape[0], mode=mode, cutoff_hz=cutoff)
     parts, start, turn = [], 0, 0
     while start < signal.shape[1]:
         size = sizes[turn % len(sizes)]
@@ -91,7 +91,7 @@ def test_output_is_as_long_as_the_input(make: Maker, kind: str, rate: int) -> No
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 @pytest.mark.parametrize("mode", ["extend", "restore", "auto"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-def test_as_many_channels_come_out(make: Maker, kind: str, mode: str, channels: int) -> None:
+def test_as_many_channels_come_out(make: Maker, kind: str, mode: Mode, channels: int) -> None:
     out = make(kind).enhance(noise(3_000, channels), 16_000, mode=mode)
     assert out.shape == (channels, 9_000)
     assert np.isfinite(out).all()
@@ -99,13 +99,13 @@ def test_as_many_channels_come_out(make: Maker, kind: str, mode: str, channels: 
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-def test_no_samples_in_none_out(make: Maker, mode: str, rate: int) -> None:
+def test_no_samples_in_none_out(make: Maker, mode: Mode, rate: int) -> None:
     assert make().enhance(np.zeros((2, 0), np.float32), rate, mode=mode).shape == (2, 0)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 @pytest.mark.parametrize("mode", ["extend", "restore"])
-def test_equal_channels_stay_exactly_equal(make: Maker, kind: str, mode: str) -> None:
+def test_equal_channels_stay_exactly_equal(make: Maker, kind: str, mode: Mode) -> None:
     one = noise(20_000)
     out = make(kind, wild=0.1).enhance(np.repeat(one, 2, axis=0), 16_000, mode=mode)
     assert peak(out) > 0
@@ -158,7 +158,7 @@ def test_quiet_network_adds_nothing_audible_below_the_cutoff(make: Maker) -> Non
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 @pytest.mark.parametrize("mode", ["extend", "restore"])
-def test_flipped_polarity_flips_the_output(make: Maker, kind: str, mode: str) -> None:
+def test_flipped_polarity_flips_the_output(make: Maker, kind: str, mode: Mode) -> None:
     """Exactly true only of an untrained head; what it shows is that nothing of ours flips or rectifies."""
     signal = noise(16_000)
     out = make(kind).enhance(signal, 16_000, mode=mode)
@@ -220,7 +220,7 @@ SIZES = [[1, 7, 100], [511, 512, 513], [10_000], [23_333, 1]]
     ids=["gru", "lstm", "cnn", "deep cnn"],
 )
 def test_result_does_not_depend_on_how_the_signal_is_cut(
-    make: Maker, kind: str, changes: dict[str, object], sizes: list[int], mode: str
+    make: Maker, kind: str, changes: dict[str, object], sizes: list[int], mode: Mode
 ) -> None:
     upsampler = make(kind, wild=0.02, **changes)
     signal = noise(30_077, 2)
@@ -235,11 +235,11 @@ def test_result_does_not_depend_on_how_the_signal_is_cut(
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 @pytest.mark.parametrize("mode", ["extend", "restore"])
-def test_long_signal_has_no_seam_at_the_inner_blocks(make: Maker, kind: str, mode: str) -> None:
+def test_long_signal_has_no_seam_at_the_inner_blocks(make: Maker, kind: str, mode: Mode) -> None:
     upsampler = make(kind, wild=0.02)
     signal = noise(BLOCK + 9_000)
     whole = pushed(upsampler, signal, [signal.shape[1]], mode, 6_000.0)
-    out = upsampler.enhance(signal, RATE, mode=mode, cutoff_hz=6_000.0)  # type: ignore[arg-type]
+    out = upsampler.enhance(signal, RATE, mode=mode, cutoff_hz=6_000.0)
     np.testing.assert_allclose(out, whole, atol=1e-5 * max(1.0, peak(whole)))
 
 
@@ -262,8 +262,8 @@ def test_bidirectional_network_works_block_by_block(make: Maker) -> None:
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_recurrent_stream_waits_for_at_most_1200_samples(make: Maker, cell: str, mode: str) -> None:
-    stream = make("rnn", cell=cell).stream(2, mode=mode, cutoff_hz=8_000.0)  # type: ignore[arg-type]
+def test_recurrent_stream_waits_for_at_most_1200_samples(make: Maker, cell: str, mode: Mode) -> None:
+    stream = make("rnn", cell=cell).stream(2, mode=mode, cutoff_hz=8_000.0)
     received = given = 0
     for size in [*([480] * 20), *([64] * 60), *([1] * 40)]:
         given += stream.push(noise(size, 2)).shape[1]

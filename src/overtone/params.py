@@ -366,7 +366,10 @@ def _override(tree: dict[str, Any], text: str) -> None:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or leaf not in node:
         raise ParamsError(f"override {text!r}: params.yaml has no setting {key.strip()!r}")
-    node[leaf] = yaml.safe_load(value)
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParamsError(f"override {text!r}: expected a value in YAML, such as 2, text or [1, 2]") from None
 
 
 def flatten(settings: Settings) -> dict[str, Any]:

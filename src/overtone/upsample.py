@@ -16,7 +16,7 @@ from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.data.corpus import estimate_bandwidth
 from overtone.models import build
-from overtone.models.spectral import HOP, WINDOW, SpectralUpsampler, overlap_add, visible_bins
+from overtone.models.spectral import BINS, HOP, WINDOW, SpectralUpsampler, overlap_add, visible_bins
 
 Mode = Literal["extend", "restore", "auto"]
 
@@ -25,7 +25,10 @@ BLOCK = 960 * HOP
 # Half the length of the filter that separates what is kept from what is added. Together with one window, what an output
 # sample has to wait for: 1024 + 176 samples, 25 ms at 48 kHz.
 HALF_FILTER = 176
-STOP_BAND_DB = 100.0
+STOP_BAND_DB = 90.0
+# Up to this share of the cutoff an extended signal equals its input to 16-bit accuracy. The change starts four bins (the
+# main lobe of the window) above it, and half of it passes the filter at the second share.
+UNTOUCHED, SEAM = 0.9, 0.95
 # A cutoff this close to the top of the band leaves nothing to add.
 FULL_BAND = 0.98
 # How many excerpts of what length are listened to when a file's cutoff has to be estimated.
@@ -181,6 +184,8 @@ class Stream:
         self._restore_flags = torch.full((channels,), restore, device=device)
         side = torch.arange(channels, device=device) < 2 * self._pairs
         self._side = (torch.arange(channels, device=device) % 2 == 1) & side
+        untouched = round(UNTOUCHED * cutoff_hz * WINDOW / model.rate) + 4
+        self._open = torch.arange(BINS, device=device) >= (0 if restore else untouched)
         self._filter = None if restore else _high_pass(cutoff_hz, model.rate)
         self._device = device
         # Input whose output is not out yet; input that the next frame starts with; change that the filter needs again.
@@ -251,7 +256,7 @@ class Stream:
     def _fill(self, spectra: Tensor, hidden: Tensor) -> Tensor:
         filled = self._model.fill(spectra, hidden, self._visible, self._restore_flags)
         silent = (spectra == 0).all(dim=-1) & (self._side | (not self._restore))[:, None]
-        return torch.where(silent[..., None], 0, filled - spectra)
+        return torch.where(self._open & ~silent[..., None], filled - spectra, 0)
 
     def _emit(self, change: Signal) -> Signal:
         """Input plus change, the change freed of whatever lies below the cutoff."""
@@ -279,9 +284,9 @@ class Stream:
 
 
 def _high_pass(cutoff_hz: float, rate: int) -> Signal:
-    """Linear-phase high pass (Kaiser window) whose pass band starts at the cutoff. Shape: (1, 2 * HALF_FILTER + 1)."""
+    """Linear-phase high pass (Kaiser window) that parts what is kept from what is added. Shape: (1, 2 * HALF_FILTER + 1)."""
     width = (STOP_BAND_DB - 7.95) / (2.285 * 2 * HALF_FILTER) * rate / (2 * np.pi)
-    middle = min(max(cutoff_hz - width / 2, cutoff_hz / 2), rate / 2 * 0.999)
+    middle = min(max(cutoff_hz - width / 2, SEAM * cutoff_hz), rate / 2 * 0.999)
     beta = scipy.signal.kaiser_beta(STOP_BAND_DB)
     taps = scipy.signal.firwin(2 * HALF_FILTER + 1, middle, window=("kaiser", beta), pass_zero=False, fs=rate)
     return np.asarray(taps, dtype=np.float32)[None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -49,7 +50,8 @@ class PairsModule(pl.LightningDataModule):
         batch, world = self.params.train.data.batch, self.trainer.world_size
         sampler = CropSampler(self.params.train.fit.epoch_steps * batch * world, self.trainer.global_rank, world)
         # Lightning tells the sampler the epoch too late for the first one of a resumed training.
-        sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        sampler.set_epoch(progress.processed)
         return DataLoader(
             self.train,
             batch_size=batch,

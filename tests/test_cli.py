@@ -1,0 +1,283 @@
+"""Laws of the command line: help is complete, errors are one message, files are made whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from conftest import ROOT, ModelMaker
+from overtone import audio, cli, stages
+from overtone.errors import OvertoneError
+
+COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "stage")
+STAGES = ("corpus", "degrade", "train", "evaluate", "register")
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def overtone(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, as its console script does; status, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["overtone", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        else:
+            status = 0
+        output, errors = capfd.readouterr()
+        return status, output, errors
+
+    return run
+
+
+def sound(path: Path, rate: int, channels: int, seconds: float = 0.5) -> Path:
+    generator = np.random.default_rng(3)
+    signal = 0.1 * generator.standard_normal((channels, round(seconds * rate)))
+    audio.write(path, signal.astype(np.float32), rate)
+    return path
+
+
+# --- help ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command(overtone: Command, flag: str) -> None:
+    status, output, _ = overtone(flag)
+    assert status == 0
+    assert all(name in output for name in COMMANDS)
+
+
+def test_help_of_stages_names_every_stage(overtone: Command) -> None:
+    status, output, _ = overtone("stage", "--help")
+    assert status == 0
+    assert all(name in output for name in STAGES)
+
+
+@pytest.mark.parametrize(
+    "command", [*((name,) for name in COMMANDS), *(("stage", name) for name in STAGES)], ids=" ".join
+)
+def test_each_command_has_help(overtone: Command, command: tuple[str, ...]) -> None:
+    status, output, _ = overtone(*command, "--help")
+    assert status == 0
+    assert "Usage" in output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, overtone.cli; print([n for n in ('torch', 'mlflow', 'scipy', 'pandas', 'numpy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- errors -------------------------------------------------------------------------------------------------------------
+
+
+def test_error_is_one_message_and_status_1(overtone: Command, bare_project: Path) -> None:
+    status, output, errors = overtone("stage", "corpus")
+    assert (status, output) == (1, "")
+    assert errors == "overtone: params.yaml: no such file; run from the project's root\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("enhance",), ("stage", "train"), ("stage", "train", "--model", "gan"), ("sing",)]
+)
+def test_wrong_usage_is_status_2(overtone: Command, arguments: tuple[str, ...]) -> None:
+    status, _, errors = overtone(*arguments)
+    assert status == 2
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("text", ["nonsense", "corpus.rate=0", "train.rnn.layers=[1", "no.such=1"])
+def test_bad_override_is_named(overtone: Command, bare_project: Path, text: str) -> None:
+    (bare_project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    status, _, errors = overtone("stage", "corpus", "--set", text)
+    assert status == 1
+    assert text.partition("=")[0] in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        (("corpus",), "data: no such folder"),
+        (("degrade",), "work/corpus/manifest.csv: no such file"),
+        (("train", "--model", "rnn"), "work/pairs/manifest.csv: no such file"),
+        (("evaluate", "--system", "rnn"), "work/pairs/manifest.csv: no such file"),
+        (("register",), "reports/cnn/metrics.json: no such file"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_stage_without_its_input_names_it(
+    overtone: Command, project: Path, stage: tuple[str, ...], missing: str
+) -> None:
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    status, _, errors = overtone("stage", *stage)
+    assert status == 1
+    assert missing in errors
+    assert len(errors.strip().splitlines()) == 1, errors
+
+
+def test_every_error_of_the_rooms_reaches_the_user_as_a_message() -> None:
+    """Errors that users can mend have one base, which the command line shows without a stack trace."""
+    import importlib
+    import pkgutil
+
+    import overtone
+
+    found = []
+    for module in pkgutil.walk_packages(overtone.__path__, "overtone."):
+        if module.name == "overtone.tracking.serving":
+            continue
+        values = vars(importlib.import_module(module.name)).values()
+        ours = [value for value in values if isinstance(value, type) and value.__module__.startswith("overtone")]
+        found += [value for value in ours if issubclass(value, Exception) and value.__name__.endswith("Error")]
+    assert len(set(found)) >= 6
+    assert all(issubclass(error, OvertoneError) for error in found)
+
+
+# --- enhance ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"),
+    [("old.wav", 8_000, 1), ("old.mp3", 44_100, 2), ("old.ogg", 22_050, 1), ("old.flac", 96_000, 2)],
+)
+@pytest.mark.parametrize("target", ["new.wav", "new.flac"])
+def test_file_is_enhanced_by_a_model_folder(
+    overtone: Command, make_model: ModelMaker, tmp_path: Path, name: str, rate: int, channels: int, target: str
+) -> None:
+    source = sound(tmp_path / name, rate, channels)
+    status, output, errors = overtone("enhance", source, tmp_path / target, "--model", make_model())
+    assert status == 0, errors
+    assert f"{tmp_path / target}: 48000 Hz, by the RNN" in output.replace("\n", "")
+    info, before = audio.probe(tmp_path / target), audio.probe(source)
+    assert (info.rate, info.channels) == (48_000, channels)
+    assert info.frames == audio.resampled_length(before.frames, rate, 48_000)
+    assert info.subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("options", [("--mode", "restore"), ("--mode", "extend", "--cutoff", "3500")], ids=" ".join)
+def test_options_change_the_result(
+    overtone: Command, make_model: ModelMaker, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    source, model = sound(tmp_path / "old.wav", 16_000, 1), make_model()
+    assert overtone("enhance", source, tmp_path / "plain.wav", "--model", model)[0] == 0
+    assert overtone("enhance", source, tmp_path / "other.wav", "--model", model, *options)[0] == 0
+    assert (tmp_path / "plain.wav").read_bytes() != (tmp_path / "other.wav").read_bytes()
+
+
+def test_existing_target_needs_force(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    source, target, model = sound(tmp_path / "old.wav", 8_000, 1), tmp_path / "new.wav", make_model()
+    target.write_text("precious")
+    status, _, errors = overtone("enhance", source, target, "--model", model)
+    assert (status, target.read_text()) == (1, "precious")
+    assert errors == f"overtone: {target}: exists already; give --force to overwrite it\n"
+    assert overtone("enhance", source, target, "--model", model, "--force")[0] == 0
+    assert audio.probe(target).rate == 48_000
+
+
+def test_source_is_never_its_own_target(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    source = sound(tmp_path / "old.wav", 8_000, 1)
+    before = source.read_bytes()
+    (tmp_path / "link.wav").symlink_to(source)
+    for target in (source, tmp_path / "link.wav"):
+        status, _, errors = overtone("enhance", source, target, "--model", make_model(), "--force")
+        assert status == 1
+        assert "source and target are the same file" in errors
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "not readable as audio"), (b"ID3 surely no audio" * 50, "not readable as audio")],
+    ids=["missing", "empty", "corrupt"],
+)
+def test_unusable_input_leaves_nothing_behind(
+    overtone: Command, make_model: ModelMaker, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    source, folder = tmp_path / "old.wav", tmp_path / "out"
+    folder.mkdir()
+    if content is not None:
+        source.write_bytes(content)
+    status, _, errors = overtone("enhance", source, folder / "new.wav", "--model", make_model())
+    assert status == 1
+    assert f"overtone: {source}: {message}" in errors
+    assert "Traceback" not in errors
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["new.aac", "new"])
+def test_unknown_output_format_is_refused(overtone: Command, make_model: ModelMaker, tmp_path: Path, name: str) -> None:
+    source = sound(tmp_path / "old.wav", 8_000, 1)
+    status, _, errors = overtone("enhance", source, tmp_path / name, "--model", make_model())
+    assert status == 1
+    assert f"{name}: cannot write" in errors
+    assert not (tmp_path / name).exists()
+
+
+def test_missing_folder_of_the_target_is_made(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "new.wav"
+    assert overtone("enhance", sound(tmp_path / "old.wav", 8_000, 1), target, "--model", make_model())[0] == 0
+    assert target.is_file()
+
+
+def test_champion_of_an_empty_registry_is_explained(overtone: Command, project: Path) -> None:
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    status, _, errors = overtone("enhance", sound(project / "old.wav", 8_000, 1), project / "new.wav")
+    assert status == 1
+    assert "overtone" in errors
+    assert "Traceback" not in errors
+    assert not (project / "new.wav").exists()
+
+
+def test_folder_that_is_no_model_is_explained(overtone: Command, bare_project: Path) -> None:
+    (bare_project / "empty").mkdir()
+    source = sound(bare_project / "old.wav", 8_000, 1)
+    status, _, errors = overtone("enhance", source, bare_project / "new.wav", "--model", bare_project / "empty")
+    assert status == 1
+    assert "not a model folder" in errors
+
+
+def test_interruption_leaves_nothing_behind(
+    make_model: ModelMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from overtone.upsample import Stream
+
+    def interrupted(self: Stream) -> None:
+        raise KeyboardInterrupt
+
+    source, folder = sound(tmp_path / "old.wav", 8_000, 1), tmp_path / "out"
+    folder.mkdir()
+    upsampler = stages.upsampler(str(make_model()))
+    monkeypatch.setattr(Stream, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        upsampler.enhance_file(source, folder / "new.wav")
+    assert list(folder.iterdir()) == []
+
+
+# --- registry -----------------------------------------------------------------------------------------------------------
+
+
+def test_empty_registry_is_said_to_be_empty(overtone: Command, project: Path) -> None:
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    status, output, _ = overtone("models")
+    assert status == 0
+    assert "nothing registered yet" in output
+    for command in (("promote",), ("rollback",), ("fetch", "champion", "here"), ("summary",)):
+        status, _, errors = overtone(*command)
+        assert status == 1, command
+        assert len(errors.strip().splitlines()) == 1, errors
+    assert not (project / "here").exists()
+
+
+def test_no_command_is_help() -> None:
+    assert "Usage" in CliRunner().invoke(cli.app, []).output

@@ -1,0 +1,238 @@
+"""Laws of the settings: what is unknown or out of range is an error that names its place, and nothing changes after loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from conftest import ROOT
+from overtone import params
+from overtone.errors import OvertoneError
+from overtone.params import ParamsError
+
+PROJECT = ROOT / "params.yaml"
+
+
+def changed(folder: Path, key: str, value: Any, remove: bool = False) -> Path:
+    """The project's settings with one key set, or removed."""
+    tree = yaml.safe_load(PROJECT.read_text())
+    *parents, leaf = key.split(".")
+    node = tree
+    for part in parents:
+        node = node[part]
+    if remove:
+        del node[leaf]
+    else:
+        node[leaf] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_settings_of_the_project_are_valid() -> None:
+    loaded = params.load(PROJECT)
+    assert loaded.corpus.rate == 48_000
+    assert loaded.train.cnn.depths
+
+
+def test_defaults_are_read_from_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert params.load() == params.load(PROJECT)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("sead", "corpus.colour", "degrade.damage.volume", "train.rnn.width"),
+        *("train.fit.epochs", "evaluate.pesq", "register.stage"),
+    ],
+)
+def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {key}: Extra inputs are not permitted"):
+        params.load(changed(tmp_path, key, 1))
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "corpus.rate", "degrade.views", "train.loss.mse", "train.rnn.cell", "register.metric"]
+)
+def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {key}: Field required"):
+        params.load(changed(tmp_path, key, None, remove=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("seed", "many"),
+        ("corpus.rate", 0),
+        ("corpus.test_share", 1.5),
+        ("corpus.max_bad_share", -0.1),
+        ("degrade.views", 0),
+        ("degrade.extend_share", 2),
+        ("degrade.narrowband.rates", []),
+        ("degrade.narrowband.filters", ["brick"]),
+        ("degrade.damage.snr_db", [1.0, 2.0, 3.0]),
+        ("degrade.conditions", {}),
+        ("train.data.batch", 0),
+        ("train.data.workers", -1),
+        ("train.fit.average", 1.0),
+        ("train.fit.precision", "8-bit"),
+        ("train.cnn.dropout", 1.0),
+        ("train.cnn.pooling", "median"),
+        ("train.rnn.cell", "transformer"),
+        ("train.rnn.layers", 0),
+        ("train.rnn.learning_rate", 0),
+        ("evaluate.baselines", ["magic"]),
+        ("evaluate.figures", -1),
+        ("register.better", "faster"),
+    ],
+)
+def test_value_out_of_range_is_an_error_that_names_the_key(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {key}"):
+        params.load(changed(tmp_path, key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("corpus.clip_seconds", 0.1, "clip_seconds must be at least min_seconds"),
+        ("corpus.test_share", 0.95, "must leave something to train on"),
+        (
+            "degrade.valid_conditions",
+            ["nonsense"],
+            "valid_conditions names 'nonsense', which conditions does not define",
+        ),
+        (
+            "degrade.conditions.overall",
+            {"mode": "extend", "steps": [{"op": "clip", "share": 0.1}]},
+            "may not be called 'overall'",
+        ),
+        ("train.cnn.kernel", 4, "kernel must be odd"),
+    ],
+)
+def test_values_that_do_not_go_together_are_explained(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        params.load(changed(tmp_path, key, value))
+
+
+def test_loss_without_any_weight_is_refused(tmp_path: Path) -> None:
+    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "magnitude", "phase", "mse"))
+    with pytest.raises(ParamsError, match="at least one loss weight must be above 0"):
+        params.load(PROJECT, zeros)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"op": "codec", "codec": "mp3"}, "'mp3' takes kbps"),
+        ({"op": "codec", "codec": "vorbis", "kbps": 64}, "'vorbis' takes quality"),
+        ({"op": "codec", "codec": "gsm610", "kbps": 13}, "takes neither"),
+        ({"op": "reverb"}, "reverb"),
+        ({"op": "narrowband"}, "rate"),
+        ({"op": "narrowband", "rate": 8000, "cut": 0.2}, "cut"),
+        ({"op": "packet_loss", "share": 0.1, "burst": 40}, "burst"),
+        ({"op": "clip", "share": 0.9}, "share"),
+        ({"op": "quantise", "bits": 1}, "bits"),
+    ],
+)
+def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        params.load(changed(tmp_path, "degrade.conditions.mine", {"mode": "restore", "steps": [step]}))
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ParamsError) as caught:
+        params.load(PROJECT, ("seed=-1", "train.rnn.layers=0", "train.cnn.pooling=median"))
+    message = str(caught.value)
+    assert all(key in message for key in ("seed", "train.rnn.layers", "train.cnn.pooling"))
+    assert len(message.splitlines()) == 3
+
+
+# --- files --------------------------------------------------------------------------------------------------------------
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: no such file"):
+        params.load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not valid YAML"), ("- 1\n", "expected a mapping"), ("", "expected a mapping")]
+)
+def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {message}"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_errors_are_ones_that_users_can_mend() -> None:
+    assert issubclass(ParamsError, OvertoneError)
+
+
+# --- overrides ----------------------------------------------------------------------------------------------------------
+
+
+def test_override_replaces_the_files_value() -> None:
+    loaded = params.load(PROJECT, ("train.rnn.layers=7", "train.cnn.depths=[3, 1]", "train.rnn.cell=lstm", "seed=5"))
+    assert (loaded.train.rnn.layers, loaded.train.cnn.depths, loaded.train.rnn.cell) == (7, (3, 1), "lstm")
+    assert loaded.seed == 5
+
+
+def test_last_override_wins() -> None:
+    assert params.load(PROJECT, ("seed=5", "seed=6")).seed == 6
+
+
+@pytest.mark.parametrize(
+    "text", ["seed", "train.rnn.layer=1", "train.rnn.layers.more=1", "nothing.at.all=1", "=1", "train.=1"]
+)
+def test_override_of_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match="override"):
+        params.load(PROJECT, (text,))
+
+
+@pytest.mark.parametrize("text", ["train.rnn.layers=", "train.rnn.layers=two", "train.rnn.layers=[1"])
+def test_override_with_a_bad_value_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match=r"train\.rnn\.layers"):
+        params.load(PROJECT, (text,))
+
+
+def test_override_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = changed(tmp_path, "seed", 3)
+    before = path.read_bytes()
+    params.load(path, ("seed=4",))
+    assert path.read_bytes() == before
+
+
+# --- what is loaded -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_cannot_be_changed_after_loading() -> None:
+    loaded = params.load(PROJECT)
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.train.rnn.layers = 1
+
+
+def test_flat_settings_lead_back_to_the_tree() -> None:
+    loaded = params.load(PROJECT)
+    flat = params.flatten(loaded)
+    assert flat["train.rnn.cell"] == loaded.train.rnn.cell
+    assert flat["register.name"] == loaded.register_.name
+    assert flat["corpus.path"] == "data"
+    assert not any(isinstance(value, dict) for value in flat.values())
+    json.dumps(flat)
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    assert params.Params.model_validate(tree) == loaded
