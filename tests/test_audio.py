@@ -227,7 +227,9 @@ def test_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         assert temporary.parent == path.parent
         assert temporary.suffix == ".txt"
         assert not path.exists()
+        inode = temporary.stat().st_ino
     assert path.read_text() == "whole"
+    assert path.stat().st_ino == inode, "renamed, not copied"
     assert list(path.parent.iterdir()) == [path]
 
 

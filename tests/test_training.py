@@ -210,11 +210,11 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("dropout", ["0.0", "0.3"])
+@pytest.mark.parametrize("override", ["train.rnn.dropout=0.0", "train.rnn.dropout=0.3", "train.data.workers=1"])
 def test_interrupted_training_ends_where_an_undisturbed_one_does(
-    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, dropout: str
+    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, override: str
 ) -> None:
-    train(tmp_path / "calm", pairs_folder, f"train.rnn.dropout={dropout}")
+    train(tmp_path / "calm", pairs_folder, override)
     record = fit.History.on_train_epoch_end
 
     def stop(self: fit.History, trainer: Any, module: Any) -> None:
@@ -224,9 +224,9 @@ def test_interrupted_training_ends_where_an_undisturbed_one_does(
 
     monkeypatch.setattr(fit.History, "on_train_epoch_end", stop)
     with pytest.raises(Stop):
-        train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
+        train(tmp_path / "hurt", pairs_folder, override)
     monkeypatch.setattr(fit.History, "on_train_epoch_end", record)
-    outcome, curve = train(tmp_path / "hurt", pairs_folder, f"train.rnn.dropout={dropout}")
+    outcome, curve = train(tmp_path / "hurt", pairs_folder, override)
     assert outcome.steps == 24
     pd.testing.assert_frame_equal(curve, pd.read_csv(tmp_path / "calm" / "model" / "history.csv"))
     assert weights(tmp_path / "hurt") == weights(tmp_path / "calm")

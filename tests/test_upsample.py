@@ -18,7 +18,7 @@ from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.models import build
 from overtone.params import CnnParams, Params, RnnParams
-from overtone.upsample import BLOCK, Mode, Upsampler
+from overtone.upsample import BLOCK, UNTOUCHED, Mode, Upsampler
 
 RATE = 48_000
 STEP = 1 / 32_768
@@ -138,7 +138,7 @@ def test_each_pair_of_channels_is_enhanced_for_itself(make: Maker) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
-@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000])
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 24_000, 32_000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_extend_keeps_what_lies_below_the_cutoff_to_16_bit(make: Maker, kind: str, rate: int, channels: int) -> None:
     signal = noise(rate, channels, level=0.2)
@@ -146,7 +146,8 @@ def test_extend_keeps_what_lies_below_the_cutoff_to_16_bit(make: Maker, kind: st
     plain = audio.resample(signal, rate, RATE)
     added = peak(out - plain)
     assert added > 0.05, "a network that adds nothing proves nothing"
-    assert peak(below(out - plain, rate / 2 - 1_300)) < STEP * max(1.0, added)
+    # 60 Hz for the slope of the filter that looks.
+    assert peak(below(out - plain, UNTOUCHED * rate / 2 - 60)) < STEP * max(1.0, added)
 
 
 def test_quiet_network_adds_nothing_audible_below_the_cutoff(make: Maker) -> None:
@@ -222,7 +223,8 @@ SIZES = [[1, 7, 100], [511, 512, 513], [10_000], [23_333, 1]]
 def test_result_does_not_depend_on_how_the_signal_is_cut(
     make: Maker, kind: str, changes: dict[str, object], sizes: list[int], mode: Mode
 ) -> None:
-    upsampler = make(kind, wild=0.02, **changes)
+    # A convolution hears the ends of its context only faintly unless its weights are large.
+    upsampler = make(kind, wild=0.02 if kind == "rnn" else 0.15, **changes)
     signal = noise(30_077, 2)
     if sizes[0] == 1:
         signal = signal[:, :9_001]

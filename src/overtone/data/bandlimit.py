@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 import soxr
+import torch
 from scipy import signal as dsp
+from torchaudio.transforms import Resample
 
 from overtone import audio
 from overtone.audio import Signal
@@ -20,8 +21,8 @@ _STOPBAND_DB = 60.0
 def narrowband(signal: Signal, rate: int, step: NarrowBand) -> Signal:
     """Low-pass at `step.cut` of the new Nyquist frequency, decimate to `step.rate`, resample back.
 
-    Filter `sinc` with `cut` 1 is the resampler (soxr) alone; with a lower cut it is another resampler, a Hann-windowed
-    sinc of `order` zero crossings (as torchaudio's) which lets aliases and images through near its edge. The recursive
+    Filter `sinc` with `cut` 1 is the resampler (soxr) alone; with a lower cut it is another resampler, torchaudio's
+    Hann-windowed sinc of `order` zero crossings, which lets aliases and images through near its edge. The recursive
     families run forwards and backwards (zero phase, twice the attenuation: the edge is at -6 dB) before soxr.
 
     Args:
@@ -64,17 +65,15 @@ def _sections(family: str, order: int, ripple_db: float, edge: float) -> npt.NDA
 
 
 def _windowed_sinc(signal: Signal, rate: int, step: NarrowBand) -> Signal:
-    common = gcd(rate, step.rate)
-    up, down = step.rate // common, rate // common
-    taps = _taps(up, down, step.order, step.cut)
-    # The stubs want a float64 window, which would make the result float64 at twice the cost.
-    low = dsp.resample_poly(signal, up, down, axis=1, window=taps)  # type: ignore[call-overload]
-    back = dsp.resample_poly(low, down, up, axis=1, window=taps)  # type: ignore[call-overload]
-    return np.ascontiguousarray(audio.fit_length(np.asarray(back, dtype=np.float32), signal.shape[1]))
+    down, up = _resamplers(rate, step.rate, step.order, step.cut)
+    with torch.inference_mode():
+        back = up(down(torch.from_numpy(np.ascontiguousarray(signal)))).numpy()
+    return np.ascontiguousarray(audio.fit_length(back, signal.shape[1]))
 
 
-@lru_cache(maxsize=512)
-def _taps(up: int, down: int, crossings: int, cut: float) -> npt.NDArray[np.float32]:
-    widest = max(up, down)
-    half = round(crossings * widest / cut)
-    return np.asarray(dsp.firwin(2 * half + 1, cut / widest, window="hann"), dtype=np.float32)
+@lru_cache(maxsize=64)
+def _resamplers(rate: int, low: int, crossings: int, cut: float) -> tuple[Resample, Resample]:
+    def resampler(source: int, target: int) -> Resample:
+        return Resample(source, target, lowpass_filter_width=crossings, rolloff=cut)
+
+    return resampler(rate, low), resampler(low, rate)

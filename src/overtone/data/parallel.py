@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ _work: tuple[Callable[..., Any], Any] | None = None
 def _initialise(function: Callable[..., Any], shared: Any) -> None:
     global _work
     _work = (function, shared)
+    # One compute thread a process: the processes share the cores. Unpickling the function has imported torch if it is used.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _call(item: Any) -> Any:
