@@ -30,7 +30,7 @@ dev: $(VENV)/.installed-dev ## .venv with what development needs
 
 # One compute thread a process: several tests run beside each other.
 test: lint ## lint, then all tests; TESTS="..." are options of pytest
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup --durations 15 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
 
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .

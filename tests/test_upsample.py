@@ -119,11 +119,11 @@ def test_equal_channels_give_what_one_channel_gives(make: Maker) -> None:
     np.testing.assert_allclose(both[:1], upsampler.enhance(one, 16_000), atol=1e-5)
 
 
-def test_swapped_channels_swap_the_output_below_the_cutoff_and_keep_its_image(make: Maker) -> None:
+def test_channels_of_different_level_stay_different(make: Maker) -> None:
     signal = noise(20_000, 2)
-    signal[1] = 0.5 * signal[0]
-    out = make(wild=0.02).enhance(signal, 16_000)
-    assert peak(out[0] - out[1]) > 0.01
+    signal[1] = 0.25 * signal[0]
+    out = make().enhance(signal, 16_000)
+    assert float(np.std(out[1])) < 0.6 * float(np.std(out[0]))
 
 
 def test_each_pair_of_channels_is_enhanced_for_itself(make: Maker) -> None:
@@ -159,8 +159,8 @@ def test_quiet_network_adds_nothing_audible_below_the_cutoff(make: Maker) -> Non
 
 @pytest.mark.parametrize("kind", ["rnn", "cnn"])
 @pytest.mark.parametrize("mode", ["extend", "restore"])
-def test_flipped_polarity_flips_the_output(make: Maker, kind: str, mode: Mode) -> None:
-    """Exactly true only of an untrained head; what it shows is that nothing of ours flips or rectifies."""
+def test_polarity_of_the_known_band_is_kept(make: Maker, kind: str, mode: Mode) -> None:
+    """An untrained network changes next to nothing below the cutoff, so what is around it must not flip either."""
     signal = noise(16_000)
     out = make(kind).enhance(signal, 16_000, mode=mode)
     plain = audio.resample(signal, 16_000, RATE)
