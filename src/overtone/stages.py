@@ -271,6 +271,11 @@ def _fingerprint(params: Params, kind: str) -> str:
         raise OvertoneError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
     digest.update(manifest.read_bytes())
+    code = Path(__file__).parent
+    for path in sorted(
+        [code / "losses.py", *code.glob("data/*.py"), *code.glob("models/*.py"), *code.glob("training/*.py")]
+    ):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
