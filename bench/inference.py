@@ -1,59 +1,68 @@
 """How fast is inference, and how does its cost grow with length?
 
     python bench/inference.py                      # models/cnn and models/rnn, one thread
-    python bench/inference.py --seconds 1 10 --threads 2
+    python bench/inference.py --untrained --seconds 1 10 --threads 2
+    python bench/inference.py models/rnn --runtimes torch --chart docs/pictures/bench-inference.png
 
 Prints, for each system and length, the median real-time factor (seconds of audio a second of computing; array to array,
-16 -> 48 kHz mono, resampling included) and its ratio to sinc interpolation in the same run.
+16 -> 48 kHz mono, resampling included), the ratio of its time to that of sinc interpolation, and for a network as ONNX
+graph to that of the same network in torch, all in the same run.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import measure
 from overtone.models.baselines import Sinc, SpectralBandReplication
 from overtone.upsample import Upsampler
 
 RATE = 16_000
 
 
-def seconds_of(system: Any, signal: np.ndarray[Any, Any], runs: int) -> float:
-    """Median time of one call, after one that is not counted."""
-    times = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        system.enhance(signal, RATE)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", type=Path, default=[Path("models/cnn"), Path("models/rnn")])
+    parser = measure.parser(__doc__)
+    measure.add_networks(parser)
     parser.add_argument("--seconds", nargs="+", type=float, default=[1.0, 10.0, 60.0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
+    # Before the networks are loaded: a session of a graph takes its threads from torch.
     torch.set_num_threads(given.threads)
     systems: dict[str, Any] = {"sinc": Sinc(), "sbr": SpectralBandReplication()}
-    systems |= {str(folder): Upsampler.load(folder) for folder in given.models}
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = measure.network_folders(given.models, given.untrained, given.set, given.runtimes, Path(scratch))
+        for name, folder in folders.items():
+            systems |= {f"{name} {kind}": Upsampler.load(folder, runtime=kind) for kind in given.runtimes}
+
     rng = np.random.default_rng(0)
-    print(f"{'system':<16}{'length, s':>10}{'x real time':>13}{'time / sinc':>13}")
+    lines: measure.Lines = {name: [] for name in systems}
+    columns = {"system": "<20", "length, s": "g", "x real time": ".1f", "time / sinc": ".1f", "time / torch": ".2f"}
+    table = measure.Table(columns)
     for length in given.seconds:
         signal = (0.1 * rng.standard_normal((1, round(length * RATE)))).astype(np.float32)
-        base = None
+        taken: dict[str, float] = {}
         for name, system in systems.items():
-            taken = seconds_of(system, signal, given.runs)
-            base = base or taken
-            print(f"{name:<16}{length:>10g}{length / taken:>13.1f}{taken / base:>13.1f}", flush=True)
+            taken[name] = measure.seconds(functools.partial(system.enhance, signal, RATE), given.runs)
+            lines[name].append((length, taken[name]))
+            eager = taken.get(f"{name.removesuffix(' onnx')} torch") if name.endswith(" onnx") else None
+            relative = taken[name] / eager if eager else None
+            table.row(name, length, length / taken[name], taken[name] / taken["sinc"], relative)
+    measure.chart(
+        given.chart,
+        {"": lines},
+        title="Inference, 16 to 48 kHz mono",
+        x="length of the signal (s)",
+        y="time (s)",
+        note=f"compute threads: {given.threads}",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    measure.start(main)

@@ -18,7 +18,10 @@ from overtone import params as settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
-TINY = ("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]")
+TINY = (
+    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"),
+    *("train.cnn.width=16", "train.cnn.depths=[1, 1]"),
+)
 INHERITED = (
     *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "OVERTONE_PARENT_RUN_ID"),
     *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from overtone import audio, params
-from overtone.data import corpus
+from overtone.data import bandwidth, corpus
 from overtone.data.split import split_sources
 from overtone.params import Assign, CorpusParams
 
@@ -60,40 +60,40 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_full_band_noise_has_half_the_rate() -> None:
-    assert corpus.estimate_bandwidth(noise(2.0), 48_000) == 24_000.0
+    assert bandwidth.estimate_bandwidth(noise(2.0), 48_000) == 24_000.0
 
 
 def test_silence_has_no_bandwidth() -> None:
-    assert corpus.estimate_bandwidth(np.zeros((1, 48_000), np.float32), 48_000) == 0.0
+    assert bandwidth.estimate_bandwidth(np.zeros((1, 48_000), np.float32), 48_000) == 0.0
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 32_000, 44_100])
 def test_upsampled_signal_keeps_the_bandwidth_of_its_source(rate: int) -> None:
     signal = audio.resample(noise(2.0, rate), rate, 48_000)
-    assert corpus.estimate_bandwidth(signal, 48_000) == pytest.approx(rate / 2, rel=0.05)
+    assert bandwidth.estimate_bandwidth(signal, 48_000) == pytest.approx(rate / 2, rel=0.05)
 
 
 def test_rare_high_frequencies_count() -> None:
     signal = audio.resample(noise(4.0, 16_000), 16_000, 48_000)
     signal[:, 48_000:57_600] += noise(0.2, seed=1, level=0.02)
-    assert corpus.estimate_bandwidth(signal, 48_000) > 23_000
+    assert bandwidth.estimate_bandwidth(signal, 48_000) > 23_000
 
 
 def test_steady_noise_above_a_lowpass_is_no_bandwidth() -> None:
     signal = audio.resample(noise(4.0, 32_000), 32_000, 48_000) + noise(4.0, seed=1, level=0.0003)
-    assert corpus.estimate_bandwidth(signal, 48_000) == pytest.approx(16_000, rel=0.06)
+    assert bandwidth.estimate_bandwidth(signal, 48_000) == pytest.approx(16_000, rel=0.06)
 
 
 def test_a_pilot_tone_is_no_bandwidth() -> None:
     time = np.arange(96_000) / 48_000
     signal = audio.resample(noise(2.0, 16_000), 16_000, 48_000) + 0.003 * np.sin(2 * np.pi * 19_000 * time)
-    assert corpus.estimate_bandwidth(signal.astype(np.float32), 48_000) < 9_000
+    assert bandwidth.estimate_bandwidth(signal.astype(np.float32), 48_000) < 9_000
 
 
 def test_vorbis_lowpass_is_found(tmp_path: Path) -> None:
     put(tmp_path / "a.ogg", noise(3.0, 44_100), 44_100)
     signal, rate = audio.read(tmp_path / "a.ogg")
-    assert 18_000 < corpus.estimate_bandwidth(signal, rate) < 21_500
+    assert 18_000 < bandwidth.estimate_bandwidth(signal, rate) < 21_500
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

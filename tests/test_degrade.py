@@ -47,6 +47,16 @@ DAMAGE = DamageDraw(
     snr_db=(-5.0, 40.0),
     clip_share=(0.01, 0.2),
 )
+TARGET = TargetParams(
+    speed=(0.95, 1.2),
+    tilt_db=(-6.0, 6.0),
+    colour_db=3.0,
+    level_dbfs=(-35.0, -14.0),
+    floor_dbfs=(-100.0, -60.0),
+    floor_tilt_db=(-12.0, 6.0),
+    mix_share=0.15,
+    mix_snr_db=(5.0, 25.0),
+)
 CODECS = (
     *(Codec(codec="mp3", kbps=kbps) for kbps in (24, 32, 40, 48, 56, 64, 96, 128)),
     *(Codec(codec="opus", kbps=kbps) for kbps in (8, 16, 24, 32, 48)),
@@ -373,8 +383,14 @@ def test_generators_depend_on_their_whole_key() -> None:
 # --- targets ----------------------------------------------------------------------------------------------------------
 
 
-def recipe(**changes: float) -> targets.TargetRecipe:
-    flat = {"speed": 1.0, "tilt_db": 0.0, "level_dbfs": -20.0, "floor_dbfs": -120.0, "floor_tilt_db": 0.0}
+def recipe(**changes: float | tuple[float, ...]) -> targets.TargetRecipe:
+    flat: dict[str, float | tuple[float, ...]] = {
+        "speed": 1.0,
+        "tilt_db": 0.0,
+        "level_dbfs": -20.0,
+        "floor_dbfs": -120.0,
+        "floor_tilt_db": 0.0,
+    }
     return targets.TargetRecipe.model_validate(flat | changes)
 
 
@@ -387,11 +403,86 @@ def test_speed_moves_tones_and_length() -> None:
 
 def test_tilt_is_linear_in_frequency_and_moves_nothing() -> None:
     signal = white()
-    out = targets.tilt(signal, -6.0)
+    out = targets.filtered(signal, RATE, -6.0)
     gain = 20 * np.log10(np.abs(np.fft.rfft(out[0])) / np.abs(np.fft.rfft(signal[0])))
     assert np.median(gain[11_900:12_100]) == pytest.approx(-3, abs=0.2)
     assert np.median(gain[23_800:]) == pytest.approx(-6, abs=0.2)
     assert lag(out, signal) == 0
+
+
+COLOURS: tuple[tuple[float, ...], ...] = (
+    (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    (6.0, -3.0, 4.5, 0.0, -6.0, -1.0, 2.0, 5.0, -6.0),
+    (-6.0, 6.0, -6.0, 6.0, -6.0, 6.0, -6.0, 6.0, -6.0),
+)
+
+
+def response(tilt_db: float, colour_db: tuple[float, ...] = ()) -> Signal:
+    """What `filtered` makes of an impulse in the middle of two seconds."""
+    signal = np.zeros((1, 2 * RATE), np.float32)
+    signal[0, RATE] = 1.0
+    return targets.filtered(signal, RATE, tilt_db, colour_db)
+
+
+def gains_db(tilt_db: float, colour_db: tuple[float, ...] = ()) -> Signal:
+    """Gains at every whole frequency in Hz, 0 to half the rate."""
+    return np.asarray(20 * np.log10(np.abs(np.fft.rfft(response(tilt_db, colour_db)[0])[::2])))
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("tilt_db", [0.0, -6.0])
+def test_colour_is_the_gain_asked_for_at_each_centre(colour: tuple[float, ...], tilt_db: float) -> None:
+    found = gains_db(tilt_db, colour)
+    for hz, gain in zip(targets.COLOUR_HZ, colour, strict=True):
+        assert found[round(hz)] == pytest.approx(gain + tilt_db * hz / (RATE / 2), abs=0.1), hz
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+def test_colour_between_two_centres_is_between_their_gains(colour: tuple[float, ...]) -> None:
+    found, edges = gains_db(0.0, colour), [round(hz) for hz in targets.COLOUR_HZ]
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        assert (
+            min(colour[i : i + 2]) - 0.1
+            <= found[low:high].min()
+            <= found[low:high].max()
+            <= max(colour[i : i + 2]) + 0.1
+        )
+    np.testing.assert_allclose(found[edges[-1] :], colour[-1], atol=0.1)
+    np.testing.assert_allclose(found[10 : edges[0]], colour[0], atol=0.1)
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("tilt_db", [0.0, 6.0])
+def test_filter_has_no_phase(colour: tuple[float, ...], tilt_db: float) -> None:
+    out = response(tilt_db, colour)[0]
+    np.testing.assert_allclose(out[RATE - 4_000 : RATE], out[RATE + 4_000 : RATE : -1], atol=1e-6)
+    assert lag(targets.filtered(white(), RATE, tilt_db, colour), white()) == 0
+
+
+def test_filter_without_tilt_and_colour_changes_nothing() -> None:
+    signal = white(channels=2)
+    np.testing.assert_allclose(targets.filtered(signal, RATE, 0.0), signal, atol=1e-6)
+    np.testing.assert_allclose(targets.filtered(signal, RATE, 0.0, COLOURS[0]), signal, atol=1e-6)
+
+
+def test_target_has_the_colour_of_its_recipe() -> None:
+    plain = targets.make(recipe(), white(), RATE, rng())
+    coloured = targets.make(recipe(colour_db=COLOURS[1]), white(), RATE, rng())
+    gain = 20 * np.log10(np.abs(np.fft.rfft(coloured[0])) / np.abs(np.fft.rfft(plain[0])))
+    assert np.median(gain[900:1_100]) - np.median(gain[7_500:8_500]) == pytest.approx(
+        COLOURS[1][4] - COLOURS[1][7], abs=0.5
+    )
+
+
+def test_colours_are_drawn_with_their_deviation_and_limit() -> None:
+    generator, wide = rng(), TARGET.model_copy(update={"colour_db": 2.0})
+    drawn = np.array([targets.draw(wide, "music", [], generator).colour_db for _ in range(500)])
+    assert drawn.shape == (500, len(targets.COLOUR_HZ))
+    assert np.abs(drawn).max() <= 4.0
+    # A normal distribution held within two deviations has 0.96 of the free one's.
+    np.testing.assert_allclose(drawn.std(axis=0), 0.96 * 2.0, rtol=0.1)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(drawn.shape[1])).max() < 0.2
+    assert targets.draw(TARGET.model_copy(update={"colour_db": 0.0}), "music", [], generator).colour_db == ()
 
 
 def test_target_has_level_and_floor_and_never_clips() -> None:
@@ -413,17 +504,8 @@ def test_music_lies_beneath_at_the_ratio_asked_for() -> None:
 
 
 def test_only_speech_gets_music_beneath() -> None:
-    ranges = TargetParams(
-        speed=(0.95, 1.2),
-        tilt_db=(-6.0, 6.0),
-        level_dbfs=(-35.0, -14.0),
-        floor_dbfs=(-100.0, -60.0),
-        floor_tilt_db=(-12.0, 6.0),
-        mix_share=0.15,
-        mix_snr_db=(5.0, 25.0),
-    )
     generator = rng()
-    mixed = [targets.draw(ranges, "speech", ["m"], generator).mix_clip for _ in range(2_000)]
+    mixed = [targets.draw(TARGET, "speech", ["m"], generator).mix_clip for _ in range(2_000)]
     assert sum(name is not None for name in mixed) / 2_000 == pytest.approx(0.15, abs=0.03)
-    assert {targets.draw(ranges, "music", ["m"], generator).mix_clip for _ in range(100)} == {None}
-    assert targets.draw(ranges, "speech", [], generator).mix_clip is None
+    assert {targets.draw(TARGET, "music", ["m"], generator).mix_clip for _ in range(100)} == {None}
+    assert targets.draw(TARGET, "speech", [], generator).mix_clip is None

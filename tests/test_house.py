@@ -25,7 +25,7 @@ SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("overtone", "overtone.errors", "overtone.params", "overtone.audio"),
     (
-        *("overtone.data", "overtone.data.*", "overtone.models", "overtone.models.*", "overtone.losses"),
+        *("overtone.data", "overtone.data.*", "overtone.models", "overtone.models.*", "overtone.conceal", "overtone.losses"),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),

@@ -13,12 +13,13 @@ from overtone import losses
 from overtone.params import LossParams
 
 RATE = 48_000
-TERMS = ("log_spectral", "magnitude", "phase", "mse")
+SPECTRAL = ("log_spectral", "magnitude", "phase")
+TERMS = (*SPECTRAL, "mse", "error_ratio")
 FULL = torch.tensor([24_000.0, 24_000.0])
 
 
 def settings(**weights: Any) -> LossParams:
-    plain: dict[str, Any] = dict.fromkeys(TERMS, 0.0) | {"windows": (512, 1024, 2048)}
+    plain: dict[str, Any] = dict.fromkeys(TERMS, 0.0) | {"beyond": 0.0, "windows": (512, 1024, 2048), "shift": False}
     return LossParams.model_validate(plain | weights)
 
 
@@ -38,7 +39,7 @@ def total(
 def test_equal_signals_have_no_loss(term: str) -> None:
     loss, terms = total(noise(), noise(), **{term: 1.0})
     assert set(terms) == {term}
-    # The square root of the log-spectral distance is kept away from 0, where it has no gradient.
+    # Square roots are kept away from 0, where they have no gradient.
     assert 0.0 <= loss < 2e-3
 
 
@@ -51,7 +52,7 @@ def test_other_noise_is_a_loss(term: str) -> None:
 
 def test_terms_are_weighted_and_named() -> None:
     _, alone = total(noise(), noise(1), **dict.fromkeys(TERMS, 1.0))
-    weights = {"log_spectral": 1.0, "magnitude": 2.0, "phase": 0.5, "mse": 3.0}
+    weights = {"log_spectral": 1.0, "magnitude": 2.0, "phase": 0.5, "mse": 3.0, "error_ratio": 0.7}
     loss, terms = total(noise(), noise(1), **weights)
     assert terms == pytest.approx(alone)
     assert set(terms) == set(TERMS)
@@ -62,7 +63,7 @@ def test_term_without_weight_is_left_out() -> None:
     assert set(total(noise(), noise(1), mse=1.0, phase=0.1)[1]) == {"mse", "phase"}
 
 
-@pytest.mark.parametrize("term", ["log_spectral", "magnitude", "phase"])
+@pytest.mark.parametrize("term", SPECTRAL)
 def test_bins_above_the_bandwidth_are_ignored(term: str) -> None:
     target, bandwidth = noise(), torch.tensor([6_000.0, 6_000.0])
     time = torch.arange(target.shape[-1]) / RATE
@@ -71,7 +72,7 @@ def test_bins_above_the_bandwidth_are_ignored(term: str) -> None:
     assert total(target + whistle, target, FULL, **{term: 1.0})[0] > 5e-3
 
 
-@pytest.mark.parametrize("term", ["log_spectral", "magnitude", "phase"])
+@pytest.mark.parametrize("term", SPECTRAL)
 def test_each_clip_has_its_own_bandwidth(term: str) -> None:
     target = noise(batch=1).repeat(2, 1)
     time = torch.arange(target.shape[-1]) / RATE
@@ -81,6 +82,35 @@ def test_each_clip_has_its_own_bandwidth(term: str) -> None:
         for limits in ([6_000.0, 24_000.0], [6_000.0, 6_000.0], [24_000.0, 24_000.0])
     )
     assert one < both < other
+
+
+@pytest.mark.parametrize("term", SPECTRAL)
+def test_bins_beyond_the_bandwidth_count_by_their_weight(term: str) -> None:
+    target, bandwidth = noise(), torch.tensor([6_000.0, 6_000.0])
+    time = torch.arange(target.shape[-1]) / RATE
+    soiled = target + 0.1 * torch.sin(2 * torch.pi * 12_000 * time)
+    values = [total(soiled, target, bandwidth, beyond=beyond, **{term: 1.0})[0] for beyond in (0.0, 0.2, 0.6, 1.0)]
+    assert values == sorted(set(values))
+    assert values[-1] == pytest.approx(total(soiled, target, FULL, **{term: 1.0})[0], rel=1e-6)
+
+
+def test_weights_of_bins_are_1_up_to_the_bandwidth_and_beyond_above_it() -> None:
+    weights = losses.in_band(torch.tensor([6_000.0, 24_000.0]), 1024, RATE, 0.25)
+    frequency = torch.arange(513) * RATE / 1024
+    assert torch.equal(weights[0], torch.where(frequency <= 6_000.0, 1.0, 0.25))
+    assert torch.equal(weights[1], torch.ones(513))
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_start_moves_the_frames_of_the_spectral_terms_alone(term: str) -> None:
+    prediction, target, weights = noise(), noise(1), settings(**{term: 1.0})
+    moved, _ = losses.total(prediction, target, FULL, RATE, weights, 197)
+    if term in SPECTRAL:
+        cut, _ = losses.total(prediction[:, 197:], target[:, 197:], FULL, RATE, weights)
+        assert torch.equal(moved, cut)
+        assert moved != losses.total(prediction, target, FULL, RATE, weights)[0]
+    else:
+        assert torch.equal(moved, losses.total(prediction, target, FULL, RATE, weights)[0])
 
 
 def test_mse_is_the_mean_squared_error_over_the_targets_power() -> None:
@@ -93,6 +123,45 @@ def test_mse_is_the_mean_squared_error_over_the_targets_power() -> None:
 
 def test_mse_of_silence_is_the_targets_power() -> None:
     assert total(torch.zeros(2, 9_000), noise(samples=9_000), mse=1.0)[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("snr_db", [-20.0, 0.0, 10.0, 20.0, 40.0])
+def test_error_ratio_is_the_snr_as_a_ratio_of_levels(snr_db: float) -> None:
+    target, error = noise(), noise(1)
+    error *= (target.square().mean(-1) / error.square().mean(-1)).sqrt()[:, None]
+    ratio = 10 ** (-snr_db / 20)
+    assert total(target + ratio * error, target, error_ratio=1.0)[0] == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.3, 5.0])
+def test_error_ratio_does_not_depend_on_the_level(gain: float) -> None:
+    prediction, target = noise(2), noise(1)
+    louder = total(gain * prediction, gain * target, error_ratio=1.0)[0]
+    assert louder == pytest.approx(total(prediction, target, error_ratio=1.0)[0], rel=1e-5)
+
+
+def test_error_counts_the_same_whatever_is_wrong_already() -> None:
+    """A tenth less of error in the bad clip or in the good one: all the same, but to the mean squared error."""
+    target, error = noise(), noise(1)
+    shares = {"both": (1.0, 0.3), "good": (1.0, 0.2), "bad": (0.9, 0.3)}
+
+    def gains(term: str) -> list[float]:
+        losses = {
+            name: total(target + torch.tensor(share)[:, None] * error, target, **{term: 1.0})[0]
+            for name, share in shares.items()
+        }
+        return [losses["both"] - losses["good"], losses["both"] - losses["bad"]]
+
+    good, bad = gains("error_ratio")
+    assert good == pytest.approx(bad, rel=0.05)
+    good, bad = gains("mse")
+    assert good < 0.4 * bad
+
+
+def test_error_ratio_of_silence_is_finite() -> None:
+    silence = torch.zeros(2, 12_000)
+    assert np.isfinite(total(noise(), silence, error_ratio=1.0)[0])
+    assert total(silence, silence, error_ratio=1.0)[0] < 2e-3
 
 
 @pytest.mark.parametrize("size", [512, 1024, 2048])
@@ -137,7 +206,7 @@ def test_phase_grows_with_the_delay() -> None:
 
 def test_louder_error_is_a_larger_loss() -> None:
     target = noise()
-    for term in ("log_spectral", "magnitude", "mse"):
+    for term in ("log_spectral", "magnitude", "mse", "error_ratio"):
         values = [total(target * gain, target, **{term: 1.0})[0] for gain in (1.0, 1.5, 3.0, 9.0)]
         assert values == sorted(values)
 
@@ -162,6 +231,7 @@ def test_gradients_are_finite_at_every_level(term: str, level: float) -> None:
         assert prediction.grad.isfinite().all()
 
 
-def test_all_weights_zero_are_refused() -> None:
+@pytest.mark.parametrize("others", [{}, {"beyond": 0.5, "shift": True}], ids=str)
+def test_all_weights_zero_are_refused(others: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="at least one loss weight must be above 0"):
-        settings()
+        settings(**others)

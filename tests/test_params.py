@@ -48,7 +48,7 @@ def test_defaults_are_read_from_the_working_directory(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "key",
     [
-        *("sead", "corpus.colour", "degrade.damage.volume", "train.rnn.width"),
+        *("sead", "corpus.colour", "degrade.damage.volume", "degrade.target.colour", "train.rnn.depth"),
         *("train.fit.epochs", "evaluate.pesq", "register.stage"),
     ],
 )
@@ -58,7 +58,11 @@ def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
 
 
 @pytest.mark.parametrize(
-    "key", ["seed", "corpus.rate", "degrade.views", "train.loss.mse", "train.rnn.cell", "register.metric"]
+    "key",
+    [
+        *("seed", "corpus.rate", "degrade.views", "degrade.target.colour_db", "train.loss.mse", "train.loss.shift"),
+        *("train.cnn.phase", "train.rnn.cell", "train.rnn.width", "register.metric"),
+    ],
 )
 def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
     with pytest.raises(ParamsError, match=rf"params\.yaml: {key}: Field required"):
@@ -75,17 +79,26 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
         ("corpus.max_bad_share", -0.1),
         ("degrade.views", 0),
         ("degrade.extend_share", 2),
+        ("degrade.target.colour_db", -1.0),
         ("degrade.narrowband.rates", []),
         ("degrade.narrowband.filters", ["brick"]),
         ("degrade.damage.snr_db", [1.0, 2.0, 3.0]),
         ("degrade.conditions", {}),
         ("train.data.batch", 0),
         ("train.data.workers", -1),
+        ("train.loss.error_ratio", -0.1),
+        ("train.loss.beyond", 1.5),
+        ("train.loss.beyond", -0.5),
+        ("train.loss.shift", "sometimes"),
         ("train.fit.average", 1.0),
         ("train.fit.precision", "8-bit"),
         ("train.cnn.dropout", 1.0),
         ("train.cnn.pooling", "median"),
+        ("train.cnn.phase", "guessed"),
+        ("train.rnn.phase", None),
         ("train.rnn.cell", "transformer"),
+        ("train.rnn.width", 0),
+        ("train.rnn.expansion", 0),
         ("train.rnn.layers", 0),
         ("train.rnn.learning_rate", 0),
         ("evaluate.baselines", ["magic"]),
@@ -122,9 +135,17 @@ def test_values_that_do_not_go_together_are_explained(tmp_path: Path, key: str, 
 
 
 def test_loss_without_any_weight_is_refused(tmp_path: Path) -> None:
-    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "magnitude", "phase", "mse"))
+    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "magnitude", "phase", "mse", "error_ratio"))
     with pytest.raises(ParamsError, match="at least one loss weight must be above 0"):
         params.load(PROJECT, zeros)
+
+
+def test_odd_cells_cannot_be_bidirectional() -> None:
+    odd = ("train.rnn.bidirectional=true", "train.rnn.hidden=17")
+    with pytest.raises(ParamsError, match=r"train\.rnn: .*hidden must be even when bidirectional"):
+        params.load(PROJECT, odd)
+    assert params.load(PROJECT, odd[1:]).train.rnn.hidden == 17
+    assert params.load(PROJECT, (odd[0], "train.rnn.hidden=16", "train.rnn.width=17")).train.rnn.width == 17
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ TINY: dict[str, Any] = {
     "train.cnn.width": 16,
     "train.cnn.depths": [1, 1],
     "train.rnn.steps": 8,
+    "train.rnn.width": 16,
     "train.rnn.hidden": 16,
     "train.rnn.layers": 1,
     "evaluate.figures": 2,

@@ -13,10 +13,11 @@ from overtone.models.spectral import (
     BINS,
     HOP,
     WINDOW,
+    Phase,
     SpectralUpsampler,
     analyse,
-    copy_up,
     frames_of,
+    origins,
     overlap_add,
     visible_bins,
 )
@@ -25,6 +26,8 @@ from overtone.params import Params
 RATE = 48_000
 HANN = torch.hann_window(WINDOW)
 STEP = 1 / 32_768
+KINDS = ("cnn", "rnn")
+PHASES: tuple[Phase, ...] = ("copied", "free", "mixed")
 
 
 def noise(samples: int, batch: int = 1, level: float = 0.1, seed: int = 0) -> Tensor:
@@ -37,16 +40,21 @@ def spectra(frames: int, batch: int = 1, seed: int = 0) -> Tensor:
     return torch.complex(*(torch.randn(batch, frames, BINS, generator=generator) for _ in range(2)))
 
 
-def width(model: SpectralUpsampler) -> int:
-    """Features of a frame between body and heads."""
-    return int(str(model.body.width))
+def untrained(params: Params, kind: str, phase: Phase) -> SpectralUpsampler:
+    torch.manual_seed(3)
+    settings = params.train.cnn if kind == "cnn" else params.train.rnn
+    return build.network(settings.model_copy(update={"phase": phase}), RATE).eval()
 
 
-@pytest.fixture(scope="module", params=["cnn", "rnn"])
+def enhance(model: SpectralUpsampler, spectrum: Tensor, seen: Tensor, restore: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """From the start of a signal."""
+    return model.enhance(spectrum, seen, restore, model.body.initial(spectrum.shape[0]))
+
+
+@pytest.fixture(scope="module", params=[(kind, phase) for kind in KINDS for phase in PHASES], ids=" ".join)
 def model(request: pytest.FixtureRequest, params: Params) -> SpectralUpsampler:
     """A network of random weights, far from the start that changes nothing."""
-    torch.manual_seed(3)
-    made = build.network(params.train.cnn if request.param == "cnn" else params.train.rnn, RATE).eval()
+    made = untrained(params, *request.param)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -99,26 +107,22 @@ def test_full_band_is_seen_whole() -> None:
     assert visible_bins(torch.tensor([24_000.0, 30_000.0]), RATE).all()
 
 
-@pytest.mark.parametrize("cutoff", [190.0, 4_000.0, 8_000.0, 16_000.0])
-def test_blanked_bins_do_not_influence_the_features(model: SpectralUpsampler, cutoff: float) -> None:
-    seen, restore = visible_bins(torch.tensor([cutoff]), RATE), torch.tensor([False])
-    one, other = spectra(9), spectra(9, seed=1)
-    mixed = torch.where(seen[:, None], one, 100 * other)
-    with torch.inference_mode():
-        assert torch.equal(model.features(mixed, seen, restore), model.features(one, seen, restore))
-
-
+@pytest.mark.parametrize("cutoff", [190.0, 4_000.0, 6_000.0, 8_000.0, 16_000.0])
 @pytest.mark.parametrize("restore", [False, True])
-def test_blanked_bins_do_not_influence_the_output(model: SpectralUpsampler, restore: bool) -> None:
-    seen, mode = visible_bins(torch.tensor([6_000.0]), RATE), torch.tensor([restore])
+def test_blanked_bins_influence_neither_features_nor_output(
+    model: SpectralUpsampler, cutoff: float, restore: bool
+) -> None:
+    seen, mode = visible_bins(torch.tensor([cutoff]), RATE), torch.tensor([restore])
     one, other = spectra(9), spectra(9, seed=1)
     mixed = torch.where(seen[:, None], one, 100 * other)
+    features: list[Tensor] = []
+    hook = model.body.register_forward_pre_hook(lambda _, given: features.append(given[0]))
     with torch.inference_mode():
-        outputs = []
-        for spectrum in (one, mixed):
-            hidden, _ = model.body(model.features(spectrum, seen, mode), None)
-            outputs.append(model.fill(spectrum, hidden, seen, mode))
-    assert torch.equal(*outputs)
+        (plain, state), (blanked, after) = (enhance(model, spectrum, seen, mode) for spectrum in (one, mixed))
+    hook.remove()
+    assert torch.equal(*features)
+    assert torch.equal(blanked, plain)
+    assert all(torch.equal(*pair) for pair in zip(state, after, strict=True))
 
 
 @pytest.mark.parametrize("restore", [False, True])
@@ -160,7 +164,7 @@ def test_extend_keeps_the_spectrum_below_the_splice_exactly(model: SpectralUpsam
     spectrum = spectra(7, batch=2)
     seen = visible_bins(torch.full((2,), cutoff), RATE)
     with torch.inference_mode():
-        out = model.fill(spectrum, torch.randn(2, 7, width(model)), seen, torch.tensor([False, False]))
+        out, _ = enhance(model, spectrum, seen, torch.tensor([False, False]))
     kept = seen[:, None].expand(-1, 7, -1)
     assert torch.equal(out[kept], spectrum[kept])
     if cutoff < 24_000.0:
@@ -171,7 +175,7 @@ def test_restore_may_change_every_bin(model: SpectralUpsampler) -> None:
     spectrum = spectra(7)
     seen = visible_bins(torch.tensor([24_000.0]), RATE)
     with torch.inference_mode():
-        out = model.fill(spectrum, torch.randn(1, 7, width(model)), seen, torch.tensor([True]))
+        out, _ = enhance(model, spectrum, seen, torch.tensor([True]))
     assert (out != spectrum).float().mean() > 0.99
 
 
@@ -199,11 +203,11 @@ def test_output_has_the_shape_of_the_input(model: SpectralUpsampler, samples: in
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["cnn", "rnn"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("restore", [False, True])
-def test_silence_gives_next_to_silence(params: Params, kind: str, restore: bool) -> None:
-    torch.manual_seed(0)
-    model = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, RATE).eval()
+def test_silence_gives_next_to_silence(params: Params, kind: str, phase: Phase, restore: bool) -> None:
+    model = untrained(params, kind, phase)
     with torch.inference_mode():
         out = model(torch.zeros(1, 9_000), torch.tensor([8_000.0]), torch.tensor([restore]))
     assert out.isfinite().all()
@@ -235,8 +239,7 @@ def test_silence_has_finite_gradients(model: SpectralUpsampler) -> None:
 @pytest.mark.parametrize("cutoff", [190.0, 500.0, 4_000.0, 8_000.0, 16_000.0])
 def test_copy_fills_blanked_bins_from_visible_ones(cutoff: float) -> None:
     seen = visible_bins(torch.tensor([cutoff]), RATE)
-    index = torch.arange(BINS, dtype=torch.float32)[None, None].to(torch.complex64)
-    origin = copy_up(index, seen).real[0, 0].long()
+    origin = origins(seen)[0]
     assert torch.equal(origin[seen[0]], torch.arange(BINS)[seen[0]])
     assert seen[0, origin].all()
     assert ((torch.arange(BINS) - origin) % 2 == 0).all(), "an odd shift turns the phase from frame to frame"
@@ -247,7 +250,7 @@ def test_copy_of_a_steady_tone_keeps_turning_at_its_new_frequency(frequency: flo
     time = np.arange(RATE // 4) / RATE
     signal = torch.from_numpy(np.sin(2 * np.pi * frequency * time).astype(np.float32))[None]
     seen = visible_bins(torch.tensor([4_000.0]), RATE)
-    copied = copy_up(analyse(signal, HANN), seen)[0, 4:-4]
+    copied = analyse(signal, HANN)[0, 4:-4][:, origins(seen)[0]]
     level = copied.abs().mean(0)
     tone = int(level[seen[0]].argmax())
     peaks = [k for k in range(int(seen.sum()) + 1, BINS - 1) if level[k] > 0.9 * level[tone]]
@@ -256,3 +259,95 @@ def test_copy_of_a_steady_tone_keeps_turning_at_its_new_frequency(frequency: flo
         turned = torch.angle((copied[1:, k] * copied[:-1, k].conj()).mean())
         expected = 2 * np.pi * (frequency + (k - tone) * RATE / WINDOW) * HOP / RATE
         assert np.cos(float(turned) - expected) > 0.999, k
+
+
+def test_each_clip_is_copied_from_its_own_band() -> None:
+    seen = visible_bins(torch.tensor([4_000.0, 24_000.0, 500.0]), RATE)
+    alone = torch.cat([origins(one[None]) for one in seen])
+    assert torch.equal(origins(seen), alone)
+    assert torch.equal(alone[1], torch.arange(BINS))
+
+
+# --- phase --------------------------------------------------------------------------------------------------------------
+
+
+def angles(params: Params, kind: str, phase: Phase, turn: Tensor, spectrum: Tensor, seen: Tensor) -> Tensor:
+    """Unit phasors of the filled bins of a network whose head of phases says `turn`, whatever it hears."""
+    model = untrained(params, kind, phase)
+    with torch.no_grad():
+        model.turn.weight.zero_()
+        model.turn.bias.copy_(turn.flatten())
+        out, _ = enhance(model, spectrum, seen, torch.tensor([False]))
+    filled = out[0, :, ~seen[0]]
+    return filled / filled.abs()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phase", PHASES)
+def test_phase_of_the_filled_band_is_the_copy_turned_or_predicted_or_their_sum(
+    params: Params, kind: str, phase: Phase
+) -> None:
+    spectrum, seen = spectra(6), visible_bins(torch.tensor([6_000.0]), RATE)
+    turn = torch.randn(4 if phase == "mixed" else 2, BINS, generator=torch.Generator().manual_seed(8))
+    found = angles(params, kind, phase, turn, spectrum, seen)
+    copied = (spectrum / spectrum.abs())[0][:, origins(seen)[0]]
+    turned, predicted = copied * torch.complex(1.0 + turn[0], turn[1]), torch.complex(turn[-2], turn[-1])
+    expected = {"copied": turned, "free": predicted.expand_as(turned), "mixed": turned + predicted}[phase]
+    expected = expected[:, ~seen[0]]
+    torch.testing.assert_close(found, expected / expected.abs(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phase", PHASES)
+def test_known_band_is_repaired_from_its_own_phase(params: Params, kind: str, phase: Phase) -> None:
+    """An untrained head turns next to nothing; without its gate, what is left is the prediction."""
+    model, spectrum = untrained(params, kind, phase), spectra(6)
+    with torch.no_grad():
+        model.gate.bias.fill_(-1e3)
+        if phase == "mixed":
+            model.turn.weight[2 * BINS :].zero_()
+        out, _ = enhance(model, spectrum, visible_bins(torch.tensor([24_000.0]), RATE), torch.tensor([True]))
+    assert float(torch.angle(out * spectrum.conj()).abs().mean()) < 0.1
+
+
+# --- blocks -------------------------------------------------------------------------------------------------------------
+
+
+def test_frames_short_of_a_block_are_as_if_silence_followed(model: SpectralUpsampler) -> None:
+    spectrum, seen, restore = spectra(9), visible_bins(torch.tensor([6_000.0]), RATE), torch.tensor([True])
+    longer = torch.nn.functional.pad(spectrum, (0, 0, 0, -9 % model.body.alignment))
+    with torch.inference_mode():
+        assert torch.equal(enhance(model, spectrum, seen, restore)[0], enhance(model, longer, seen, restore)[0][:, :9])
+
+
+def test_carried_state_stands_for_the_frames_before(params: Params) -> None:
+    for phase in PHASES:
+        model, spectrum = untrained(params, "rnn", phase), spectra(12, batch=2)
+        seen, restore = visible_bins(torch.tensor([6_000.0, 9_000.0]), RATE), torch.tensor([True, False])
+        with torch.inference_mode():
+            whole, last = enhance(model, spectrum, seen, restore)
+            first, state = enhance(model, spectrum[:, :5], seen, restore)
+            second, state = model.enhance(spectrum[:, 5:], seen, restore, state)
+        torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(state, last, atol=1e-6, rtol=1e-5)
+
+
+def test_another_runtime_gets_whole_blocks_in_real_arithmetic(model: SpectralUpsampler) -> None:
+    """What stands in for the network's own arithmetic hears what it would hear, and what it says is taken."""
+    calls: list[tuple[Tensor, ...]] = []
+
+    def doubled(
+        real: Tensor, imag: Tensor, visible: Tensor, restore: Tensor, origin: Tensor, state: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        calls.append((real, imag, visible, restore, origin))
+        return 2 * real, 2 * imag, state
+
+    spectrum, seen, restore = spectra(9), visible_bins(torch.tensor([6_000.0]), RATE), torch.tensor([True])
+    state = model.body.initial(1)
+    out, after = model.enhance(spectrum, seen, restore, state, doubled)
+    assert torch.equal(out, 2 * spectrum)
+    assert after is state
+    ((real, imag, visible, mode, origin),) = calls
+    assert real.shape[1] % model.body.alignment == 0
+    assert torch.equal(torch.complex(real, imag)[:, :9], spectrum)
+    assert torch.equal(visible, seen) and torch.equal(mode, restore) and torch.equal(origin, origins(seen))

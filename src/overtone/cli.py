@@ -74,8 +74,12 @@ def enhance(
     source: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3; any rate.")],
     target: Annotated[Path, typer.Argument(help="File to write; the extension decides the format.")],
     model: Annotated[
-        str, typer.Option(help="champion, challenger, a version number of the registry, or a model folder.")
-    ] = "champion",
+        str,
+        typer.Option(
+            help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
+            "registry, released, released-cnn, or a model folder."
+        ),
+    ] = "auto",
     mode: Annotated[
         Literal["auto", "extend", "restore"],
         typer.Option(help="extend keeps the known band untouched; restore also repairs it. auto is extend."),
@@ -97,14 +101,14 @@ def enhance(
         raise OvertoneError(f"{target}: exists already; give --force to overwrite it")
     if target.resolve() == source.resolve():
         raise OvertoneError(f"{target}: source and target are the same file")
-    upsampler = stages.upsampler(model)
+    upsampler, name = stages.upsampler(model)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task(source.name, total=1.0)
         upsampler.enhance_file(
             source, target, mode=mode, cutoff_hz=cutoff, progress=lambda share: bar.update(task, completed=share)
         )
-    print(f"{target}: {upsampler.rate} Hz, by the {upsampler.config['model'].upper()} ({model})")
+    print(f"{target}: {upsampler.rate} Hz, by the {upsampler.config['model'].upper()} ({name})")
 
 
 @app.command()
@@ -145,13 +149,21 @@ def summary(
 
 @app.command()
 def fetch(
-    model: Annotated[str, typer.Argument(help="champion, challenger or a version number.")],
+    model: Annotated[str, typer.Argument(help="champion, challenger, a version number, released or released-cnn.")],
     folder: Annotated[Path, typer.Argument(help="Where to put the model folder.")],
 ) -> None:
-    """Copy a registered model to a folder, checked against its digest."""
+    """Copy a registered or released model to a folder, checked against its digest."""
     from overtone import stages
 
     stages.fetch(model, folder)
+
+
+@app.command()
+def export(folder: Annotated[Path, typer.Argument(help="A model folder, such as models/rnn.")]) -> None:
+    """Write a model's ONNX graph into its folder; enhancing on a CPU then runs it."""
+    from overtone import stages
+
+    stages.export(folder)
 
 
 def main() -> None:

@@ -39,10 +39,10 @@ def spectrum(signal: Tensor, size: int) -> Tensor:
     return spectra
 
 
-def in_band(bandwidth_hz: Tensor, size: int, rate: int) -> Tensor:
-    """Weights of bins: 1 up to each clip's bandwidth, else 0. Shape: (B,) -> (B, size // 2 + 1)."""
+def in_band(bandwidth_hz: Tensor, size: int, rate: int, beyond: float = 0.0) -> Tensor:
+    """Weights of bins: 1 up to each clip's bandwidth, else `beyond`. Shape: (B,) -> (B, size // 2 + 1)."""
     frequency = torch.arange(size // 2 + 1, device=bandwidth_hz.device) * (rate / size)
-    return (frequency[None] <= bandwidth_hz[:, None]).float()
+    return torch.where(frequency[None] <= bandwidth_hz[:, None], 1.0, beyond)
 
 
 def log_spectral(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -89,8 +89,18 @@ def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return ((prediction - target).square().mean(-1) / power).mean()
 
 
+def error_ratio(prediction: Tensor, target: Tensor) -> Tensor:
+    """Root mean square of the error over that of the target: 10^(-SNR / 20). Shape: (B, T), (B, T) -> ().
+
+    Between the mean squared error, to which only clips that are nearly lost matter, and SNR in dB, to which only those
+    that are nearly right do: an error counts the same whatever is wrong already.
+    """
+    power = torch.clamp(target.square().mean(-1), min=1e-8)
+    return torch.sqrt((prediction - target).square().mean(-1) / power + 1e-6).mean()
+
+
 def total(
-    prediction: Tensor, target: Tensor, bandwidth_hz: Tensor, rate: int, params: LossParams
+    prediction: Tensor, target: Tensor, bandwidth_hz: Tensor, rate: int, params: LossParams, start: int = 0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the terms whose weight is above zero, and each term by name.
 
@@ -98,6 +108,8 @@ def total(
         prediction, target: waveforms, full scale 1.0.
         bandwidth_hz: frequency up to which the target means something, Hz.
         rate: Hz.
+        start: sample at which the first frame of the spectra begins. Where it is always 0, frames of the loss lie on those
+            of the network, and pulses in the middle of each frame look like a flat spectrum but sound like a buzz.
 
     Shape:
         (B, T), (B, T), (B,) -> (), name -> ().
@@ -105,17 +117,19 @@ def total(
     terms: dict[str, Tensor] = {}
     if params.mse:
         terms["mse"] = mean_squared_error(prediction, target)
+    if params.error_ratio:
+        terms["error_ratio"] = error_ratio(prediction, target)
     weights = {"log_spectral": params.log_spectral, "magnitude": params.magnitude, "phase": params.phase}
     functions = {"log_spectral": log_spectral, "magnitude": magnitude, "phase": phase}
     wanted = [name for name, weight in weights.items() if weight]
     if wanted:
         for size in params.windows:
-            mask = in_band(bandwidth_hz, size, rate)
-            ours, theirs = spectrum(prediction, size), spectrum(target, size)
+            mask = in_band(bandwidth_hz, size, rate, params.beyond)
+            ours, theirs = spectrum(prediction[:, start:], size), spectrum(target[:, start:], size)
             for name in wanted:
                 value = functions[name](ours, theirs, mask) / len(params.windows)
                 terms[name] = terms[name] + value if name in terms else value
-    weights["mse"] = params.mse
+    weights |= {"mse": params.mse, "error_ratio": params.error_ratio}
     loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     if not math.isfinite(float(loss.detach())):
         bad = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]

@@ -149,6 +149,7 @@ class TargetParams(Settings):
 
     speed: Range
     tilt_db: Range
+    colour_db: NonNegative
     level_dbfs: Range
     floor_dbfs: Range
     floor_tilt_db: Range
@@ -217,23 +218,33 @@ class DataParams(Settings):
 
 
 class LossParams(Settings):
-    """Weights of the loss's terms; 0 leaves a term out. `mse` is the classical waveform choice."""
+    """Weights of the loss's terms; 0 leaves a term out. `mse` is the classical waveform choice.
+
+    `beyond` is the weight, in the spectral terms, of bins above a clip's bandwidth. `shift` moves the frames of the
+    spectral terms from step to step, so that they do not always lie on the network's own.
+    """
 
     log_spectral: NonNegative
     magnitude: NonNegative
     phase: NonNegative
     mse: NonNegative
+    error_ratio: NonNegative
+    beyond: Share
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    shift: bool
 
     @model_validator(mode="after")
     def _check(self) -> LossParams:
-        if self.log_spectral + self.magnitude + self.phase + self.mse == 0:
+        if self.log_spectral + self.magnitude + self.phase + self.mse + self.error_ratio == 0:
             raise ValueError("at least one loss weight must be above 0")
         return self
 
 
 class FitParams(Settings):
-    """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping."""
+    """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping.
+
+    `precision` and `compile` (torch.compile of the network) are for GPUs; on a CPU neither gains anything.
+    """
 
     epoch_steps: PositiveInt
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -245,13 +256,18 @@ class FitParams(Settings):
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Literal["auto"]
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    compile: bool
 
 
 class NetworkParams(Settings):
-    """What both families share."""
+    """What both families share.
+
+    `phase` above the cutoff: the known band's `copied` up and turned, predicted `free`, or `mixed` (the sum of both).
+    """
 
     steps: PositiveInt
     learning_rate: PositiveFloat
+    phase: Literal["copied", "free", "mixed"]
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -272,12 +288,20 @@ class CnnParams(NetworkParams):
 
 
 class RnnParams(NetworkParams):
-    """Recurrent layers over frames; uni-directional it streams."""
+    """Recurrent layers over frames; uni-directional it streams. `width` flows past the cells of `hidden` units."""
 
     cell: Literal["gru", "lstm"]
+    width: PositiveInt
     hidden: PositiveInt
     layers: PositiveInt
+    expansion: PositiveInt
     bidirectional: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> RnnParams:
+        if self.bidirectional and self.hidden % 2:
+            raise ValueError("hidden must be even when bidirectional")
+        return self
 
 
 class TrainParams(Settings):

@@ -187,21 +187,50 @@ def fetch(reference: str, folder: Path) -> None:
     if folder.exists():
         raise OvertoneError(f"{folder}: exists already; expected a folder to make")
     shutil.copytree(_fetched(reference), folder)
-    print(f"{folder}: {settings().register_.name} {reference}")
+    print(f"{folder}: {reference}")
 
 
-def upsampler(model: str) -> Upsampler:
-    """The model that a command names: a folder, or an alias or version of the registry."""
+def export(folder: Path) -> None:
+    """Write a model folder's ONNX graph beside its weights, checked against torch."""
+    from overtone.models import build
+    from overtone.models import export as room
+
+    model, _ = build.load(folder)
+    path = room.export(model, folder)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {room.TOLERANCE:g}")
+
+
+def upsampler(model: str) -> tuple[Upsampler, str]:
+    """The model that a command names, and its name.
+
+    Args:
+        model: a folder; an alias or version of the registry; `released` or `released-cnn`; or `auto`, the registry's
+            champion, and the released model where there is none.
+    """
     from overtone.upsample import Upsampler
 
     folder = Path(model)
-    return Upsampler.load(folder if folder.is_dir() else _fetched(model))
+    if folder.is_dir():
+        return Upsampler.load(folder), model
+    if model == "auto":
+        model = "champion" if _has_champion() else "released"
+    return Upsampler.load(_fetched(model)), model
+
+
+def _has_champion() -> bool:
+    from overtone.tracking import registry, store
+
+    # Looking into a database that is not there would make one, which takes ten seconds.
+    return store.exists() and registry.has_champion(settings().register_.name)
 
 
 def _fetched(reference: str) -> Path:
-    from overtone.tracking import registry, store
+    from overtone.tracking import registry, released, store
 
-    return registry.fetch(settings().register_.name, reference, store.repository_root() / ".overtone" / "models")
+    root = store.repository_root()
+    if reference in released.NAMES:
+        return released.fetch(reference, root)
+    return registry.fetch(settings().register_.name, reference, root / ".overtone" / "models")
 
 
 def print_summary(by_kind: bool = False) -> None:

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
-from overtone.data.corpus import estimate_bandwidth
-from overtone.models import build
-from overtone.models.spectral import BINS, HOP, WINDOW, SpectralUpsampler, overlap_add, visible_bins
+from overtone.conceal import Concealer
+from overtone.data.bandwidth import estimate_bandwidth
+from overtone.models import build, export
+from overtone.models.build import ModelError
+from overtone.models.spectral import BINS, HOP, WINDOW, SpectralUpsampler, Transform, overlap_add, visible_bins
 
 Mode = Literal["extend", "restore", "auto"]
+Runtime = Literal["auto", "torch", "onnx"]
 
 # Samples handed to the network at a time when a whole signal or file is enhanced: about ten seconds at 48 kHz.
 BLOCK = 960 * HOP
@@ -45,22 +48,43 @@ class Upsampler:
     Args:
         model: network in evaluation mode.
         config: the `config.json` that it came with.
+        device: of torch.
+        graph: runs in the network's place, on the CPU.
     """
 
-    def __init__(self, model: SpectralUpsampler, config: dict[str, Any], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: SpectralUpsampler,
+        config: dict[str, Any],
+        device: str = "cpu",
+        graph: export.Session | None = None,
+    ) -> None:
         self.model = model.to(device)
         self.config = config
         self.device = device
+        self.graph = graph
         self.rate = model.rate
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Upsampler:
-        """From a model folder (`weights.safetensors` and `config.json`).
+    def load(cls, folder: Path, device: str = "cpu", runtime: Runtime = "auto") -> Upsampler:
+        """From a model folder (`weights.safetensors` and `config.json`, perhaps `model.onnx`).
+
+        Args:
+            device: of torch; "cpu", "cuda" or another.
+            runtime: `torch`; `onnx`, which wants the folder's graph; or `auto`, the graph on a CPU where there is one of the
+                folder's own weights.
 
         Raises:
             ModelError: files missing or unusable.
         """
-        return cls(*build.load(folder), device=device)
+        model, config = build.load(folder)
+        graph = export.open_graph(folder) if runtime == "onnx" or (runtime == "auto" and device == "cpu") else None
+        if runtime == "onnx" and (graph is None or device != "cpu"):
+            raise ModelError(
+                f"{folder / export.GRAPH}: expected the graph of the folder's weights, to be run on the CPU; "
+                "`overtone export` writes it"
+            )
+        return cls(model, config, device, graph)
 
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """Full-band version of a signal, at the canonical rate.
@@ -145,7 +169,8 @@ class Upsampler:
 
     def stream(self, channels: int, *, mode: Mode = "auto", cutoff_hz: float) -> Stream:
         """A stream at the canonical rate: blocks of any size in, enhanced samples out as soon as they are known."""
-        return Stream(self.model, channels, cutoff_hz, mode == "restore", self.device)
+        transform = self.graph.transform if self.graph else self.model.transform
+        return Stream(self.model, transform, channels, cutoff_hz, mode == "restore", self.device)
 
     def _cutoff(self, rate: int, excerpts: Callable[[], Iterable[Signal]]) -> float:
         """Half the rate, or for rates that any recording may be stored at, what the signal itself shows."""
@@ -169,13 +194,22 @@ class Stream:
     """Enhances a signal that arrives in blocks; the result does not depend on how it is cut.
 
     With a uni-directional recurrent network an output sample waits for at most 25 ms of input. A convolutional network
-    waits for its context too.
+    waits for its context too. Before restoration, gaps of lost packets are filled from what came before them.
 
     Pairs of channels are modelled as mid and side; a side that is silent stays silent, so that equal channels stay equal.
     """
 
-    def __init__(self, model: SpectralUpsampler, channels: int, cutoff_hz: float, restore: bool, device: str) -> None:
+    def __init__(
+        self,
+        model: SpectralUpsampler,
+        transform: Transform,
+        channels: int,
+        cutoff_hz: float,
+        restore: bool,
+        device: str,
+    ) -> None:
         self._model = model
+        self._transform = transform
         self._pairs = channels // 2
         self._restore = restore
         self._idle = not restore and cutoff_hz >= FULL_BAND * model.rate / 2
@@ -187,22 +221,25 @@ class Stream:
         untouched = round(UNTOUCHED * cutoff_hz * WINDOW / model.rate) + 4
         self._open = torch.arange(BINS, device=device) >= (0 if restore else untouched)
         self._filter = None if restore else _high_pass(cutoff_hz, model.rate)
+        self._concealer = Concealer(channels) if restore else None
         self._device = device
         # Input whose output is not out yet; input that the next frame starts with; change that the filter needs again.
         self._waiting = np.zeros((channels, 0), np.float32)
         self._samples = np.zeros((channels, HOP), np.float32)
         self._change = np.zeros((channels, 0 if restore else HALF_FILTER), np.float32)
-        # Frames whose output is not out yet, and for the body's context those before: their features and spectra.
-        self._features: Tensor | None = None
-        self._spectra: Tensor | None = None
+        # Spectra of the frames whose output is not out yet, and for the body's context of those before.
+        self._spectra = torch.zeros((channels, 0, BINS), dtype=torch.complex64, device=device)
         self._first = 0
         self._done = 0
-        self._state: Any = None
+        self._state: list[Tensor] = model.body.initial(channels)
         self._last_change: Tensor | None = None
         self._received = 0
 
     def push(self, block: Signal) -> Signal:
         """Take a block (channels, samples) of any size; give the samples that are now known."""
+        return self._push(block if self._concealer is None else self._concealer.push(block))
+
+    def _push(self, block: Signal) -> Signal:
         self._received += block.shape[1]
         if self._idle:
             return block
@@ -215,6 +252,10 @@ class Stream:
 
     def finish(self) -> Signal:
         """The remaining samples; all outputs together are as long as all inputs."""
+        before = self._waiting[:, :0] if self._concealer is None else self._push(self._concealer.finish())
+        return np.concatenate((before, self._flush()), axis=1)
+
+    def _flush(self) -> Signal:
         if self._idle or self._received == 0:
             return self._waiting
         short = -self._received % HOP
@@ -230,21 +271,20 @@ class Stream:
         self._samples = self._samples[:, frames * HOP :]
         signal = torch.from_numpy(used).to(self._device)
         spectra = torch.fft.rfft(signal.unfold(-1, WINDOW, HOP) * self._model.window, dim=-1)
-        features = self._model.features(spectra, self._visible, self._restore_flags)
-        if self._features is not None and self._spectra is not None:
-            features = torch.cat((self._features, features), dim=1)
-            spectra = torch.cat((self._spectra, spectra), dim=1)
-        body: Any = self._model.body
-        end = self._first + features.shape[1] - (0 if last else body.context)
+        spectra = torch.cat((self._spectra, spectra), dim=1)
+        body = self._model.body
+        end = self._first + spectra.shape[1] - (0 if last else body.context)
         if end > self._done:
-            hidden, self._state = body(features, self._state)
+            filled, self._state = self._model.enhance(
+                spectra, self._visible, self._restore_flags, self._state, self._transform
+            )
             chosen = slice(self._done - self._first, end - self._first)
-            change = self._fill(spectra[:, chosen], hidden[:, chosen])
+            change = self._opened(spectra[:, chosen], filled[:, chosen])
             self._done = end
         else:
             change = spectra[:, :0]
         keep = max(self._done - body.context, 0) // body.alignment * body.alignment
-        self._features, self._spectra = features[:, keep - self._first :], spectra[:, keep - self._first :]
+        self._spectra = spectra[:, keep - self._first :]
         self._first = keep
         if self._last_change is not None:
             change = torch.cat((self._last_change, change), dim=1)
@@ -253,8 +293,8 @@ class Stream:
             return np.zeros((change.shape[0], 0), np.float32)
         return np.asarray(overlap_add(change, self._model.window).cpu().numpy())
 
-    def _fill(self, spectra: Tensor, hidden: Tensor) -> Tensor:
-        filled = self._model.fill(spectra, hidden, self._visible, self._restore_flags)
+    def _opened(self, spectra: Tensor, filled: Tensor) -> Tensor:
+        """The change of spectra where there may be one: above what stays untouched, and not in a silent side."""
         silent = (spectra == 0).all(dim=-1) & (self._side | (not self._restore))[:, None]
         return torch.where(self._open & ~silent[..., None], filled - spectra, 0)
 

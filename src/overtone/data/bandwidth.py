@@ -58,7 +58,7 @@ def estimate_bandwidth(signal: Signal, rate: int) -> float:
     return rate / 2.0 if top >= bins - 3 else (top + 1) * rate / size
 
 
-def dependable_bandwidth(signal: Signal, rate: int) -> float:
+def dependable_bandwidth(signal: Signal, rate: int, reach: float | None = None) -> float:
     """The frequency up to which a recording holds its sound dependably, not only in its loudest moments.
 
     Encoders such as Vorbis keep the top of the band only where it is loud and write silence elsewhere; a network that
@@ -69,14 +69,15 @@ def dependable_bandwidth(signal: Signal, rate: int) -> float:
     Args:
         signal: any level, full scale 1.0.
         rate: Hz.
+        reach: `estimate_bandwidth` of the signal, where it is known already.
 
     Shape:
         signal: (channels, samples).
 
     Returns:
-        Hz, at most `estimate_bandwidth`.
+        Hz, at most `reach`.
     """
-    reach = estimate_bandwidth(signal, rate)
+    reach = estimate_bandwidth(signal, rate) if reach is None else reach
     size = _frame_size(rate)
     power = np.concatenate([block.mean(axis=0) for block in _spectra(signal, size)])
     width = max(round(500.0 * size / rate), 1)

@@ -10,22 +10,19 @@ import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from overtone import audio
-from overtone.data import parallel
+from overtone.data import manifest, parallel
 from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth
 from overtone.data.split import split_sources
 from overtone.errors import OvertoneError
 from overtone.params import SPLITS, CorpusParams
-
-__all__ = ["Clip", "CorpusError", "Summary", "build", "estimate_bandwidth", "read_manifest", "replacing_folder"]
 
 KINDS = ("speech", "music", "noise", "other")
 CATALOG = "catalog.csv"
@@ -58,6 +55,14 @@ class Clip:
     digest: str
     origin: str
     start_seconds: float
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One row of the list of what is not in the corpus."""
+
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,9 @@ def build(
         notes = [(file.path, note) for file, result in zip(files, results, strict=True) for note in result.notes]
         clips, repeats = _without_repeats(folder, [clip for result in results for clip in result.clips])
         clips = _assign(clips, params, seed)
-        _write_rows(folder / MANIFEST, [field.name for field in fields(Clip)], (asdict(clip) for clip in clips))
+        manifest.write(folder / MANIFEST, Clip, clips)
         refused = sorted(rejected + notes + repeats)
-        _write_rows(folder / REJECTED, ["file", "reason"], ({"file": f, "reason": r} for f, r in refused))
+        manifest.write(folder / REJECTED, Rejection, [Rejection(file, reason) for file, reason in refused])
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for clip in clips:
         seconds[clip.kind, clip.split] += clip.seconds
@@ -140,21 +145,7 @@ def read_manifest(folder: Path) -> list[Clip]:
     Raises:
         CorpusError: no manifest, or one with other columns.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise CorpusError(f"{path}: no such file; expected the output of stage `corpus`")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        expected = [field.name for field in fields(Clip)]
-        if reader.fieldnames != expected:
-            raise CorpusError(f"{path}: expected the columns {','.join(expected)}")
-        return [_clip(row) for row in reader]
-
-
-def _clip(row: dict[str, Any]) -> Clip:
-    numbers = {name: int(row[name]) for name in ("rate", "channels", "frames")}
-    reals = {name: float(row[name]) for name in ("seconds", "bandwidth_hz", "start_seconds")}
-    return Clip(**{**row, **numbers, **reals})
+    return manifest.read(folder / MANIFEST, Clip, "corpus", CorpusError)
 
 
 @contextmanager
@@ -172,13 +163,6 @@ def replacing_folder(out: Path) -> Iterator[Path]:
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 # --- which files ------------------------------------------------------------------------------------------------------
@@ -355,7 +339,7 @@ def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams)
     bandwidth = min(estimate_bandwidth(signal, params.rate), limit)
     if kind != "noise" and bandwidth < params.min_bandwidth_hz:
         return f"narrow-band: {bandwidth:.0f} Hz, expected at least {params.min_bandwidth_hz:g} Hz", bandwidth
-    return "", min(dependable_bandwidth(signal, params.rate), limit)
+    return "", dependable_bandwidth(signal, params.rate, bandwidth)
 
 
 # --- all files --------------------------------------------------------------------------------------------------------

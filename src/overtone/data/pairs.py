@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.data import degrade, parallel, targets
+from overtone.data import degrade, manifest, parallel, targets
 from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
 from overtone.errors import OvertoneError
 from overtone.params import DegradeParams, Settings, Step
@@ -66,21 +65,8 @@ def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
     Raises:
         PairsError: no manifest, or one with other columns.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise PairsError(f"{path}: no such file; expected the output of stage `degrade`")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        expected = [field.name for field in fields(Pair)]
-        if reader.fieldnames != expected:
-            raise PairsError(f"{path}: expected the columns {','.join(expected)}")
-        return [_pair(row) for row in reader if split in (None, row["split"])]
-
-
-def _pair(row: dict[str, Any]) -> Pair:
-    numbers = {name: int(row[name]) for name in ("channels", "frames", "rate")}
-    reals = {name: float(row[name]) for name in ("cutoff_hz", "bandwidth_hz")}
-    return Pair(**{**row, **numbers, **reals})
+    pairs = manifest.read(folder / MANIFEST, Pair, "degrade", PairsError)
+    return [pair for pair in pairs if split in (None, pair.split)]
 
 
 class Recordings(Sequence[Signal]):
@@ -199,10 +185,7 @@ def build(
         order = sorted(wanted, key=lambda clip: -clip.frames * clip.channels)
         rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress) for pair in pairs]
         rows.sort(key=lambda pair: (pair.split, pair.condition, pair.pair))
-        with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Pair)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(pair) for pair in rows)
+        manifest.write(folder / MANIFEST, Pair, rows)
 
 
 def _degrade(plan: _Plan, clip: Clip) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""What a training view does to its own target: speed, music beneath, spectral tilt, level, noise floor."""
+"""What a training view does to its own target: speed, music beneath, tone colour, level, noise floor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft
+from scipy.interpolate import PchipInterpolator
 
 from overtone import audio
 from overtone.audio import Signal
@@ -13,17 +14,21 @@ from overtone.data import noise
 from overtone.params import Range, Settings, TargetParams
 
 _PEAK = 0.99
-_TILT_PADDING = 2048
+_FILTER_PADDING = 2048
+# Centres of the bands whose gain a random microphone changes; between them the gain is smooth in log frequency.
+COLOUR_HZ = (63.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 
 
 class TargetRecipe(Settings):
     """The changes of one target: resampling factor, dB of tilt from 0 Hz to half the rate, dBFS of level and floor.
 
-    `mix_clip` names the clip of music that lies beneath at `mix_snr_db`.
+    `colour_db` are gains at the frequencies `COLOUR_HZ`, empty for none. `mix_clip` names the clip of music that lies
+    beneath at `mix_snr_db`.
     """
 
     speed: float
     tilt_db: float
+    colour_db: tuple[float, ...] = ()
     level_dbfs: float
     floor_dbfs: float
     floor_tilt_db: float
@@ -49,6 +54,9 @@ def draw(params: TargetParams, kind: str, musics: Sequence[str], rng: np.random.
         floor_dbfs=uniform(params.floor_dbfs),
         floor_tilt_db=uniform(params.floor_tilt_db),
     )
+    if params.colour_db:
+        gains = np.clip(rng.normal(0.0, params.colour_db, len(COLOUR_HZ)), -2 * params.colour_db, 2 * params.colour_db)
+        recipe = recipe.model_copy(update={"colour_db": tuple(round(float(gain), 2) for gain in gains)})
     if kind == "speech" and musics and rng.random() < params.mix_share:
         mixed = {"mix_clip": musics[int(rng.integers(len(musics)))], "mix_snr_db": uniform(params.mix_snr_db)}
         recipe = recipe.model_copy(update=mixed)
@@ -70,7 +78,7 @@ def make(
     if music is not None:
         beneath = noise.excerpt([music], signal.shape[0], signal.shape[1], rate, rng)
         signal = noise.mix(signal, beneath, recipe.mix_snr_db)
-    signal = tilt(signal, recipe.tilt_db)
+    signal = filtered(signal, rate, recipe.tilt_db, recipe.colour_db)
     loud = noise.rms(signal)
     if loud:
         signal = signal * np.float32(10.0 ** (recipe.level_dbfs / 20.0) / loud)
@@ -84,14 +92,23 @@ def change_speed(signal: Signal, rate: int, speed: float) -> Signal:
     return audio.resample(signal, round(rate * speed), rate)
 
 
-def tilt(signal: Signal, tilt_db: float) -> Signal:
-    """A gain in dB that is linear in frequency, 0 at 0 Hz and `tilt_db` at half the rate; zero phase.
+def filtered(signal: Signal, rate: int, tilt_db: float, colour_db: Sequence[float] = ()) -> Signal:
+    """A zero-phase gain: linear in frequency from 0 dB at 0 Hz to `tilt_db` at half the rate, plus the curve of a microphone.
+
+    Args:
+        colour_db: gains in dB at `COLOUR_HZ`, joined by a monotone cubic over log frequency and constant beyond; empty
+            for none.
 
     Shape:
-        (channels, samples) in and out.
+        signal: (channels, samples) in and out.
     """
     frames = signal.shape[1]
-    size = fft.next_fast_len(frames + _TILT_PADDING, real=True)
+    size = fft.next_fast_len(frames + _FILTER_PADDING, real=True)
     spectrum = fft.rfft(signal, size)
-    spectrum *= np.float32(10.0) ** np.linspace(0.0, tilt_db / 20.0, spectrum.shape[1], dtype=np.float32)
+    frequency = np.linspace(0.0, rate / 2.0, spectrum.shape[1])
+    gain_db = tilt_db * frequency / (rate / 2.0)
+    if len(colour_db):
+        octaves = np.log2(np.clip(frequency, COLOUR_HZ[0], COLOUR_HZ[-1]))
+        gain_db += PchipInterpolator(np.log2(COLOUR_HZ), colour_db)(octaves)
+    spectrum *= (10.0 ** (gain_db / 20.0)).astype(np.float32)
     return np.asarray(fft.irfft(spectrum, size)[:, :frames], dtype=np.float32)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 
 from overtone.audio import replacing
@@ -32,14 +34,27 @@ def network(params: CnnParams | RnnParams, rate: int) -> SpectralUpsampler:
         rate: canonical rate in Hz.
     """
     body = ConvBody(params) if isinstance(params, CnnParams) else RecurrentBody(params)
-    return SpectralUpsampler(body, body.width, rate)
+    return SpectralUpsampler(body, rate, params.phase)
 
 
-def save(model: SpectralUpsampler, folder: Path, kind: Kind, params: CnnParams | RnnParams, **facts: Any) -> None:
-    """Write weights and the settings that rebuild the network; `facts` are kept in `config.json` as they are."""
-    config = {"model": kind, "rate": model.rate, "network": params.model_dump(mode="json"), **facts}
+def save(
+    model: SpectralUpsampler,
+    folder: Path,
+    kind: Kind,
+    params: CnnParams | RnnParams,
+    *,
+    dtype: torch.dtype = torch.float32,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights and the settings that rebuild the network.
+
+    Args:
+        dtype: of the stored weights; half precision is half the file, and computes in float32 when loaded.
+        facts: kept in `config.json` as they are.
+    """
+    config = {"model": kind, "rate": model.rate, "network": params.model_dump(mode="json"), **(facts or {})}
     with replacing(folder / WEIGHTS) as path:
-        save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, path)
+        save_file({name: value.to(dtype).contiguous().cpu() for name, value in model.state_dict().items()}, path)
     with replacing(folder / CONFIG) as path:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from overtone.models.body import Body
 from overtone.params import CnnParams
 
 
@@ -31,13 +32,8 @@ class Block(nn.Module):
         return out
 
 
-class ConvBody(nn.Module):
-    """U of ConvNeXt blocks: each level but the first sees frames pooled by two, and returns to the level above.
-
-    Attributes:
-        alignment: blocks of frames must start at a multiple of this for the pooling to fall as in the whole signal.
-        context: frames on each side that an output depends on, a multiple of `alignment`.
-    """
+class ConvBody(Body):
+    """U of ConvNeXt blocks: each level but the first sees frames pooled by two, and returns to the level above."""
 
     def __init__(self, params: CnnParams) -> None:
         super().__init__()
@@ -55,10 +51,12 @@ class ConvBody(nn.Module):
         reach += sum(2**i * (count * (params.kernel // 2) + 1) for i, count in enumerate(params.depths[:-1]))
         self.context = -(-reach // self.alignment) * self.alignment
 
-    def forward(self, hidden: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Shape: (B, N, width) -> (B, N, width); the state exists only for recurrent bodies."""
-        frames = hidden.shape[1]
-        hidden = nn.functional.pad(hidden, (0, 0, 0, -frames % self.alignment))
+    def initial(self, batch: int) -> list[Tensor]:
+        """No state."""
+        return []
+
+    def forward(self, hidden: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """See `Body`."""
         skips: list[Tensor] = []
         for depth, level in enumerate(self.down):
             if depth:
@@ -67,4 +65,4 @@ class ConvBody(nn.Module):
             hidden = level(hidden)
         for level, skip in zip(reversed(self.up), reversed(skips), strict=True):
             hidden = level(skip + hidden.repeat_interleave(2, dim=1))
-        return hidden[:, :frames], None
+        return hidden, state

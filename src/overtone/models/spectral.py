@@ -2,15 +2,27 @@
 
 A signal becomes frames of a short-time Fourier transform. Bins that lie safely below the cutoff are *visible*; the others
 are blanked, since a network that sees the filter's edge or the residue above it learns the training filters, not the
-sound. The network's body turns features into three values a bin: a change of level and a turn of phase. In the band to be
-filled, level is relative to the frame's own mean and phase starts from the known band copied upwards (the pulses and
+sound. The network's body turns features into values for each bin: a change of level and a turn of phase. In the band to
+be filled, level is relative to the frame's own mean and phase starts from the known band copied upwards (the pulses and
 onsets of the copy stand at the right time); in the known band both are relative to the input itself.
+
+Between transform and inverse all arithmetic is real, so that it is one graph for other runtimes too (`models.export`).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+from overtone.models.body import Body
+
+Phase = Literal["copied", "free", "mixed"]
+# `SpectralUpsampler.transform`, or what computes the same.
+Transform = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
 
 WINDOW = 1024
 HOP = WINDOW // 2
@@ -22,6 +34,7 @@ VISIBLE = 0.92
 POWER_FLOOR = 1e-8
 # Predicted levels stay within these limits (log10 power of a bin; a full-scale sine reaches 4.8).
 MAX_LEVEL = 6.0
+_LN10 = math.log(10.0)
 
 
 def frames_of(samples: int) -> int:
@@ -66,43 +79,46 @@ def visible_bins(cutoff_hz: Tensor, rate: int) -> Tensor:
     return (frequency < VISIBLE * cutoff_hz[:, None]) | full
 
 
-def copy_up(phasor: Tensor, visible: Tensor) -> Tensor:
-    """Fill blanked bins with the upper half of the visible band, repeated upwards.
+def origins(visible: Tensor) -> Tensor:
+    """The visible bin that each bin is copied from: itself, or for blanked ones the upper half of the visible band, repeated.
 
     The shift is a whole even number of bins, so that with a hop of half a window a steady tone's copy keeps turning at
     its new frequency from frame to frame.
 
     Shape:
-        phasor complex (B, N, BINS), visible bool (B, BINS) -> complex (B, N, BINS).
+        bool (B, BINS) -> indices (B, BINS).
     """
     count = visible.sum(-1, keepdim=True)
     period = torch.clamp(count // 4 * 2, min=2)
     index = torch.arange(BINS, device=visible.device)[None]
     shifts = torch.clamp(torch.div(index - count, period, rounding_mode="floor") + 1, min=0)
-    origin = torch.where(visible, index, torch.clamp(index - shifts * period, min=0))
-    return torch.gather(phasor, 2, origin[:, None].expand(-1, phasor.shape[1], -1))
+    return torch.where(visible, index, torch.clamp(index - shifts * period, min=0))
 
 
 class SpectralUpsampler(nn.Module):
     """A body between features and splice: waveform in, waveform of the full band out, same rate and length.
 
     Args:
-        body: module (B, N, width) -> (B, N, width), see `models.cnn` and `models.rnn`; it has the attribute `width`.
+        body: see `models.cnn` and `models.rnn`.
         rate: canonical rate in Hz.
+        phase: of what is filled in: the known band's, `copied` upwards and turned; predicted `free`ly; or the sum of both.
     """
 
+    body: Body
     window: Tensor
 
-    def __init__(self, body: nn.Module, width: int, rate: int) -> None:
+    def __init__(self, body: Body, rate: int, phase: Phase = "copied") -> None:
         super().__init__()
+        width = body.width
         self.rate = rate
+        self.phase = phase
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.stem = nn.Linear(3 * BINS + 1, width)
         self.condition = nn.Linear(BINS + 1, width)
         self.body = body
         self.norm = nn.LayerNorm(width)
         self.level = nn.Linear(width, BINS)
-        self.turn = nn.Linear(width, 2 * BINS)
+        self.turn = nn.Linear(width, (4 if phase == "mixed" else 2) * BINS)
         self.gate = nn.Linear(width, BINS)
         for head in (self.level, self.turn, self.gate):
             nn.init.normal_(head.weight, std=0.01)
@@ -123,50 +139,79 @@ class SpectralUpsampler(nn.Module):
         """
         spectrum = analyse(signal, self.window)
         visible = visible_bins(cutoff_hz, self.rate)
-        hidden, _ = self.body(self.features(spectrum, visible, restore), None)
-        return overlap_add(self.fill(spectrum, hidden, visible, restore), self.window)[:, : signal.shape[-1]]
+        out, _ = self.enhance(spectrum, visible, restore, self.body.initial(signal.shape[0]))
+        return overlap_add(out, self.window)[:, : signal.shape[-1]]
 
-    def features(self, spectrum: Tensor, visible: Tensor, restore: Tensor) -> Tensor:
-        """What the body sees of each frame: levels and compressed spectrum of the visible bins, cutoff and mode.
-
-        Shape:
-            spectrum complex (B, N, BINS), visible (B, BINS), restore (B,) -> (B, N, width).
-        """
-        levels, mean = self._levels(spectrum, visible)
-        seen = visible[:, None]
-        # |X|^0.3 with the phase of X, at the frame's own scale.
-        power = spectrum.real.square() + spectrum.imag.square() + POWER_FLOOR
-        scale = torch.where(seen, power.pow(-0.35) * torch.pow(10.0, -0.15 * mean), 0.0)
-        shape = torch.where(seen, levels - mean, 0.0) / 2
-        parts = (shape, spectrum.real * scale, spectrum.imag * scale, (mean + 3) / 3)
-        condition = torch.cat((visible.to(levels.dtype), restore[:, None].to(levels.dtype)), dim=-1)
-        features: Tensor = self.stem(torch.cat(parts, dim=-1)) + self.condition(condition)[:, None]
-        return features
-
-    def fill(self, spectrum: Tensor, hidden: Tensor, visible: Tensor, restore: Tensor) -> Tensor:
+    def enhance(
+        self,
+        spectrum: Tensor,
+        visible: Tensor,
+        restore: Tensor,
+        state: list[Tensor],
+        transform: Transform | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
         """The output's spectrum: predicted where the band is to be filled or repaired, the input's own elsewhere.
 
-        Shape:
-            spectrum complex (B, N, BINS), hidden (B, N, width) -> complex (B, N, BINS).
-        """
-        hidden = self.norm(hidden)
-        levels, mean = self._levels(spectrum, visible)
-        base = torch.where(visible[:, None], levels, mean)
-        level = torch.clamp(base + self.level(hidden), max=MAX_LEVEL)
-        turn = torch.complex(*self.turn(hidden).chunk(2, dim=-1))
-        magnitude = spectrum.abs()
-        phasor = torch.where(magnitude > 0, spectrum / torch.clamp(magnitude, min=1e-12), 1.0)
-        # +1: an untrained head leaves the phase as it is.
-        phasor = copy_up(phasor, visible) * (1.0 + turn)
-        phasor = phasor / torch.clamp(phasor.abs(), min=1e-6)
-        made = phasor * torch.pow(10.0, level / 2)
-        untouched = (visible & ~restore[:, None])[:, None]
-        repaired = made + torch.sigmoid(self.gate(hidden)) * visible[:, None] * (spectrum - made)
-        return torch.where(untouched, spectrum, repaired)
+        Args:
+            visible: which bins the network may see.
+            state: of the body, from `body.initial` or the previous call.
+            transform: stands in for `self.transform`, such as the same graph in another runtime.
 
-    @staticmethod
-    def _levels(spectrum: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        levels = torch.log10(spectrum.real.square() + spectrum.imag.square() + POWER_FLOOR)
-        seen = visible[:, None].to(levels.dtype)
-        mean = (levels * seen).sum(-1, keepdim=True) / torch.clamp(seen.sum(-1, keepdim=True), min=1.0)
-        return levels, mean
+        Shape:
+            spectrum complex (B, N, BINS), visible bool (B, BINS), restore bool (B,) -> complex (B, N, BINS).
+        """
+        frames = spectrum.shape[1]
+        short = -frames % self.body.alignment
+        parts = [nn.functional.pad(part, (0, 0, 0, short)) for part in (spectrum.real, spectrum.imag)]
+        transform = transform or self.transform
+        real, imag, state = transform(parts[0], parts[1], visible, restore, origins(visible), state)
+        return torch.complex(real, imag)[:, :frames], state
+
+    def transform(
+        self, real: Tensor, imag: Tensor, visible: Tensor, restore: Tensor, origin: Tensor, state: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """`enhance` in real arithmetic, for a number of frames that is a multiple of the body's alignment.
+
+        Args:
+            origin: `origins(visible)`.
+        """
+        seen = visible[:, None]
+        log_power = torch.log(real.square() + imag.square() + POWER_FLOOR)
+        share = seen.to(real.dtype) / torch.clamp(visible.sum(-1)[:, None, None], min=1).to(real.dtype)
+        mean = (log_power * share).sum(-1, keepdim=True)
+
+        # Levels, and the spectrum compressed to |X|^0.3, both at the frame's own scale.
+        relative = torch.where(seen, log_power - mean, 0.0)
+        scale = torch.where(seen, torch.exp(-0.35 * log_power - 0.15 * mean), 0.0)
+        parts = (relative / (2 * _LN10), real * scale, imag * scale, (mean / _LN10 + 3) / 3)
+        condition = torch.cat((visible.to(real.dtype), restore[:, None].to(real.dtype)), dim=-1)
+        features = self.stem(torch.cat(parts, dim=-1)) + self.condition(condition)[:, None]
+        hidden, state = self.body(features, state)
+        hidden = self.norm(hidden)
+
+        turns = self.turn(hidden).chunk(4 if self.phase == "mixed" else 2, dim=-1)
+        inverse = torch.exp(-0.5 * log_power)
+        spread = origin[:, None].expand(-1, real.shape[1], -1)
+        unit_real, unit_imag = (torch.gather(part * inverse, 2, spread) for part in (real, imag))
+        # +1: an untrained head leaves the phase as it is.
+        keep = 1.0 + turns[0]
+        turned_real = unit_real * keep - unit_imag * turns[1]
+        turned_imag = unit_real * turns[1] + unit_imag * keep
+        if self.phase == "free":
+            turned_real, turned_imag = (
+                torch.where(seen, turned_real, turns[0]),
+                torch.where(seen, turned_imag, turns[1]),
+            )
+        elif self.phase == "mixed":
+            turned_real, turned_imag = turned_real + turns[2], turned_imag + turns[3]
+        level = mean / _LN10 + self.level(hidden)
+        magnitude = torch.exp(torch.clamp(level, max=MAX_LEVEL) * (_LN10 / 2))
+        gain = magnitude * torch.rsqrt(turned_real.square() + turned_imag.square() + 1e-12)
+
+        # Untouched: visible and not to be repaired. Repaired: a mixture of input and prediction.
+        kept = seen * torch.where(restore[:, None, None], torch.sigmoid(self.gate(hidden)), 1.0)
+        made_real, made_imag = turned_real * gain, turned_imag * gain
+        untouched = (visible & ~restore[:, None])[:, None]
+        out_real = torch.where(untouched, real, made_real + kept * (real - made_real))
+        out_imag = torch.where(untouched, imag, made_imag + kept * (imag - made_imag))
+        return out_real, out_imag, state

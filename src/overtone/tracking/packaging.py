@@ -19,10 +19,22 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 REQUIRED = (WEIGHTS, "config.json", "run.json")
-OPTIONAL = ("history.csv",)
+OPTIONAL = ("history.csv", "metrics.json")
 ARTIFACT = "model"
 # What enhancing needs of the package's dependencies; explicit, since MLflow's own guess takes half a minute.
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "scipy", "soundfile", "soxr", "safetensors", "pydantic", "pyyaml")
+REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "pydantic",
+    "pyyaml",
+)
 
 
 def requirements() -> list[str]:
@@ -31,7 +43,7 @@ def requirements() -> list[str]:
 
 
 def log(client: MlflowClient, folder: Path, run_id: str) -> str:
-    """Log a model folder as a pyfunc model of a run, with signature, input example and the package's code.
+    """Log a model folder as a pyfunc model of a run, with its ONNX graph, signature, input example and the package's code.
 
     Returns:
         The id of the logged model.
@@ -72,13 +84,16 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> str:
 
 @contextmanager
 def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The model's files alone, and the package without caches, under the names they have in the logged model."""
+    """The model's files alone with its graph, and the package without caches, named as in the logged model."""
+    from overtone.models import build, export
+
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
         model, package = Path(temporary) / ARTIFACT, Path(temporary) / "overtone"
         model.mkdir()
         for name in (*REQUIRED, *OPTIONAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
+        export.export(build.load(model)[0], model)
         shutil.copytree(Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__"))
         yield model, package
 

@@ -341,6 +341,17 @@ def models(name: str) -> list[ModelRow]:
     ]
 
 
+def has_champion(name: str) -> bool:
+    """Whether the registry holds a champion of this name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client().get_model_version_by_alias(name, versions.CHAMPION)
+    except MlflowException:
+        return False
+    return True
+
+
 def fetch(name: str, reference: str | int, cache: Path) -> Path:
     """A local model folder of a registered version, its weights checked against the digest in the registry.
 

@@ -110,6 +110,12 @@ def data_digest(corpus: Path) -> str | None:
         raise TrackingError(f"{pointer}: expected DVC's pointer file with outs[0].md5") from None
 
 
+def exists() -> bool:
+    """Whether there is a store already: a local database that nobody used yet is no file."""
+    uri = tracking_uri()
+    return not _is_database(uri, "sqlite") or Path(uri.partition(":///")[2].partition("?")[0]).is_file()
+
+
 def _is_database(uri: str, *kinds: str) -> bool:
     return uri.partition(":")[0].split("+")[0] in (kinds or _DATABASES)
 

@@ -115,6 +115,9 @@ def train(
     if fit.threads:
         torch.set_num_threads(fit.threads)
     module = UpsamplerModule(build.network(settings, params.corpus.rate), settings, params.train.loss, fit)
+    if fit.compile:
+        # In place, so that the weights keep their names.
+        module.network.compile()
     history = History(settings.steps)
     best = ModelCheckpoint(
         checkpoints,
@@ -161,7 +164,7 @@ def _keep_best(
     module.load_state_dict(state["state_dict"])
     settings = params.train.cnn if kind == "cnn" else params.train.rnn
     facts = {"train": {"seed": params.seed, **params.train.model_dump(mode="json", exclude={"cnn", "rnn"})}}
-    build.save(module.best_network, out, kind, settings, **facts)
+    build.save(module.best_network, out, kind, settings, facts=facts)
     with replacing(out / HISTORY) as path:
         pd.DataFrame(history.rows).to_csv(path, index=False, float_format="%.6g")
 

@@ -12,11 +12,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from overtone import losses
 from overtone.data.crops import Crop
-from overtone.models.spectral import SpectralUpsampler
+from overtone.models.spectral import HOP, SpectralUpsampler
 from overtone.params import FitParams, LossParams, NetworkParams
 
 # The window and hop of the project's log-spectral distance (`metrics`), for a validation figure in the same units.
 VALID_WINDOW = 2048
+# Samples by which the loss's frames move from step to step: visits every place within a hop, in no order.
+SHIFT = 197
 
 
 class UpsamplerModule(pl.LightningModule):
@@ -43,7 +45,8 @@ class UpsamplerModule(pl.LightningModule):
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
         output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"])
-        loss, terms = losses.total(output, batch["target"], batch["bandwidth_hz"], self.network.rate, self.loss)
+        start = self.global_step * SHIFT % HOP if self.loss.shift else 0
+        loss, terms = losses.total(output, batch["target"], batch["bandwidth_hz"], self.network.rate, self.loss, start)
         values = {f"train_{name}": value.detach() for name, value in terms.items()}
         self.log_dict({"train_loss": loss.detach(), **values}, on_step=False, on_epoch=True, sync_dist=True)
         return loss

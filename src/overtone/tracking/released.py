@@ -1,0 +1,46 @@
+"""The released models: trained for long, kept in the repository's own DVC remote, fetched when they are first wanted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from overtone.tracking.store import TrackingError
+
+FOLDER = "released"
+# The model that most users want comes first.
+NAMES = {"released": "rnn", "released-rnn": "rnn", "released-cnn": "cnn"}
+_TIMEOUT_SECONDS = 600.0
+
+
+def fetch(name: str, root: Path) -> Path:
+    """The folder of a released model, pulled from the DVC remote if it is not there yet.
+
+    Args:
+        name: one of `NAMES`.
+        root: of the project's clone.
+
+    Raises:
+        TrackingError: the project has no such model, or it cannot be pulled.
+    """
+    folder = root / FOLDER / NAMES[name]
+    pointer = folder.with_name(f"{folder.name}.dvc")
+    if not pointer.is_file():
+        raise TrackingError(
+            f"{pointer}: no such file; released models come with a clone of the project. Train one (make repro) or name "
+            "a model folder with --model"
+        )
+    if folder.is_dir():
+        return folder
+    command = [sys.executable, "-m", "dvc", "pull", "--quiet", str(pointer.relative_to(root))]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise TrackingError(
+            f"{name}: dvc pull took more than {_TIMEOUT_SECONDS:.0f} s; is the remote reachable?"
+        ) from None
+    if done.returncode or not folder.is_dir():
+        reason = done.stderr.strip().splitlines()
+        raise TrackingError(f"{name}: dvc pull failed: {reason[-1] if reason else 'no reason given'}")
+    return folder
