@@ -13,32 +13,37 @@ from safetensors.torch import load_file, save_file
 
 from overtone.models import build
 from overtone.models.build import ModelError
+from overtone.models.spectral import Phase, SpectralUpsampler
 from overtone.params import Params
 
 RATE = 48_000
 
 
-def save(params: Params, folder: Path, kind: build.Kind = "rnn", **facts: Any) -> Any:
-    settings = params.train.cnn if kind == "cnn" else params.train.rnn
+def save(
+    params: Params, folder: Path, kind: build.Kind = "rnn", phase: Phase = "copied", **options: Any
+) -> SpectralUpsampler:
+    settings = (params.train.cnn if kind == "cnn" else params.train.rnn).model_copy(update={"phase": phase})
     torch.manual_seed(11)
     model = build.network(settings, RATE).eval()
-    build.save(model, folder, kind, settings, **facts)
+    build.save(model, folder, kind, settings, **options)
     return model
 
 
 @pytest.mark.parametrize("kind", ["cnn", "rnn"])
-def test_saved_network_comes_back_bit_for_bit(params: Params, tmp_path: Path, kind: build.Kind) -> None:
-    saved = save(params, tmp_path / "model", kind)
+@pytest.mark.parametrize("phase", ["copied", "free", "mixed"])
+def test_saved_network_comes_back_bit_for_bit(params: Params, tmp_path: Path, kind: build.Kind, phase: Phase) -> None:
+    saved = save(params, tmp_path / "model", kind, phase)
     loaded, config = build.load(tmp_path / "model")
     assert not loaded.training
     assert config["model"] == kind
+    assert config["network"]["phase"] == loaded.phase == phase
     arguments = 0.1 * torch.randn(2, 5_000), torch.tensor([4_000.0, 8_000.0]), torch.tensor([False, True])
     with torch.inference_mode():
         assert torch.equal(loaded(*arguments), saved(*arguments))
 
 
 def test_folder_holds_weights_and_settings_and_no_pickle(params: Params, tmp_path: Path) -> None:
-    save(params, tmp_path, train={"seed": 5})
+    save(params, tmp_path, facts={"train": {"seed": 5}})
     assert {path.name for path in tmp_path.iterdir()} == {"weights.safetensors", "config.json"}
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["network"] == params.train.rnn.model_dump(mode="json")
@@ -57,6 +62,27 @@ def test_weights_on_disk_are_those_of_the_network(params: Params, tmp_path: Path
     stored = load_file(tmp_path / "weights.safetensors")
     assert set(stored) == set(model.state_dict())
     assert all(torch.equal(stored[name], value) for name, value in model.state_dict().items())
+
+
+def test_half_precision_is_half_the_file_and_nearly_the_network(params: Params, tmp_path: Path) -> None:
+    model = save(params, tmp_path / "whole")
+    save(params, tmp_path / "half", dtype=torch.float16)
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.1)
+    loaded, _ = build.load(tmp_path / "half")
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    arguments = 0.1 * torch.randn(2, 5_000), torch.tensor([4_000.0, 8_000.0]), torch.tensor([False, True])
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(*arguments), model(*arguments), atol=1e-3, rtol=0)
+
+
+def test_settings_without_a_phase_are_those_of_no_network(params: Params, tmp_path: Path) -> None:
+    save(params, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["network"]["phase"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"config\.json: not the settings of a model"):
+        build.load(tmp_path)
 
 
 @pytest.mark.parametrize("family", ["cnn", "rnn"])

@@ -15,7 +15,7 @@ from conftest import ROOT, ModelMaker
 from overtone import audio, cli, stages
 from overtone.errors import OvertoneError
 
-COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "stage")
+COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "stage")
 STAGES = ("corpus", "degrade", "train", "evaluate", "register")
 
 Command = Callable[..., tuple[int, str, str]]
@@ -232,11 +232,22 @@ def test_missing_folder_of_the_target_is_made(overtone: Command, make_model: Mod
 
 def test_champion_of_an_empty_registry_is_explained(overtone: Command, project: Path) -> None:
     (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    status, _, errors = overtone("enhance", sound(project / "old.wav", 8_000, 1), project / "new.wav")
+    source, target = sound(project / "old.wav", 8_000, 1), project / "new.wav"
+    status, _, errors = overtone("enhance", source, target, "--model", "champion")
     assert status == 1
     assert "overtone" in errors
     assert "Traceback" not in errors
-    assert not (project / "new.wav").exists()
+    assert not target.exists()
+
+
+def test_project_without_champion_and_released_models_is_explained(overtone: Command, bare_project: Path) -> None:
+    (bare_project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    before = {*bare_project.iterdir(), sound(bare_project / "old.wav", 8_000, 1)}
+    status, _, errors = overtone("enhance", bare_project / "old.wav", bare_project / "new.wav")
+    assert status == 1
+    assert "rnn.dvc: no such file; released models come with a clone of the project" in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert set(bare_project.iterdir()) == before
 
 
 def test_folder_that_is_no_model_is_explained(overtone: Command, bare_project: Path) -> None:
@@ -257,11 +268,34 @@ def test_interruption_leaves_nothing_behind(
 
     source, folder = sound(tmp_path / "old.wav", 8_000, 1), tmp_path / "out"
     folder.mkdir()
-    upsampler = stages.upsampler(str(make_model()))
+    upsampler, _ = stages.upsampler(str(make_model()))
     monkeypatch.setattr(Stream, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         upsampler.enhance_file(source, folder / "new.wav")
     assert list(folder.iterdir()) == []
+
+
+# --- graphs -------------------------------------------------------------------------------------------------------------
+
+
+def test_exported_folder_enhances_as_before(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    source, folder = sound(tmp_path / "old.wav", 16_000, 2), make_model()
+    assert overtone("enhance", source, tmp_path / "before.wav", "--model", folder)[0] == 0
+    status, output, errors = overtone("export", folder)
+    assert status == 0, errors
+    assert f"{folder / 'model.onnx'}: " in output.replace("\n", "")
+    assert stages.upsampler(str(folder))[0].graph is not None
+    assert overtone("enhance", source, tmp_path / "after.wav", "--model", folder)[0] == 0
+    before, after = (audio.read(tmp_path / name)[0] for name in ("before.wav", "after.wav"))
+    np.testing.assert_allclose(after, before, atol=1.5 / 32_768)
+
+
+def test_export_of_no_model_is_explained(overtone: Command, bare_project: Path) -> None:
+    (bare_project / "empty").mkdir()
+    status, _, errors = overtone("export", bare_project / "empty")
+    assert status == 1
+    assert "not a model folder" in errors
+    assert list((bare_project / "empty").iterdir()) == []
 
 
 # --- registry -----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,14 @@ SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("overtone", "overtone.errors", "overtone.params", "overtone.audio"),
     (
-        *("overtone.data", "overtone.data.*", "overtone.models", "overtone.models.*", "overtone.conceal", "overtone.losses"),
+        *(
+            "overtone.data",
+            "overtone.data.*",
+            "overtone.models",
+            "overtone.models.*",
+            "overtone.conceal",
+            "overtone.losses",
+        ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
@@ -42,6 +49,8 @@ HOMES = {
     "typer": ("overtone.cli",),
     "yaml": ("overtone.params", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
+    "onnx": ("overtone.models.export",),
+    "onnxruntime": ("overtone.models.export",),
 }
 # What the import's name is called where it is installed from.
 DISTRIBUTIONS = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}

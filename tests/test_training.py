@@ -15,22 +15,26 @@ import torch
 from torch import Tensor
 
 from conftest import ROOT
+from overtone import losses
 from overtone import params as settings_file
 from overtone.data.corpus import MANIFEST
 from overtone.data.pairs import PairsError
 from overtone.losses import DivergedError, in_band, log_spectral, spectrum
 from overtone.models import build
-from overtone.models.spectral import SpectralUpsampler
+from overtone.models.spectral import HOP, Phase, SpectralUpsampler, analyse, visible_bins
 from overtone.params import Params
 from overtone.training import fit
 from overtone.training.datamodule import PairsModule
+from overtone.training.module import SHIFT
 
 SMALL = (
-    *("train.rnn.hidden=16", "train.rnn.layers=1", "train.cnn.width=16", "train.cnn.depths=[1, 1]"),
+    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"),
+    *("train.cnn.width=16", "train.cnn.depths=[1, 1]"),
     *("train.rnn.steps=24", "train.cnn.steps=24", "train.fit.epoch_steps=6", "train.fit.warmup_steps=2"),
     *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.data.redraw=0.3"),
     *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50"),
     *("train.loss.log_spectral=1.0", "train.loss.magnitude=0", "train.loss.phase=0", "train.loss.mse=0"),
+    "train.loss.error_ratio=0",
 )
 
 
@@ -64,7 +68,10 @@ def test_training_lowers_the_distance_on_unheard_sources(tmp_path: Path, pairs_f
         "train.fit.average=0",
         "train.fit.warmup_steps=4",
     )
-    wide = ("train.rnn.hidden=32", "train.cnn.width=32", f"train.{kind}.learning_rate=0.001")
+    wide = (
+        *("train.rnn.width=32", "train.rnn.hidden=32", "train.cnn.width=32"),
+        f"train.{kind}.learning_rate=0.001",
+    )
     params = small(*overrides, *wide)
     torch.manual_seed(0)
     untrained = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, 48_000).eval()
@@ -149,7 +156,7 @@ def test_averaged_weights_differ_from_the_last_ones(trained: Path, tmp_path: Pat
     assert weights(tmp_path) != weights(trained)
 
 
-@pytest.mark.parametrize("term", ["mse", "magnitude", "phase"])
+@pytest.mark.parametrize("term", ["mse", "error_ratio", "magnitude", "phase"])
 def test_each_loss_trains(tmp_path: Path, pairs_folder: Path, term: str) -> None:
     overrides = ("train.loss.log_spectral=0", f"train.loss.{term}=1.0", "train.rnn.steps=4", "train.fit.epoch_steps=4")
     _, curve = train(tmp_path, pairs_folder, *overrides)
@@ -168,6 +175,43 @@ def test_each_variant_of_the_rnn_trains(tmp_path: Path, pairs_folder: Path, over
         0.0,
         "gru",
     )
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+@pytest.mark.parametrize("phase", ["copied", "free", "mixed"])
+def test_each_phase_trains_and_keeps_the_known_band(
+    tmp_path: Path, pairs_folder: Path, kind: build.Kind, phase: Phase
+) -> None:
+    steps = (f"train.{kind}.steps=24", "train.fit.epoch_steps=12", "train.fit.average=0")
+    _, curve = train(tmp_path, pairs_folder, f"train.{kind}.phase={phase}", *steps, kind=kind)
+    assert curve["train_loss"].iloc[-1] < 0.9 * curve["train_loss"].iloc[0]
+    network, config = build.load(tmp_path / "model")
+    assert config["network"]["phase"] == network.phase == phase
+    signal = 0.1 * torch.randn(2, 9_000, generator=torch.Generator().manual_seed(0))
+    spectrum, visible = analyse(signal, network.window), visible_bins(torch.tensor([8_000.0, 8_000.0]), network.rate)
+    with torch.inference_mode():
+        out, _ = network.enhance(spectrum, visible, torch.tensor([False, True]), network.body.initial(2))
+        full = network(signal, torch.tensor([24_000.0, 24_000.0]), torch.tensor([False, False]))
+    assert torch.equal(out[0, :, visible[0]], spectrum[0, :, visible[0]])
+    assert not torch.isclose(out, spectrum)[:, :, ~visible[0]].any()
+    assert out.isfinite().all()
+    torch.testing.assert_close(full, signal, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_shift_moves_the_losss_frames_over_every_place_within_a_hop(
+    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, shift: bool
+) -> None:
+    plain, starts = losses.total, list[int]()
+
+    def noted(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        starts.append(arguments[5])
+        return plain(*arguments)
+
+    monkeypatch.setattr(losses, "total", noted)
+    train(tmp_path, pairs_folder, f"train.loss.shift={str(shift).lower()}")
+    assert starts == [step * SHIFT % HOP if shift else 0 for step in range(24)]
+    assert {step * SHIFT % HOP for step in range(HOP)} == set(range(HOP))
 
 
 def test_max_pooling_trains(tmp_path: Path, pairs_folder: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.models import build
+from overtone.models.spectral import Phase
 from overtone.params import CnnParams, Params, RnnParams
 from overtone.upsample import BLOCK, UNTOUCHED, Mode, Upsampler
 
@@ -150,6 +151,19 @@ def test_extend_keeps_what_lies_below_the_cutoff_to_16_bit(make: Maker, kind: st
     assert peak(below(out - plain, UNTOUCHED * rate / 2 - 60)) < STEP * max(1.0, added)
 
 
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+@pytest.mark.parametrize("phase", ["copied", "free", "mixed"])
+def test_extend_keeps_what_lies_below_the_cutoff_whatever_the_phase(make: Maker, kind: str, phase: Phase) -> None:
+    signal, source = noise(16_000, 2, level=0.2), noise(RATE, 2, level=0.2)
+    upsampler = make(kind, wild=0.05, phase=phase)
+    out = upsampler.enhance(signal, 16_000)
+    added = out - audio.resample(signal, 16_000, RATE)
+    assert peak(added) > 0.05
+    assert peak(below(added, UNTOUCHED * 8_000 - 60)) < STEP * max(1.0, peak(added))
+    assert np.array_equal(upsampler.enhance(source, RATE, cutoff_hz=RATE / 2), source)
+    assert peak(upsampler.enhance(np.zeros((2, 8_000), np.float32), 16_000)) == 0.0
+
+
 def test_quiet_network_adds_nothing_audible_below_the_cutoff(make: Maker) -> None:
     signal = noise(RATE, level=0.2)
     source = narrow(signal, 5_000)
@@ -217,8 +231,10 @@ SIZES = [[1, 7, 100], [511, 512, 513], [10_000], [23_333, 1]]
         ("rnn", {"cell": "lstm", "layers": 2}),
         ("cnn", {}),
         ("cnn", {"pooling": "max", "depths": (1, 1, 1)}),
+        ("rnn", {"phase": "free", "width": 24, "expansion": 1}),
+        ("cnn", {"phase": "mixed"}),
     ],
-    ids=["gru", "lstm", "cnn", "deep cnn"],
+    ids=["gru", "lstm", "cnn", "deep cnn", "free gru", "mixed cnn"],
 )
 def test_result_does_not_depend_on_how_the_signal_is_cut(
     make: Maker, kind: str, changes: dict[str, object], sizes: list[int], mode: Mode
@@ -253,6 +269,63 @@ def test_stream_in_restore_mode_is_the_network_itself(make: Maker, kind: str) ->
         whole = upsampler.model(torch.from_numpy(signal), torch.tensor([6_000.0]), torch.tensor([True])).numpy()
     out = pushed(upsampler, signal, [3_001], "restore", 6_000.0)
     np.testing.assert_allclose(out, whole, atol=1e-5 * max(1.0, peak(whole)))
+
+
+# --- lost packets -------------------------------------------------------------------------------------------------------
+
+PACKET = 960
+
+
+def tone(samples: int, channels: int = 1) -> Signal:
+    phase = 2 * np.pi * 440.0 * np.arange(samples) / RATE
+    return np.stack([0.2 * np.sin(phase + channel) for channel in range(channels)]).astype(np.float32)
+
+
+def lossy(signal: Signal, every: int = 12_000) -> Signal:
+    """Without a packet now and then."""
+    out = signal.copy()
+    for start in range(every - PACKET, signal.shape[1], every):
+        out[:, start : start + PACKET] = 0.0
+    return out
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+def test_restore_fills_lost_packets_and_extend_leaves_them(make: Maker, kind: str) -> None:
+    signal, upsampler = tone(RATE), make(kind)
+    lost = lossy(signal)
+    gap = (lost == 0).all(axis=0) & (signal != 0).any(axis=0)
+    modes: tuple[Mode, ...] = ("restore", "extend")
+    before, restored, extended = (
+        float(np.square(out - signal)[:, gap].sum())
+        for out in (lost, *(pushed(upsampler, lost, [RATE], mode, 8_000.0) for mode in modes))
+    )
+    assert restored < 0.5 * before
+    assert extended > 0.9 * before
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+@pytest.mark.parametrize("sizes", [[1, 7, 100], [511, 512, 513], [PACKET], [10_000, 1]], ids=str)
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+def test_lost_packets_are_the_same_however_the_signal_is_cut(
+    make: Maker, kind: str, sizes: list[int], mode: Mode
+) -> None:
+    upsampler, signal = make(kind, wild=0.02 if kind == "rnn" else 0.15), lossy(tone(25_000, 2), 6_000)
+    whole = pushed(upsampler, signal, [signal.shape[1]], mode, 8_000.0)
+    assert whole.shape == signal.shape
+    cut = pushed(upsampler, signal, sizes, mode, 8_000.0)
+    np.testing.assert_allclose(cut, whole, atol=1e-5 * max(1.0, peak(whole)))
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+def test_recurrent_stream_waits_for_at_most_1200_samples_with_lost_packets_too(make: Maker, mode: Mode) -> None:
+    stream, signal = make("rnn").stream(2, mode=mode, cutoff_hz=8_000.0), lossy(tone(30_000, 2), 3_000)
+    signal[:, 20_000:20_090] = 0.0
+    received = given = 0
+    for size in [*([480] * 30), *([64] * 60), *([1] * 2_000)]:
+        given += stream.push(signal[:, received : received + size]).shape[1]
+        received += size
+        assert received - 1_200 <= given <= received
+    assert given + stream.finish().shape[1] == received
 
 
 def test_bidirectional_network_works_block_by_block(make: Maker) -> None:

@@ -88,6 +88,12 @@ class Concealer:
         return np.stack(fills).astype(np.float32)
 
 
+def concealed(signal: Signal) -> Signal:
+    """A whole signal without gaps, as `Concealer` gives it. Shape: (channels, samples) in and out."""
+    concealer = Concealer(signal.shape[0])
+    return np.concatenate((concealer.push(signal), concealer.finish()), axis=1)
+
+
 def continued(past: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float64]:
     """`count` samples that linear prediction expects after `past`, dying away; silence if the past had faded out or is short.
 

@@ -244,6 +244,7 @@ class FitParams(Settings):
     """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping.
 
     `precision` and `compile` (torch.compile of the network) are for GPUs; on a CPU neither gains anything.
+    `start` is a model folder of the same network whose weights training begins with.
     """
 
     epoch_steps: PositiveInt
@@ -257,6 +258,7 @@ class FitParams(Settings):
     devices: PositiveInt | Literal["auto"]
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     compile: bool
+    start: Path | None
 
 
 class NetworkParams(Settings):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from overtone import audio
+from overtone import audio, conceal
 from overtone.data import degrade
 from overtone.data.pairs import Pair, PairsError
 from overtone.params import NarrowBandDraw
@@ -95,7 +95,7 @@ class RandomCrops(Dataset[Crop]):
             cutoff = degrade.cutoff_of((step,), pair.rate)
         else:
             signal, _ = audio.read(self.folder / pair.input, start, self.samples)
-            signal = _one_channel(audio.fit_length(signal, self.samples), choice)
+            signal = _as_heard(_one_channel(audio.fit_length(signal, self.samples), choice), pair)
         return _crop(signal, target, cutoff, pair)
 
 
@@ -115,7 +115,12 @@ class Centres(Dataset[Crop]):
         start = max(pair.frames - self.samples, 0) // 2
         signals = (audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target))
         signal, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
-        return _crop(signal, target, pair.cutoff_hz, pair)
+        return _crop(_as_heard(signal, pair), target, pair.cutoff_hz, pair)
+
+
+def _as_heard(signal: audio.Signal, pair: Pair) -> audio.Signal:
+    """What the network is given of an input: gaps are concealed before restoration."""
+    return conceal.concealed(signal) if pair.mode == "restore" else signal
 
 
 def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:

@@ -32,6 +32,8 @@ BINS = WINDOW // 2 + 1
 VISIBLE = 0.92
 # Added to the power of a bin (Hann window, 1024 samples) before the logarithm: a little under the rounding of 16-bit audio.
 POWER_FLOOR = 1e-8
+# The gate's logits are divided by this, so that it is slow to shut for good: where it is shut, repair is not learned.
+GATE_SOFTNESS = 4.0
 # Predicted levels stay within these limits (log10 power of a bin; a full-scale sine reaches 4.8).
 MAX_LEVEL = 6.0
 _LN10 = math.log(10.0)
@@ -124,7 +126,7 @@ class SpectralUpsampler(nn.Module):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
         # An untrained network keeps nearly all of what it is asked to repair.
-        nn.init.constant_(self.gate.bias, 3.0)
+        nn.init.constant_(self.gate.bias, 3.0 * GATE_SOFTNESS)
 
     def forward(self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor) -> Tensor:
         """Enhance whole signals.
@@ -209,7 +211,7 @@ class SpectralUpsampler(nn.Module):
         gain = magnitude * torch.rsqrt(turned_real.square() + turned_imag.square() + 1e-12)
 
         # Untouched: visible and not to be repaired. Repaired: a mixture of input and prediction.
-        kept = seen * torch.where(restore[:, None, None], torch.sigmoid(self.gate(hidden)), 1.0)
+        kept = seen * torch.where(restore[:, None, None], torch.sigmoid(self.gate(hidden) / GATE_SOFTNESS), 1.0)
         made_real, made_imag = turned_real * gain, turned_imag * gain
         untouched = (visible & ~restore[:, None])[:, None]
         out_real = torch.where(untouched, real, made_real + kept * (real - made_real))

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from overtone.audio import replacing
 from overtone.models import build
+from overtone.models.spectral import SpectralUpsampler
 from overtone.params import Params
 from overtone.training.datamodule import PairsModule
 from overtone.training.module import UpsamplerModule
@@ -114,7 +115,10 @@ def train(
     pl.seed_everything(params.seed, workers=True, verbose=False)
     if fit.threads:
         torch.set_num_threads(fit.threads)
-    module = UpsamplerModule(build.network(settings, params.corpus.rate), settings, params.train.loss, fit)
+    network = build.network(settings, params.corpus.rate)
+    if fit.start is not None:
+        _begin_with(network, fit.start)
+    module = UpsamplerModule(network, settings, params.train.loss, fit)
     if fit.compile:
         # In place, so that the weights keep their names.
         module.network.compile()
@@ -155,6 +159,14 @@ def train(
     return Outcome(
         int(top["epoch"]), top["valid_lsd"], trainer.global_step, trainer.global_step < settings.steps, parameters
     )
+
+
+def _begin_with(network: SpectralUpsampler, folder: Path) -> None:
+    try:
+        network.load_state_dict(build.load(folder)[0].state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise build.ModelError(f"train.fit.start: {folder}: not a network of the same settings: {reason}") from None
 
 
 def _keep_best(
