@@ -61,7 +61,9 @@ def compose(style: str, rng: np.random.Generator) -> mido.MidiFile:
 
     def add(beat: float, channel: int, note: int, loud: float, length: float) -> None:
         velocity = int(np.clip(loud * dynamics[min(int(beat), beats)] + rng.normal(0, 6), 12, 127))
-        notes.append((round(beat * TICKS), channel, int(np.clip(note, 21, 108)), velocity, max(round(length * TICKS), 30)))
+        notes.append(
+            (round(beat * TICKS), channel, int(np.clip(note, 21, 108)), velocity, max(round(length * TICKS), 30))
+        )
 
     for bar in range(beats // 4 + 1):
         shift = progression[bar % 4]
@@ -74,7 +76,13 @@ def compose(style: str, rng: np.random.Generator) -> mido.MidiFile:
             if rng.random() < 0.5:
                 add(start + eighth / 2, 1, root - 12 + shift, 95, 0.5)
             if rng.random() < 0.45:
-                add(start + eighth / 2, 0, root + 12 + scale[int(rng.integers(7))] + 12 * int(rng.integers(0, 2)), 105, 0.7)
+                add(
+                    start + eighth / 2,
+                    0,
+                    root + 12 + scale[int(rng.integers(7))] + 12 * int(rng.integers(0, 2)),
+                    105,
+                    0.7,
+                )
             if drums:
                 if rng.random() < 0.85:
                     add(start + eighth / 2, 9, int(rng.choice([42, 44, 46, 51, 70])), 75, 0.2)

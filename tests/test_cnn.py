@@ -39,6 +39,7 @@ def frames(count: int, seed: int = 0, batch: int = 1) -> Tensor:
 
 
 def run(network: ConvBody, hidden: Tensor) -> Tensor:
+    out: Tensor
     out, state = network(hidden, network.initial(hidden.shape[0]))
     assert state == network.initial(hidden.shape[0]) == [], "a convolution has no state"
     return out
@@ -93,7 +94,7 @@ def test_context_is_no_more_than_needed(changes: dict[str, Any]) -> None:
     middle = count // 2
     given = frames(count).requires_grad_()
     out = run(network, given)
-    out[0, middle].sum().backward()
+    torch.autograd.backward(out[0, middle].sum())
     assert given.grad is not None
     touched = given.grad[0].abs().sum(-1).nonzero().flatten()
     reach = int((touched - middle).abs().max())

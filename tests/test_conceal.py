@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from overtone import conceal
 from overtone.audio import Signal
 from overtone.conceal import HISTORY, MIN_GAP, Concealer, burg, continued
 
@@ -23,7 +24,7 @@ def noise(samples: int = RATE // 2, channels: int = 1, level: float = 0.1, seed:
 def tone(*hertz: float, samples: int = RATE // 2) -> Signal:
     """Steady tones at once, 0.5 at their peak together."""
     phases = 2 * np.pi * np.outer(hertz, np.arange(samples)) / RATE
-    return (0.5 / len(hertz) * np.sin(phases + 1.0).sum(axis=0)).astype(np.float32)[None]
+    return np.asarray(0.5 / len(hertz) * np.sin(phases + 1.0).sum(axis=0), dtype=np.float32)[None]
 
 
 def lossy(signal: Signal, start: int = 12_000, length: int = PACKET, every: int = 10**9) -> Signal:
@@ -219,6 +220,13 @@ def test_empty_blocks_change_nothing() -> None:
     lost, concealer = lossy(tone(440.0)), Concealer(1)
     parts = [concealer.push(part) for piece in np.split(lost, 50, axis=1) for part in (piece[:, :0], piece)]
     assert np.array_equal(np.concatenate([*parts, concealer.finish()], axis=1), concealed(lost))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("end", [RATE // 2, 12_500, 12_050, 0])
+def test_whole_signal_is_concealed_as_its_blocks_are(channels: int, end: int) -> None:
+    lost = lossy(noise(channels=channels))[:, :end]
+    assert np.array_equal(conceal.concealed(lost), concealed(lost, [PACKET]))
 
 
 def test_input_is_left_alone() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from overtone import audio
+from overtone import audio, conceal
 from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
 from overtone.data.pairs import Pair, PairsError, read_pairs
 from overtone.params import Params
@@ -105,6 +105,47 @@ def test_crop_longer_than_its_pair_is_padded_with_silence(pairs_folder: Path, pa
     assert crop["target"].shape == (pair.frames + 500,)
     assert not crop["target"][-500:].any()
     assert crop["target"][:-500].any()
+
+
+@pytest.fixture
+def lossy_pair(pairs_folder: Path, tmp_path: Path) -> tuple[Path, Pair]:
+    """A pair in a folder of its own whose input is its target less a packet in the middle."""
+    pair = next(pair for pair in read_pairs(pairs_folder, "train") if pair.channels == 1)
+    target, rate = audio.read(pairs_folder / pair.target)
+    lost = target.copy()
+    lost[:, pair.frames // 2 : pair.frames // 2 + 960] = 0.0
+    audio.write(tmp_path / "target.flac", target, rate, "PCM_16")
+    audio.write(tmp_path / "input.flac", lost, rate, "PCM_16")
+    return tmp_path, replace(pair, target="target.flac", input="input.flac")
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+def test_lost_packet_is_heard_as_a_stream_gives_it_to_the_network(
+    lossy_pair: tuple[Path, Pair], params: Params, mode: str
+) -> None:
+    """Concealed before restoration, and left as it is where nothing below the cutoff may change."""
+    folder, pair = lossy_pair
+    pair = replace(pair, mode=mode)
+    stored, _ = audio.read(folder / pair.input)
+    heard = conceal.concealed(stored) if mode == "restore" else stored
+    whole = crops(folder, params, [pair], samples=pair.frames)[0]
+    assert np.array_equal(whole["input"].numpy(), heard[0])
+    assert np.array_equal(Centres([pair], folder, pair.frames)[0]["input"].numpy(), heard[0])
+    assert torch.equal(whole["input"], whole["target"]) is False
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+def test_padding_is_silent_to_the_network_too(lossy_pair: tuple[Path, Pair], params: Params, mode: str) -> None:
+    folder, pair = lossy_pair
+    target, rate = audio.read(folder / pair.target)
+    # Cut off in the midst of sound, as clips are.
+    audio.write(folder / "input.flac", target[:, :30_000], rate, "PCM_16")
+    audio.write(folder / "target.flac", target[:, :30_000], rate, "PCM_16")
+    pair = replace(pair, mode=mode, frames=30_000)
+    for crop in (crops(folder, params, [pair], samples=35_000)[0], Centres([pair], folder, 35_000)[0]):
+        assert crop["input"][:30_000].any()
+        assert not crop["input"][30_000:].any()
+        assert not crop["target"][30_000:].any()
 
 
 def test_longer_pairs_are_drawn_more_often(pairs_folder: Path, params: Params) -> None:

@@ -16,7 +16,7 @@ from overtone.models import build, export
 from overtone.models.build import ModelError
 from overtone.models.spectral import BINS, SpectralUpsampler, origins, visible_bins
 from overtone.params import CnnParams, Params, RnnParams
-from overtone.upsample import Mode, Upsampler
+from overtone.upsample import Mode, Runtime, Upsampler
 
 RATE = 48_000
 STEP = 1 / 32_768
@@ -48,7 +48,7 @@ def save(params: Params, folder: Path, variant: str = "gru", seed: int = 5) -> S
 @pytest.fixture(scope="module", params=VARIANTS)
 def folder(request: pytest.FixtureRequest, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with its graph, of each variant."""
-    folder = tmp_path_factory.mktemp("export") / request.param
+    folder: Path = tmp_path_factory.mktemp("export") / request.param
     assert export.export(save(params, folder, request.param), folder) == folder / "model.onnx"
     return folder
 
@@ -97,7 +97,8 @@ def test_graph_is_the_network_at_any_length(folder: Path, blocks: int, channels:
         expected = model.transform(*given)
     found = opened(folder).transform(*given)
     for ours, theirs in zip((*found[:2], *found[2]), (*expected[:2], *expected[2]), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+        # Full scale is 512: a tenth of a 16-bit step. Where a phase is next to undecided, rounding is heard most.
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
     untouched = (seen & ~modes[:, None])[:, None].expand_as(real)
     assert torch.equal(found[0][untouched], real[untouched])
 
@@ -155,6 +156,11 @@ def test_runtime_onnx_without_a_graph_says_how_to_make_one(params: Params, tmp_p
         Upsampler.load(tmp_path, runtime="onnx")
 
 
+def test_graph_runs_on_a_cpu_alone(plain: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx: .*to be run on the CPU"):
+        Upsampler.load(plain, device="cuda", runtime="onnx")
+
+
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\xff" * 500, None], ids=["empty", "text", "bytes", "cut"])
 def test_file_that_is_no_graph_is_named(plain: Path, tmp_path: Path, content: bytes | None) -> None:
     shutil.copytree(plain, tmp_path / "model")
@@ -162,9 +168,10 @@ def test_file_that_is_no_graph_is_named(plain: Path, tmp_path: Path, content: by
     path.write_bytes(path.read_bytes()[:-1_000] if content is None else content)
     with pytest.raises(ModelError, match=rf"{path}: not a graph that can be run"):
         export.open_graph(tmp_path / "model")
-    for runtime in ("auto", "onnx"):
+    runtimes: tuple[Runtime, ...] = ("auto", "onnx")
+    for runtime in runtimes:
         with pytest.raises(ModelError, match=r"model\.onnx"):
-            Upsampler.load(tmp_path / "model", runtime=runtime)  # type: ignore[arg-type]
+            Upsampler.load(tmp_path / "model", runtime=runtime)
     assert Upsampler.load(tmp_path / "model", runtime="torch").graph is None
 
 

@@ -93,6 +93,7 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
         ("train.fit.average", 1.0),
         ("train.fit.precision", "8-bit"),
         ("train.fit.compile", "maybe"),
+        ("train.fit.start", 7),
         ("train.cnn.dropout", 1.0),
         ("train.cnn.pooling", "median"),
         ("train.cnn.phase", "guessed"),

@@ -220,6 +220,31 @@ def test_max_pooling_trains(tmp_path: Path, pairs_folder: Path) -> None:
     assert build.load(tmp_path / "model")[1]["network"]["pooling"] == "max"
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_training_begins_with_the_weights_of_a_given_model(
+    trained: Path, tmp_path: Path, pairs_folder: Path, average: float
+) -> None:
+    still = (
+        "train.rnn.learning_rate=1e-9",
+        "train.rnn.steps=4",
+        "train.fit.epoch_steps=4",
+        f"train.fit.average={average}",
+    )
+    train(tmp_path, pairs_folder, f"train.fit.start={trained / 'model'}", *still)
+    start, made = (build.load(folder / "model")[0].state_dict() for folder in (trained, tmp_path))
+    for name, value in start.items():
+        torch.testing.assert_close(made[name], value, atol=1e-6, rtol=0)
+
+
+def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
+    start = f"train.fit.start={trained / 'model'}"
+    with pytest.raises(build.ModelError, match=rf"train\.fit\.start: {trained}.*: not a network of the same settings"):
+        train(tmp_path, pairs_folder, start, "train.rnn.hidden=24")
+    with pytest.raises(build.ModelError, match="not a model folder"):
+        train(tmp_path, pairs_folder, f"train.fit.start={tmp_path}")
+    assert not (tmp_path / "model").exists()
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------------
 
 

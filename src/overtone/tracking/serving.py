@@ -25,8 +25,9 @@ from overtone.errors import OvertoneError
 Mode = Literal["auto", "extend", "restore"]
 MODES = ("auto", "extend", "restore")
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
-# Defaults of the model's configuration: megabytes of encoded audio, and channel-seconds of sound, in one request.
-LIMITS: Mapping[str, Any] = {"max_megabytes": 100.0, "max_seconds": 1800.0, "device": "cpu"}
+# Defaults of the model's configuration: megabytes of encoded audio, and channel-seconds of sound, in one request; torch's
+# device; what runs the network (see `Upsampler.load`).
+LIMITS: Mapping[str, Any] = {"max_megabytes": 100.0, "max_seconds": 1800.0, "device": "cpu", "runtime": "auto"}
 _EXAMPLE_RATE = 16_000
 _EXAMPLE_SECONDS = 0.5
 
@@ -78,12 +79,12 @@ class UpsamplerModel(PythonModel):
         self.open(Path(context.artifacts["model"]), {**LIMITS, **(context.model_config or {})})
 
     def open(self, folder: Path, config: Mapping[str, Any]) -> None:
-        """Load the network of a model folder, under the limits and on the device of `config`."""
+        """Load the network of a model folder, under the limits, on the device and in the runtime of `config`."""
         from overtone.upsample import Upsampler
 
         self._max_bytes = int(float(config["max_megabytes"]) * 1_000_000)
         self._max_seconds = float(config["max_seconds"])
-        self._upsampler = Upsampler.load(folder, device=str(config["device"]))
+        self._upsampler = Upsampler.load(folder, str(config["device"]), config["runtime"])
 
     def predict(
         self, context: PythonModelContext | None, model_input: pd.DataFrame, params: dict[str, Any] | None = None
