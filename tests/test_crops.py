@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def lossy_pair(pairs_folder: Path, tmp_path: Path) -> tuple[Path, Pair]:
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])
 def test_lost_packet_is_heard_as_a_stream_gives_it_to_the_network(
-    lossy_pair: tuple[Path, Pair], params: Params, mode: str
+    lossy_pair: tuple[Path, Pair], params: Params, mode: Literal["extend", "restore"]
 ) -> None:
     """Concealed before restoration, and left as it is where nothing below the cutoff may change."""
     folder, pair = lossy_pair
@@ -131,11 +131,13 @@ def test_lost_packet_is_heard_as_a_stream_gives_it_to_the_network(
     whole = crops(folder, params, [pair], samples=pair.frames)[0]
     assert np.array_equal(whole["input"].numpy(), heard[0])
     assert np.array_equal(Centres([pair], folder, pair.frames)[0]["input"].numpy(), heard[0])
-    assert torch.equal(whole["input"], whole["target"]) is False
+    assert not torch.equal(whole["input"], whole["target"])
 
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])
-def test_padding_is_silent_to_the_network_too(lossy_pair: tuple[Path, Pair], params: Params, mode: str) -> None:
+def test_padding_is_silent_to_the_network_too(
+    lossy_pair: tuple[Path, Pair], params: Params, mode: Literal["extend", "restore"]
+) -> None:
     folder, pair = lossy_pair
     target, rate = audio.read(folder / pair.target)
     # Cut off in the midst of sound, as clips are.

@@ -20,6 +20,7 @@ import pytest
 
 from conftest import ModelMaker
 from overtone import audio
+from overtone.models import export
 from overtone.params import RegisterParams
 from overtone.tracking import packaging, registry
 
@@ -38,7 +39,7 @@ def model(make_model: ModelMaker) -> Any:
     from overtone.tracking import serving
 
     opened = serving.UpsamplerModel()
-    opened.open(make_model(), {"max_megabytes": 1.0, "max_seconds": 20.0, "device": "cpu"})
+    opened.open(make_model(), {**serving.LIMITS, "max_megabytes": 1.0, "max_seconds": 20.0})
     return opened
 
 
@@ -68,6 +69,29 @@ def test_every_row_is_answered_in_order(model: Any) -> None:
     lengths = [0.1, 0.3, 0.2]
     out = ask(model, *(audio.encode(tone(seconds=length), 16_000) for length in lengths))
     assert [audio.decode(row)[0].shape[1] for row in out] == [round(48_000 * length) for length in lengths]
+
+
+def test_runtime_is_the_one_asked_for(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from overtone.models import build
+    from overtone.models.spectral import SpectralUpsampler
+    from overtone.tracking import serving
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the network ran")
+
+    folder, row = make_model(), audio.encode(tone(), 16_000)
+    with pytest.raises(build.ModelError, match=r"model\.onnx: expected the graph"):
+        serving.UpsamplerModel().open(folder, {**serving.LIMITS, "runtime": "onnx"})
+    export.export(build.load(folder)[0], folder)
+    monkeypatch.setattr(SpectralUpsampler, "transform", never)
+    for runtime in ("auto", "onnx"):
+        opened = serving.UpsamplerModel()
+        opened.open(folder, {**serving.LIMITS, "runtime": runtime})
+        assert audio.decode(*ask(opened, row))[0].any()
+    opened = serving.UpsamplerModel()
+    opened.open(folder, {**serving.LIMITS, "runtime": "torch"})
+    with pytest.raises(AssertionError, match="the network ran"):
+        ask(opened, row)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +165,7 @@ print(model.metadata.get_model_info().model_uri)
     assert not list((project / "mlruns").rglob("*.pkl"))
     fetched = registry.fetch("overtone", "champion", project / "cache")
     assert (fetched / "config.json").is_file()
+    assert export.open_graph(fetched) is not None, "a registered model brings the graph of its own weights"
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

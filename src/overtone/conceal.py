@@ -19,7 +19,9 @@ _DECAY = 960
 # Longer than this no voice or note is predicted.
 _MAX_FILL = 4 * _DECAY
 # A sound that ends this far below its own last moments has faded out; nothing was cut off.
-_ABRUPT = 0.1
+_ABRUPT = 0.2
+# Clicks in silence are not a sound with gaps: before a gap there is at least this much of it.
+_MIN_SOUND = 240
 
 
 class Concealer:
@@ -34,6 +36,8 @@ class Concealer:
         self._held = np.zeros((channels, 0), np.float32)
         self._fill: Signal | None = None
         self._used = 0
+        # Samples since the last gap.
+        self._sound = 0
 
     def push(self, block: Signal) -> Signal:
         """Take (channels, samples), give the samples whose fate is known."""
@@ -67,12 +71,14 @@ class Concealer:
 
     def _pass(self, part: Signal) -> Signal:
         self._fill, self._used = None, 0
+        self._sound += part.shape[1]
         self._remember(part)
         return part
 
     def _filled(self, part: Signal) -> Signal:
         if self._fill is None:
-            self._fill, self._used = self._predict(), 0
+            self._fill = self._predict() if self._sound >= _MIN_SOUND else part[:, :0]
+            self._used = self._sound = 0
         out = part.copy()
         fill = self._fill[:, self._used : self._used + part.shape[1]]
         out[:, : fill.shape[1]] += fill

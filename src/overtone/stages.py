@@ -207,14 +207,14 @@ def upsampler(model: str) -> tuple[Upsampler, str]:
         model: a folder; an alias or version of the registry; `released` or `released-cnn`; or `auto`, the registry's
             champion, and the released model where there is none.
     """
+    from overtone.tracking import released
     from overtone.upsample import Upsampler
 
-    folder = Path(model)
-    if folder.is_dir():
-        return Upsampler.load(folder), model
     if model == "auto":
         model = "champion" if _has_champion() else "released"
-    return Upsampler.load(_fetched(model)), model
+    # The project has a folder `released`, which is not what that name means.
+    is_folder = Path(model).is_dir() and model not in released.NAMES
+    return Upsampler.load(Path(model) if is_folder else _fetched(model)), model
 
 
 def _has_champion() -> bool:

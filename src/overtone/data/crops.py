@@ -95,7 +95,7 @@ class RandomCrops(Dataset[Crop]):
             cutoff = degrade.cutoff_of((step,), pair.rate)
         else:
             signal, _ = audio.read(self.folder / pair.input, start, self.samples)
-            signal = _as_heard(_one_channel(audio.fit_length(signal, self.samples), choice), pair)
+            signal = _one_channel(audio.fit_length(_as_heard(signal, pair), self.samples), choice)
         return _crop(signal, target, cutoff, pair)
 
 
@@ -113,9 +113,12 @@ class Centres(Dataset[Crop]):
     def __getitem__(self, index: int) -> Crop:
         pair = self.pairs[index]
         start = max(pair.frames - self.samples, 0) // 2
-        signals = (audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target))
+        stored, original = (
+            audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target)
+        )
+        signals = (_as_heard(stored, pair), original)
         signal, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
-        return _crop(_as_heard(signal, pair), target, pair.cutoff_hz, pair)
+        return _crop(signal, target, pair.cutoff_hz, pair)
 
 
 def _as_heard(signal: audio.Signal, pair: Pair) -> audio.Signal:

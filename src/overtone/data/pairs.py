@@ -32,7 +32,7 @@ class Pair:
     pair: str
     split: str
     condition: str
-    mode: str
+    mode: Literal["extend", "restore"]
     kind: str
     source: str
     clip: str
@@ -263,7 +263,7 @@ def _row(
     clip: Clip,
     name: str,
     condition: str,
-    mode: str,
+    mode: Literal["extend", "restore"],
     paths: tuple[str, str],
     frames: int,
     cutoff: float,

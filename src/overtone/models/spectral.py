@@ -2,9 +2,9 @@
 
 A signal becomes frames of a short-time Fourier transform. Bins that lie safely below the cutoff are *visible*; the others
 are blanked, since a network that sees the filter's edge or the residue above it learns the training filters, not the
-sound. The network's body turns features into values for each bin: a change of level and a turn of phase. In the band to
-be filled, level is relative to the frame's own mean and phase starts from the known band copied upwards (the pulses and
-onsets of the copy stand at the right time); in the known band both are relative to the input itself.
+sound. The network's body turns features into values for each bin: a level, relative to the frame's own mean, and a turn
+of phase. In the band to be filled, phase starts from the known band copied upwards (the pulses and onsets of the copy
+stand at the right time). In the known band it starts from the input's own, and a gate says how much of the input is kept.
 
 Between transform and inverse all arithmetic is real, so that it is one graph for other runtimes too (`models.export`).
 """

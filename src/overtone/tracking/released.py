@@ -11,6 +11,7 @@ from overtone.tracking.store import TrackingError
 FOLDER = "released"
 # The model that most users want comes first.
 NAMES = {"released": "rnn", "released-rnn": "rnn", "released-cnn": "cnn"}
+FILES = ("weights.safetensors", "config.json")
 _TIMEOUT_SECONDS = 600.0
 
 
@@ -31,16 +32,20 @@ def fetch(name: str, root: Path) -> Path:
             f"{pointer}: no such file; released models come with a clone of the project. Train one (make repro) or name "
             "a model folder with --model"
         )
-    if folder.is_dir():
+    if _complete(folder):
         return folder
-    command = [sys.executable, "-m", "dvc", "pull", "--quiet", str(pointer.relative_to(root))]
+    command = [sys.executable, "-m", "dvc", "pull", str(pointer.relative_to(root))]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise TrackingError(
             f"{name}: dvc pull took more than {_TIMEOUT_SECONDS:.0f} s; is the remote reachable?"
         ) from None
-    if done.returncode or not folder.is_dir():
-        reason = done.stderr.strip().splitlines()
-        raise TrackingError(f"{name}: dvc pull failed: {reason[-1] if reason else 'no reason given'}")
+    if done.returncode or not _complete(folder):
+        told = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        raise TrackingError(f"{name}: dvc pull failed: {told[0] if told else 'the remote has no whole model'}")
     return folder
+
+
+def _complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in FILES)
