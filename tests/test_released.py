@@ -94,7 +94,10 @@ def test_pulled_model_is_at_hand_afterwards(clone: Path, monkeypatch: pytest.Mon
 
 def test_model_that_is_there_is_taken_as_it_is(tmp_path: Path, never: None) -> None:
     local(tmp_path)
-    (tmp_path / "released" / "rnn").mkdir()
+    folder = tmp_path / "released" / "rnn"
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).touch()
     assert released.fetch("released", tmp_path) == tmp_path / "released" / "rnn"
 
 
