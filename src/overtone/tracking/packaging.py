@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 REQUIRED = (WEIGHTS, "config.json", "run.json")
-OPTIONAL = ("history.csv", "metrics.json")
+OPTIONAL = ("history.csv",)
 ARTIFACT = "model"
 # What enhancing needs of the package's dependencies; explicit, since MLflow's own guess takes half a minute.
 REQUIREMENTS = (
