@@ -34,15 +34,35 @@ def lossy(signal: Signal, start: int = 12_000, length: int = PACKET, every: int 
     return out
 
 
-def concealed(signal: Signal, sizes: list[int] | None = None) -> Signal:
-    """`signal` through a concealer, in blocks of the given sizes over and over."""
-    concealer, parts, start, turn = Concealer(signal.shape[0]), list[Signal](), 0, 0
+def faded(signal: Signal, shape: str, milliseconds: int, end: int = 20_000) -> Signal:
+    """Faded out up to sample `end`, silent from there."""
+    length = milliseconds * RATE // 1_000
+    ramp = np.linspace(1.0, 0.0, length)
+    ramp = {"linear": ramp, "cosine": (1 - np.cos(np.pi * ramp)) / 2, "square": ramp**2}[shape]
+    envelope = np.concatenate((np.ones(end - length), ramp, np.zeros(signal.shape[1] - end)))
+    return np.asarray(signal * envelope, dtype=np.float32)
+
+
+def heard(signal: Signal, sizes: list[int] | None = None) -> tuple[Signal, Signal]:
+    """`signal` through a concealer, in blocks of the given sizes over and over, and the marks that come with it."""
+    concealer, parts, start, turn = Concealer(signal.shape[0]), list[tuple[Signal, Signal]](), 0, 0
     sizes = sizes or [max(signal.shape[1], 1)]
     while start < signal.shape[1]:
         size = sizes[turn % len(sizes)]
         parts.append(concealer.push(signal[:, start : start + size]))
         start, turn = start + size, turn + 1
-    return np.concatenate([*parts, concealer.finish()], axis=1)
+    parts.append(concealer.finish())
+    assert all(part.shape[1:] == marks.shape[1:] for part, marks in parts)
+    whole, marks = (np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
+    return whole, marks
+
+
+def concealed(signal: Signal, sizes: list[int] | None = None) -> Signal:
+    return heard(signal, sizes)[0]
+
+
+def marks_of(signal: Signal, sizes: list[int] | None = None) -> Signal:
+    return heard(signal, sizes)[1]
 
 
 def snr_db(signal: Signal, reference: Signal) -> float:
@@ -97,12 +117,8 @@ def test_what_lies_around_gaps_passes_bit_for_bit() -> None:
 )
 def test_faded_sound_stays_silent(sound: Signal, shape: str, milliseconds: int) -> None:
     """The end of a fade is no loss: what follows it is less than a hundredth of the sound."""
-    end, length = 20_000, milliseconds * RATE // 1_000
-    ramp = np.linspace(1.0, 0.0, length)
-    ramp = {"linear": ramp, "cosine": (1 - np.cos(np.pi * ramp)) / 2, "square": ramp**2}[shape]
-    envelope = np.concatenate((np.ones(end - length), ramp, np.zeros(sound.shape[1] - end)))
-    faded = (sound * envelope).astype(np.float32)
-    assert peak(concealed(faded) - faded) < 0.01 * peak(faded)
+    signal = faded(sound, shape, milliseconds)
+    assert peak(concealed(signal) - signal) < 0.01 * peak(signal)
 
 
 def test_sound_that_decays_into_silence_stays_silent() -> None:
@@ -188,6 +204,62 @@ def test_silent_channel_beside_a_lost_one_stays_silent() -> None:
     assert peak(out[1]) == 0.0
 
 
+# --- marks --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [None, *SIZES], ids=str)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_marks_are_1_where_a_lost_packet_was_filled_and_0_elsewhere(channels: int, sizes: list[int] | None) -> None:
+    lost = lossy(noise(channels=channels), 5_000, PACKET, 4_000)
+    marks = marks_of(lost, sizes)
+    assert marks.dtype == np.float32
+    assert marks.shape == (1, lost.shape[1])
+    assert np.array_equal(marks[0], (lost == 0).all(axis=0))
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+@pytest.mark.parametrize("sizes", [None, *SIZES], ids=str)
+def test_sound_without_gaps_is_unmarked(name: str, sizes: list[int] | None) -> None:
+    marks = marks_of(SOUNDS[name], sizes)
+    assert marks.shape == (1, SOUNDS[name].shape[1])
+    assert not marks.any()
+
+
+def test_long_gap_is_marked_for_as_long_as_something_stands_in() -> None:
+    """80 ms of it, after which nothing is made up."""
+    lost = lossy(tone(440.0), 12_000, 8_000)
+    out, marks = heard(lost)
+    assert np.array_equal(np.flatnonzero(marks[0]), np.arange(12_000, 12_000 + 4 * PACKET))
+    made = out[0, 12_000:20_000]
+    assert made[: 4 * PACKET].any() and not made[4 * PACKET :].any()
+
+
+@pytest.mark.parametrize("length", [MIN_GAP - 1, MIN_GAP])
+def test_shortest_gap_is_the_smallest_that_is_marked(length: int) -> None:
+    assert marks_of(lossy(noise(), 12_000, length)).sum() == (length if length >= MIN_GAP else 0)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "square"])
+@pytest.mark.parametrize("milliseconds", [20, 50, 300])
+@pytest.mark.parametrize("sound", [tone(440.0), tone(440.0, 3_111.0), noise()], ids=["tone", "tones", "noise"])
+def test_faded_sound_is_unmarked(sound: Signal, shape: str, milliseconds: int) -> None:
+    assert not marks_of(faded(sound, shape, milliseconds)).any()
+
+
+@pytest.mark.parametrize("sound", [0 * noise(), lossy(noise(9_000), 500, 9_000)], ids=["silence", "short past"])
+def test_silence_that_stays_is_unmarked(sound: Signal) -> None:
+    assert not marks_of(sound).any()
+
+
+def test_clicks_in_silence_are_unmarked() -> None:
+    signal = 0 * noise()
+    for start in range(2_000, signal.shape[1], 3_000):
+        signal[:, start : start + 100] = 0.5
+    out, marks = heard(signal)
+    assert np.array_equal(out, signal)
+    assert not marks.any()
+
+
 # --- blocks -------------------------------------------------------------------------------------------------------------
 
 
@@ -199,9 +271,12 @@ def test_result_does_not_depend_on_how_the_signal_is_cut(length: int, sizes: lis
     # A gap at the very end, and silences next to gaps.
     lost[:, -500:] = 0.0
     lost[:, 4_990:4_999] = 0.0
-    whole = concealed(lost)
+    whole, marks = heard(lost)
     assert whole.shape == lost.shape
-    assert np.array_equal(concealed(lost, sizes), whole)
+    assert marks.shape == (1, lost.shape[1])
+    cut, marks_of_cut = heard(lost, sizes)
+    assert np.array_equal(cut, whole)
+    assert np.array_equal(marks_of_cut, marks)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -211,22 +286,26 @@ def test_no_sample_waits_for_more_than_the_shortest_gap(length: int, sizes: list
     received = given = turn = 0
     while received < lost.shape[1]:
         block = lost[:, received : received + sizes[turn % len(sizes)]]
-        given, received, turn = given + concealer.push(block).shape[1], received + block.shape[1], turn + 1
+        given, received, turn = given + concealer.push(block)[0].shape[1], received + block.shape[1], turn + 1
         assert received - MIN_GAP <= given <= received
-    assert given + concealer.finish().shape[1] == received
+    assert given + concealer.finish()[0].shape[1] == received
 
 
 def test_empty_blocks_change_nothing() -> None:
     lost, concealer = lossy(tone(440.0)), Concealer(1)
     parts = [concealer.push(part) for piece in np.split(lost, 50, axis=1) for part in (piece[:, :0], piece)]
-    assert np.array_equal(np.concatenate([*parts, concealer.finish()], axis=1), concealed(lost))
+    whole, marks = (np.concatenate(pair, axis=1) for pair in zip(*parts, concealer.finish(), strict=True))
+    assert np.array_equal(whole, concealed(lost))
+    assert np.array_equal(marks, marks_of(lost))
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("end", [RATE // 2, 12_500, 12_050, 0])
 def test_whole_signal_is_concealed_as_its_blocks_are(channels: int, end: int) -> None:
     lost = lossy(noise(channels=channels))[:, :end]
-    assert np.array_equal(conceal.concealed(lost), concealed(lost, [PACKET]))
+    for one, other in zip(conceal.concealed(lost), heard(lost, [PACKET]), strict=True):
+        assert one.shape == other.shape
+        assert np.array_equal(one, other)
 
 
 def test_input_is_left_alone() -> None:

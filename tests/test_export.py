@@ -72,6 +72,12 @@ def spectra(frames: int, channels: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return real, imag
 
 
+def shares(frames: int, channels: int) -> Tensor:
+    """Of each frame that is concealed: of some nothing, of others all."""
+    share = 2 * torch.rand(channels, frames, generator=torch.Generator().manual_seed(9)) - 0.5
+    return share.clamp(0.0, 1.0)
+
+
 def noise(samples: int, channels: int = 1, level: float = 0.1, seed: int = 0) -> Signal:
     generator = np.random.default_rng(seed)
     return (level * generator.standard_normal((channels, samples))).astype(np.float32)
@@ -92,7 +98,8 @@ def test_graph_is_the_network_at_any_length(folder: Path, blocks: int, channels:
     real, imag = spectra(blocks * model.body.alignment, channels)
     seen = visible_bins(torch.tensor([4_000.0, 24_000.0][:channels]), RATE)
     modes = torch.tensor([restore, not restore][:channels])
-    given = (real, imag, seen, modes, origins(seen), model.body.initial(channels))
+    concealed = shares(real.shape[1], channels)
+    given = (real, imag, seen, modes, concealed, origins(seen), model.body.initial(channels))
     with torch.inference_mode():
         expected = model.transform(*given)
     found = opened(folder).transform(*given)
@@ -103,18 +110,51 @@ def test_graph_is_the_network_at_any_length(folder: Path, blocks: int, channels:
     assert torch.equal(found[0][untouched], real[untouched])
 
 
+def test_graph_hears_what_is_concealed(params: Params, tmp_path: Path) -> None:
+    """Where the network's weights do; without them it makes no difference, as in the network."""
+    real, imag = spectra(24, 1)
+    seen, modes = visible_bins(torch.tensor([8_000.0]), RATE), torch.tensor([True])
+    for name, gain in (("deaf", 0.0), ("hearing", 1.0)):
+        model = save(params, tmp_path / name)
+        with torch.no_grad():
+            model.concealed.weight.copy_(gain * torch.randn_like(model.concealed.weight))
+        build.save(model, tmp_path / name, "rnn", params.train.rnn.model_copy(update={"layers": 2, "hidden": 24}))
+        export.export(model, tmp_path / name)
+        session, state = opened(tmp_path / name), model.body.initial(1)
+        whole = []
+        for share in (torch.zeros(1, 24), shares(24, 1)):
+            given = (real, imag, seen, modes, share, origins(seen), state)
+            with torch.inference_mode():
+                expected = torch.stack(model.transform(*given)[:2])
+            whole.append(torch.stack(session.transform(*given)[:2]))
+            torch.testing.assert_close(whole[-1], expected, atol=1e-3, rtol=1e-4)
+        difference = (whole[1] - whole[0]).abs()
+        assert float(difference.max()) > 0.01 if gain else float(difference.max()) == 0.0
+        # The first marked frame is the first that may differ.
+        first = int(shares(24, 1)[0].nonzero()[0])
+        assert first > 0 and not difference[..., :first, :].any()
+
+
+def test_graph_takes_what_is_concealed_frame_by_frame_at_any_length(plain: Path) -> None:
+    import onnx
+
+    (value,) = (given for given in onnx.load(str(plain / "model.onnx")).graph.input if given.name == "concealed")
+    assert [size.dim_param for size in value.type.tensor_type.shape.dim] == ["channels", "frames"]
+
+
 @pytest.mark.parametrize("variant", CARRYING)
 def test_graph_carries_its_state_from_call_to_call(params: Params, tmp_path: Path, variant: str) -> None:
     model = save(params, tmp_path, variant)
     export.export(model, tmp_path)
     spectrum, seen = torch.complex(*spectra(30, 2)), visible_bins(torch.tensor([6_000.0, 9_000.0]), RATE)
-    modes, session = torch.tensor([True, False]), opened(tmp_path)
+    modes, session, fresh = torch.tensor([True, False]), opened(tmp_path), model.body.initial(2)
+    early, late = shares(30, 2).split((11, 19), dim=1)
     with torch.inference_mode():
-        whole, last = model.enhance(spectrum, seen, modes, model.body.initial(2))
-        first, state = model.enhance(spectrum[:, :11], seen, modes, model.body.initial(2), session.transform)
+        whole, last = model.enhance(spectrum, seen, modes, shares(30, 2), fresh)
+        first, state = model.enhance(spectrum[:, :11], seen, modes, early, fresh, session.transform)
         assert all(one.abs().max() > 0 for one in state)
-        second, state = model.enhance(spectrum[:, 11:], seen, modes, state, session.transform)
-        forgotten, _ = model.enhance(spectrum[:, 11:], seen, modes, model.body.initial(2), session.transform)
+        second, state = model.enhance(spectrum[:, 11:], seen, modes, late, state, session.transform)
+        forgotten, _ = model.enhance(spectrum[:, 11:], seen, modes, late, fresh, session.transform)
     torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(state, last, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(forgotten, second, atol=1e-4, rtol=1e-4)
@@ -219,7 +259,9 @@ def test_both_runtimes_enhance_alike(folder: Path, mode: Mode, channels: int) ->
 @pytest.mark.parametrize("mode", ["extend", "restore"])
 @pytest.mark.parametrize("sizes", [[1, 7, 100], [511, 512, 513], [7_001, 1]], ids=str)
 def test_both_runtimes_stream_alike_in_odd_blocks(folder: Path, mode: Mode, sizes: list[int]) -> None:
+    """With a lost packet in the midst."""
     signal = noise(9_001 if sizes[0] == 1 else 20_011, 2)
+    signal[:, 5_000:5_960] = 0.0
     streams = [
         Upsampler.load(folder, runtime="torch").stream(2, mode=mode, cutoff_hz=8_000.0),
         Upsampler.load(folder, runtime="onnx").stream(2, mode=mode, cutoff_hz=8_000.0),

@@ -14,7 +14,7 @@ from overtone.params import LossParams
 
 RATE = 48_000
 SPECTRAL = ("log_spectral", "magnitude", "phase")
-TERMS = (*SPECTRAL, "mse", "error_ratio")
+TERMS = (*SPECTRAL, "mse", "error_ratio", "harm")
 FULL = torch.tensor([24_000.0, 24_000.0])
 
 
@@ -28,10 +28,19 @@ def noise(seed: int = 0, batch: int = 2, samples: int = 12_000, level: float = 0
 
 
 def total(
-    prediction: Tensor, target: Tensor, bandwidth: Tensor | None = None, /, **weights: Any
+    prediction: Tensor,
+    target: Tensor,
+    bandwidth: Tensor | None = None,
+    /,
+    given: Tensor | None = None,
+    restore: Tensor | None = None,
+    **weights: Any,
 ) -> tuple[float, dict[str, float]]:
+    """Where nothing else is said: signals of the full band, to be repaired from a perfect input."""
     limits = FULL if bandwidth is None else bandwidth
-    loss, terms = losses.total(prediction, target, limits, RATE, settings(**weights))
+    before = target if given is None else given
+    wanted = torch.ones(len(target), dtype=torch.bool) if restore is None else restore
+    loss, terms = losses.total(prediction, target, before, wanted, limits, RATE, settings(**weights))
     return float(loss), {name: float(value) for name, value in terms.items()}
 
 
@@ -52,7 +61,7 @@ def test_other_noise_is_a_loss(term: str) -> None:
 
 def test_terms_are_weighted_and_named() -> None:
     _, alone = total(noise(), noise(1), **dict.fromkeys(TERMS, 1.0))
-    weights = {"log_spectral": 1.0, "magnitude": 2.0, "phase": 0.5, "mse": 3.0, "error_ratio": 0.7}
+    weights = {"log_spectral": 1.0, "magnitude": 2.0, "phase": 0.5, "mse": 3.0, "error_ratio": 0.7, "harm": 0.3}
     loss, terms = total(noise(), noise(1), **weights)
     assert terms == pytest.approx(alone)
     assert set(terms) == set(TERMS)
@@ -103,14 +112,16 @@ def test_weights_of_bins_are_1_up_to_the_bandwidth_and_beyond_above_it() -> None
 
 @pytest.mark.parametrize("term", TERMS)
 def test_start_moves_the_frames_of_the_spectral_terms_alone(term: str) -> None:
-    prediction, target, weights = noise(), noise(1), settings(**{term: 1.0})
-    moved, _ = losses.total(prediction, target, FULL, RATE, weights, 197)
+    signals, wanted, weights = (noise(), noise(1), noise(2, level=0.01)), torch.tensor([True, True]), settings(**{term: 1})
+
+    def loss(start: int, first: int) -> Tensor:
+        return losses.total(*(signal[:, first:] for signal in signals), wanted, FULL, RATE, weights, start)[0]
+
     if term in SPECTRAL:
-        cut, _ = losses.total(prediction[:, 197:], target[:, 197:], FULL, RATE, weights)
-        assert torch.equal(moved, cut)
-        assert moved != losses.total(prediction, target, FULL, RATE, weights)[0]
+        assert torch.equal(loss(197, 0), loss(0, 197))
+        assert loss(197, 0) != loss(0, 0)
     else:
-        assert torch.equal(moved, losses.total(prediction, target, FULL, RATE, weights)[0])
+        assert torch.equal(loss(197, 0), loss(0, 0))
 
 
 def test_mse_is_the_mean_squared_error_over_the_targets_power() -> None:
@@ -162,6 +173,78 @@ def test_error_ratio_of_silence_is_finite() -> None:
     silence = torch.zeros(2, 12_000)
     assert np.isfinite(total(noise(), silence, error_ratio=1.0)[0])
     assert total(silence, silence, error_ratio=1.0)[0] < 2e-3
+
+
+def error(snr_db: float, seed: int = 3) -> Tensor:
+    """Of `noise(1)`, in each signal so far below it."""
+    target, made = noise(1), noise(seed)
+    return made * 10 ** (-snr_db / 20) * (target.square().mean(-1) / made.square().mean(-1)).sqrt()[:, None]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 10.0), (10.0, 10.0), (10.0, 60.0), (-10.0, 0.0)])
+def test_repair_that_is_no_worse_than_the_input_does_no_harm(before: float, after: float) -> None:
+    target = noise(1)
+    assert total(target + error(after), target, given=target + error(before, seed=4), harm=1.0)[0] < 1e-5
+
+
+@pytest.mark.parametrize("before", [-10.0, 0.0, 20.0])
+@pytest.mark.parametrize("worse", [10.0, 20.0])
+def test_harm_is_1_for_ten_times_the_power_of_the_inputs_error(before: float, worse: float) -> None:
+    target = noise(1)
+    value = total(target + error(before - worse), target, given=target + error(before, seed=4), harm=1.0)[0]
+    assert value == pytest.approx(worse / 10, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("after", "least", "most"),
+    [(70.0, 0.0, 0.001), (60.0, 0.0, 0.01), (50.0, 0.0, 0.05), (30.0, 0.9, 1.1), (20.0, 1.9, 2.1)],
+)
+def test_clean_input_is_harmed_by_errors_well_above_40_db_below_it(after: float, least: float, most: float) -> None:
+    target = noise(1)
+    assert least <= total(target + error(after), target, given=target, harm=1.0)[0] <= most
+
+
+def test_harm_counts_signals_that_were_to_be_repaired_and_no_others() -> None:
+    target = noise(1)
+    spoilt, given = target + error(10.0), target + error(20.0, seed=4)
+    flags = ([True, True], [True, False], [False, True], [False, False])
+    both, first, second, none = (
+        total(spoilt, target, given=given, restore=torch.tensor(flag), harm=1.0)[0] for flag in flags
+    )
+    assert none == 0.0
+    assert first == pytest.approx(0.5, rel=0.05)
+    assert both == pytest.approx(first + second, rel=1e-5)
+
+
+def test_benefit_of_one_signal_does_not_make_up_for_the_harm_of_another() -> None:
+    target = noise(1)
+    given, worse = target + error(10.0, seed=4), target + error(0.0)
+    mixed = torch.cat((target[:1], worse[1:]))
+    assert total(mixed, target, given=given, harm=1.0)[0] == pytest.approx(
+        0.5 * total(worse, target, given=given, harm=1.0)[0], rel=0.02
+    )
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.3, 5.0])
+def test_harm_does_not_depend_on_the_level(gain: float) -> None:
+    target = noise(1)
+    spoilt, given = target + error(10.0), target + error(20.0, seed=4)
+    plain = total(spoilt, target, given=given, harm=1.0)[0]
+    assert total(gain * spoilt, gain * target, given=gain * given, harm=1.0)[0] == pytest.approx(plain, rel=1e-4)
+
+
+def test_harm_of_silence_is_finite() -> None:
+    silence = torch.zeros(2, 12_000)
+    assert total(silence, silence, given=silence, harm=1.0)[0] == 0.0
+    assert np.isfinite(total(noise(), silence, given=silence, harm=1.0)[0])
+    assert total(silence, silence, given=noise(), harm=1.0)[0] == 0.0
+
+
+def test_other_terms_do_not_hear_the_input() -> None:
+    weights = dict.fromkeys([term for term in TERMS if term != "harm"], 1.0)
+    plain = total(noise(), noise(1), **weights)
+    other = total(noise(), noise(1), given=noise(2), restore=torch.tensor([False, True]), **weights)
+    assert other == plain
 
 
 @pytest.mark.parametrize("size", [512, 1024, 2048])
@@ -225,7 +308,8 @@ def test_loss_that_is_no_number_stops_and_names_the_term(term: str, bad: float) 
 def test_gradients_are_finite_at_every_level(term: str, level: float) -> None:
     for prediction, target in ((noise(level=level), noise(1)), (noise(), level * noise(1)), (noise(), noise())):
         prediction.requires_grad_()
-        loss, _ = losses.total(prediction, target, FULL, RATE, settings(**{term: 1.0}))
+        given, wanted = target + noise(3, level=0.01 * level), torch.tensor([True, False])
+        loss, _ = losses.total(prediction, target, given, wanted, FULL, RATE, settings(**{term: 1.0}))
         torch.autograd.backward(loss)
         assert prediction.grad is not None
         assert prediction.grad.isfinite().all()

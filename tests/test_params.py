@@ -61,6 +61,8 @@ def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
     "key",
     [
         *("seed", "corpus.rate", "degrade.views", "degrade.target.colour_db", "train.loss.mse", "train.loss.shift"),
+        *("degrade.damage.noise_layers", "degrade.damage.noise_speed", "degrade.damage.noise_colour_db"),
+        "train.loss.harm",
         *("train.cnn.phase", "train.rnn.cell", "train.rnn.width", "register.metric"),
     ],
 )
@@ -86,7 +88,15 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
         ("degrade.conditions", {}),
         ("train.data.batch", 0),
         ("train.data.workers", -1),
+        ("degrade.damage.noise_layers", 0),
+        ("degrade.damage.noise_layers", 9),
+        ("degrade.damage.noise_layers", 1.5),
+        ("degrade.damage.noise_speed", 0.9),
+        ("degrade.damage.noise_speed", 4.1),
+        ("degrade.damage.noise_colour_db", -1.0),
+        ("train.data.redraw", 1.1),
         ("train.loss.error_ratio", -0.1),
+        ("train.loss.harm", -0.1),
         ("train.loss.beyond", 1.5),
         ("train.loss.beyond", -0.5),
         ("train.loss.shift", "sometimes"),
@@ -137,9 +147,12 @@ def test_values_that_do_not_go_together_are_explained(tmp_path: Path, key: str, 
 
 
 def test_loss_without_any_weight_is_refused(tmp_path: Path) -> None:
-    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "magnitude", "phase", "mse", "error_ratio"))
+    names = ("log_spectral", "magnitude", "phase", "mse", "error_ratio", "harm")
+    zeros = tuple(f"train.loss.{name}=0" for name in names)
     with pytest.raises(ParamsError, match="at least one loss weight must be above 0"):
         params.load(PROJECT, zeros)
+    for name in names:
+        assert getattr(params.load(PROJECT, (*zeros, f"train.loss.{name}=0.5")).train.loss, name) == 0.5
 
 
 def test_odd_cells_cannot_be_bidirectional() -> None:
@@ -162,6 +175,9 @@ def test_odd_cells_cannot_be_bidirectional() -> None:
         ({"op": "packet_loss", "share": 0.1, "burst": 40}, "burst"),
         ({"op": "clip", "share": 0.9}, "share"),
         ({"op": "quantise", "bits": 1}, "bits"),
+        ({"op": "noise", "snr_db": 10, "layers": 0}, "layers"),
+        ({"op": "noise", "snr_db": 10, "speed": 0.5}, "speed"),
+        ({"op": "noise", "snr_db": 10, "colour_db": -1}, "colour_db"),
     ],
 )
 def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], message: str) -> None:

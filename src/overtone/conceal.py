@@ -27,6 +27,8 @@ _MIN_SOUND = 240
 class Concealer:
     """Replaces gaps in blocks of any size; what lies between gaps is given back as it is, at most `MIN_GAP` samples late.
 
+    With the samples come marks, shape (1, samples): 1 where they stand in for lost ones, else 0.
+
     Source of the prediction: Burg 1975, "Maximum entropy spectral analysis"; its use for lost packets: Goodman et al. 1986.
     """
 
@@ -39,20 +41,21 @@ class Concealer:
         # Samples since the last gap.
         self._sound = 0
 
-    def push(self, block: Signal) -> Signal:
-        """Take (channels, samples), give the samples whose fate is known."""
+    def push(self, block: Signal) -> tuple[Signal, Signal]:
+        """Take (channels, samples), give the samples whose fate is known, and their marks."""
         return self._process(block, last=False)
 
-    def finish(self) -> Signal:
-        """The samples still held back."""
+    def finish(self) -> tuple[Signal, Signal]:
+        """The samples still held back, and their marks."""
         return self._process(self._held[:, :0], last=True)
 
-    def _process(self, block: Signal, last: bool) -> Signal:
+    def _process(self, block: Signal, last: bool) -> tuple[Signal, Signal]:
         signal = np.concatenate((self._held, block), axis=1).astype(np.float32)
         silent = np.concatenate(([False], (np.abs(signal) < _SILENT).all(axis=0), [False]))
         edges = np.flatnonzero(silent[1:] != silent[:-1])
         end = signal.shape[1]
         parts: list[Signal] = []
+        marks = np.zeros((1, end), np.float32)
         position = 0
         for start, stop in zip(edges[::2], edges[1::2], strict=True):
             if start > position:
@@ -62,12 +65,14 @@ class Concealer:
             elif stop - start < MIN_GAP and self._fill is None:
                 parts.append(self._pass(signal[:, start:stop]))
             else:
-                parts.append(self._filled(signal[:, start:stop]))
+                part, count = self._filled(signal[:, start:stop])
+                parts.append(part)
+                marks[:, start : start + count] = 1.0
             position = stop
         if position < end:
             parts.append(self._pass(signal[:, position:end]))
         self._held = signal[:, end:]
-        return np.concatenate(parts, axis=1) if parts else signal[:, :0]
+        return np.concatenate(parts, axis=1) if parts else signal[:, :0], marks[:, :end]
 
     def _pass(self, part: Signal) -> Signal:
         self._fill, self._used = None, 0
@@ -75,7 +80,8 @@ class Concealer:
         self._remember(part)
         return part
 
-    def _filled(self, part: Signal) -> Signal:
+    def _filled(self, part: Signal) -> tuple[Signal, int]:
+        """A part of a gap with what was expected there, and how many of its samples that is."""
         if self._fill is None:
             self._fill = self._predict() if self._sound >= _MIN_SOUND else part[:, :0]
             self._used = self._sound = 0
@@ -84,20 +90,26 @@ class Concealer:
         out[:, : fill.shape[1]] += fill
         self._used += part.shape[1]
         self._remember(out)
-        return out
+        return out, fill.shape[1]
 
     def _remember(self, part: Signal) -> None:
         self._history = np.concatenate((self._history, part[:, -HISTORY:]), axis=1)[:, -HISTORY:]
 
     def _predict(self) -> Signal:
-        fills = [continued(channel, _MAX_FILL) for channel in self._history]
-        return np.stack(fills).astype(np.float32)
+        fill = np.stack([continued(channel, _MAX_FILL) for channel in self._history]).astype(np.float32)
+        return fill if fill.any() else fill[:, :0]
 
 
-def concealed(signal: Signal) -> Signal:
-    """A whole signal without gaps, as `Concealer` gives it. Shape: (channels, samples) in and out."""
+def concealed(signal: Signal) -> tuple[Signal, Signal]:
+    """A whole signal without gaps, and marks of where they were, as `Concealer` gives them.
+
+    Shape:
+        (channels, samples) -> (channels, samples), (1, samples).
+    """
     concealer = Concealer(signal.shape[0])
-    return np.concatenate((concealer.push(signal), concealer.finish()), axis=1)
+    parts = concealer.push(signal), concealer.finish()
+    whole, marks = (np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
+    return whole, marks
 
 
 def continued(past: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float64]:

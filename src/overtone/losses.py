@@ -10,13 +10,15 @@ import functools
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from overtone.errors import OvertoneError
 from overtone.params import LossParams
 
 # Power of a bin below which levels are all alike: rounding of 16-bit audio at a window of 1024 samples, less 6 dB.
 POWER_FLOOR = 1e-8
+# Error power, as a share of the target's, that does no harm: -40 dB.
+HARMLESS = 1e-4
 
 
 class DivergedError(OvertoneError, FloatingPointError):
@@ -99,26 +101,54 @@ def error_ratio(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt((prediction - target).square().mean(-1) / power + 1e-6).mean()
 
 
+def harm(prediction: Tensor, target: Tensor, given: Tensor, restore: Tensor) -> Tensor:
+    """By how much the error of what was to be repaired exceeds the input's, log10 power; nothing where it does not.
+
+    An error 40 dB below the target counts as none, so that a clean input is to stay clean.
+
+    Args:
+        given: the input.
+        restore: which signals were to be repaired; the others count as 0.
+
+    Shape:
+        prediction, target, given (B, T); restore bool (B,) -> ().
+    """
+    power = torch.clamp(target.square().mean(-1), min=1e-8)
+    ours, theirs = ((signal - target).square().mean(-1) / power + HARMLESS for signal in (prediction, given))
+    return (nn.functional.relu(torch.log10(ours / theirs)) * restore).mean()
+
+
 def total(
-    prediction: Tensor, target: Tensor, bandwidth_hz: Tensor, rate: int, params: LossParams, start: int = 0
+    prediction: Tensor,
+    target: Tensor,
+    given: Tensor,
+    restore: Tensor,
+    bandwidth_hz: Tensor,
+    rate: int,
+    params: LossParams,
+    start: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the terms whose weight is above zero, and each term by name.
 
     Args:
         prediction, target: waveforms, full scale 1.0.
+        given: the network's input.
+        restore: bool, whether it was to be repaired.
         bandwidth_hz: frequency up to which the target means something, Hz.
         rate: Hz.
         start: sample at which the first frame of the spectra begins. Where it is always 0, frames of the loss lie on those
             of the network, and pulses in the middle of each frame look like a flat spectrum but sound like a buzz.
 
     Shape:
-        (B, T), (B, T), (B,) -> (), name -> ().
+        (B, T), (B, T), (B, T), (B,), (B,) -> (), name -> ().
     """
     terms: dict[str, Tensor] = {}
     if params.mse:
         terms["mse"] = mean_squared_error(prediction, target)
     if params.error_ratio:
         terms["error_ratio"] = error_ratio(prediction, target)
+    if params.harm:
+        terms["harm"] = harm(prediction, target, given, restore)
     weights = {"log_spectral": params.log_spectral, "magnitude": params.magnitude, "phase": params.phase}
     functions = {"log_spectral": log_spectral, "magnitude": magnitude, "phase": phase}
     wanted = [name for name, weight in weights.items() if weight]
@@ -129,7 +159,7 @@ def total(
             for name in wanted:
                 value = functions[name](ours, theirs, mask) / len(params.windows)
                 terms[name] = terms[name] + value if name in terms else value
-    weights |= {"mse": params.mse, "error_ratio": params.error_ratio}
+    weights |= {"mse": params.mse, "error_ratio": params.error_ratio, "harm": params.harm}
     loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     if not math.isfinite(float(loss.detach())):
         bad = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]

@@ -113,11 +113,18 @@ class BitErrors(Settings):
 
 
 class Noise(Settings):
-    """Noise added at `snr_db` (dB, over the whole clip): recorded (from the corpus's noise of the same split) or coloured."""
+    """Noise added at `snr_db` (dB, over the whole clip): recorded (from the corpus's noise of the same split) or coloured.
+
+    Recorded noise may be the sum of several `layers`, each played at a random speed up to `speed` times faster or slower
+    and with random gains of a standard deviation of `colour_db` octave by octave: few recordings are then many noises.
+    """
 
     op: Literal["noise"] = "noise"
     snr_db: float
     colour: Literal["recorded", "white", "pink", "brown", "blue"] = "recorded"
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+    speed: Annotated[float, Field(ge=1.0, le=4.0)] = 1.0
+    colour_db: NonNegative = 0.0
 
 
 class Clip(Settings):
@@ -180,6 +187,9 @@ class DamageDraw(Settings):
     loss_burst: Range
     bit_error_rate: Range
     snr_db: Range
+    noise_layers: Annotated[int, Field(ge=1, le=8)]
+    noise_speed: Annotated[float, Field(ge=1.0, le=4.0)]
+    noise_colour_db: NonNegative
     clip_share: Range
 
 
@@ -209,7 +219,10 @@ class DegradeParams(Settings):
 
 
 class DataParams(Settings):
-    """What a batch is made of. `redraw`: share of extend crops whose band limit is drawn afresh instead of read."""
+    """What a batch is made of. `redraw`: share of crops whose band limit or damage is drawn afresh instead of read.
+
+    Encoders are left to the stored pairs: their cutoff is only known from a whole clip.
+    """
 
     crop_seconds: PositiveFloat
     batch: PositiveInt
@@ -229,13 +242,14 @@ class LossParams(Settings):
     phase: NonNegative
     mse: NonNegative
     error_ratio: NonNegative
+    harm: NonNegative
     beyond: Share
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     shift: bool
 
     @model_validator(mode="after")
     def _check(self) -> LossParams:
-        if self.log_spectral + self.magnitude + self.phase + self.mse + self.error_ratio == 0:
+        if self.log_spectral + self.magnitude + self.phase + self.mse + self.error_ratio + self.harm == 0:
             raise ValueError("at least one loss weight must be above 0")
         return self
 

@@ -18,7 +18,17 @@ from overtone.conceal import Concealer
 from overtone.data.bandwidth import estimate_bandwidth
 from overtone.models import build, export
 from overtone.models.build import ModelError
-from overtone.models.spectral import BINS, HOP, WINDOW, SpectralUpsampler, Transform, overlap_add, visible_bins
+from overtone.models.spectral import (
+    BINS,
+    HOP,
+    WINDOW,
+    SpectralUpsampler,
+    Transform,
+    marked_share,
+    overlap_add,
+    spectra,
+    visible_bins,
+)
 
 Mode = Literal["extend", "restore", "auto"]
 Runtime = Literal["auto", "torch", "onnx"]
@@ -223,12 +233,14 @@ class Stream:
         self._filter = None if restore else _high_pass(cutoff_hz, model.rate)
         self._concealer = Concealer(channels) if restore else None
         self._device = device
-        # Input whose output is not out yet; input that the next frame starts with; change that the filter needs again.
+        # Input whose output is not out yet; input that the next frame starts with, in the last row marks of what is
+        # concealed; change that the filter needs again.
         self._waiting = np.zeros((channels, 0), np.float32)
-        self._samples = np.zeros((channels, HOP), np.float32)
+        self._samples = np.zeros((channels + 1, HOP), np.float32)
         self._change = np.zeros((channels, 0 if restore else HALF_FILTER), np.float32)
         # Spectra of the frames whose output is not out yet, and for the body's context of those before.
         self._spectra = torch.zeros((channels, 0, BINS), dtype=torch.complex64, device=device)
+        self._concealed = torch.zeros((1, 0), device=device)
         self._first = 0
         self._done = 0
         self._state: list[Tensor] = model.body.initial(channels)
@@ -237,14 +249,15 @@ class Stream:
 
     def push(self, block: Signal) -> Signal:
         """Take a block (channels, samples) of any size; give the samples that are now known."""
-        return self._push(block if self._concealer is None else self._concealer.push(block))
+        return self._push(*(self._unmarked(block) if self._concealer is None else self._concealer.push(block)))
 
-    def _push(self, block: Signal) -> Signal:
+    def _push(self, block: Signal, marks: Signal) -> Signal:
         self._received += block.shape[1]
         if self._idle:
             return block
         self._waiting = np.concatenate((self._waiting, block), axis=1)
-        self._samples = np.concatenate((self._samples, self._to_mid_side(block)), axis=1)
+        rows = np.concatenate((self._to_mid_side(block), marks))
+        self._samples = np.concatenate((self._samples, rows), axis=1)
         frames = self._samples.shape[1] // HOP - 1
         if frames <= 0:
             return block[:, :0]
@@ -252,7 +265,7 @@ class Stream:
 
     def finish(self) -> Signal:
         """The remaining samples; all outputs together are as long as all inputs."""
-        before = self._waiting[:, :0] if self._concealer is None else self._push(self._concealer.finish())
+        before = self._waiting[:, :0] if self._concealer is None else self._push(*self._concealer.finish())
         return np.concatenate((before, self._flush()), axis=1)
 
     def _flush(self) -> Signal:
@@ -270,21 +283,27 @@ class Stream:
         used = self._samples[:, : (frames + 1) * HOP]
         self._samples = self._samples[:, frames * HOP :]
         signal = torch.from_numpy(used).to(self._device)
-        spectra = torch.fft.rfft(signal.unfold(-1, WINDOW, HOP) * self._model.window, dim=-1)
-        spectra = torch.cat((self._spectra, spectra), dim=1)
+        window = self._model.window
+        heard = torch.cat((self._spectra, spectra(signal[:-1], window)), dim=1)
+        concealed = torch.cat((self._concealed, marked_share(signal[-1:], window)), dim=1)
         body = self._model.body
-        end = self._first + spectra.shape[1] - (0 if last else body.context)
+        end = self._first + heard.shape[1] - (0 if last else body.context)
         if end > self._done:
             filled, self._state = self._model.enhance(
-                spectra, self._visible, self._restore_flags, self._state, self._transform
+                heard,
+                self._visible,
+                self._restore_flags,
+                concealed.expand(len(heard), -1),
+                self._state,
+                self._transform,
             )
             chosen = slice(self._done - self._first, end - self._first)
-            change = self._opened(spectra[:, chosen], filled[:, chosen])
+            change = self._opened(heard[:, chosen], filled[:, chosen])
             self._done = end
         else:
-            change = spectra[:, :0]
+            change = heard[:, :0]
         keep = max(self._done - body.context, 0) // body.alignment * body.alignment
-        self._spectra = spectra[:, keep - self._first :]
+        self._spectra, self._concealed = heard[:, keep - self._first :], concealed[:, keep - self._first :]
         self._first = keep
         if self._last_change is not None:
             change = torch.cat((self._last_change, change), dim=1)
@@ -293,12 +312,12 @@ class Stream:
             return np.zeros((change.shape[0], 0), np.float32)
         return np.asarray(overlap_add(change, self._model.window).cpu().numpy())
 
-    def _opened(self, spectra: Tensor, filled: Tensor) -> Tensor:
+    def _opened(self, heard: Tensor, filled: Tensor) -> Tensor:
         """The change of spectra where there may be one: above what stays untouched, and not in a silent side."""
-        change = (filled - spectra) * self._open
+        change = (filled - heard) * self._open
         # Looking at one bin first spares most signals the look at all.
-        if bool((spectra[..., 1] == 0).any()):
-            silent = (spectra == 0).all(dim=-1) & (self._side | (not self._restore))[:, None]
+        if bool((heard[..., 1] == 0).any()):
+            silent = (heard == 0).all(dim=-1) & (self._side | (not self._restore))[:, None]
             change = torch.where(silent[..., None], 0, change)
         return change
 
@@ -313,6 +332,10 @@ class Stream:
         change = self._from_mid_side(change[:, : self._waiting.shape[1]])
         ready, self._waiting = self._waiting[:, : change.shape[1]], self._waiting[:, change.shape[1] :]
         return (ready + change).astype(np.float32)
+
+    @staticmethod
+    def _unmarked(block: Signal) -> tuple[Signal, Signal]:
+        return block, np.zeros((1, block.shape[1]), np.float32)
 
     def _to_mid_side(self, signal: Signal) -> Signal:
         out = np.array(signal, dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,17 +14,19 @@ from torch.utils.data import Dataset, Sampler
 from overtone import audio, conceal
 from overtone.data import degrade
 from overtone.data.pairs import Pair, PairsError
-from overtone.params import NarrowBandDraw
+from overtone.params import DegradeParams, Step
 
 
 class Crop(TypedDict):
     """One training example.
 
-    Shapes: input, target (samples,), full scale 1.0; cutoff_hz, bandwidth_hz () in Hz; restore () bool.
+    Shapes: input, target (samples,), full scale 1.0; concealed (samples,), 1 where the input stands in for lost samples;
+    cutoff_hz, bandwidth_hz () in Hz; restore () bool.
     """
 
     input: Tensor
     target: Tensor
+    concealed: Tensor
     cutoff_hz: Tensor
     bandwidth_hz: Tensor
     restore: Tensor
@@ -56,18 +58,26 @@ class CropSampler(Sampler[int]):
 class RandomCrops(Dataset[Crop]):
     """An endless set of crops, example i drawn by a generator seeded with (seed, i); longer pairs are drawn more often.
 
-    Of stereo pairs one of left, right, mid and side is taken. A share of the band-limited crops gets a fresh band limit
-    made from the target, so that no two epochs see the same filters.
+    Of stereo pairs one of left, right, mid and side is taken. A share of the crops gets a fresh band limit or damage made
+    from the target, so that no two epochs see the same filters and noises.
 
     Args:
         folder: the folder that the pairs' paths are relative to.
         samples: length of a crop.
-        redraw: share of `extend` crops whose band limit is drawn afresh.
-        narrowband: ranges that fresh band limits are drawn from.
+        redraw: share of the crops whose band limit or damage is drawn afresh.
+        ranges: that fresh ones are drawn from.
+        noises: recordings for them.
     """
 
     def __init__(
-        self, pairs: list[Pair], folder: Path, samples: int, seed: int, redraw: float, narrowband: NarrowBandDraw
+        self,
+        pairs: list[Pair],
+        folder: Path,
+        samples: int,
+        seed: int,
+        redraw: float,
+        ranges: DegradeParams,
+        noises: Sequence[audio.Signal],
     ) -> None:
         if not pairs:
             raise PairsError(f"{folder}: no training pairs; expected at least one clip of speech or music in the split")
@@ -76,7 +86,10 @@ class RandomCrops(Dataset[Crop]):
         self.samples = samples
         self.seed = seed
         self.redraw = redraw
-        self.narrowband = narrowband
+        self.narrowband = ranges.narrowband
+        stored_only = {name: 0.0 for name in ranges.damage.weights if name == "codec"}
+        self.damage = ranges.damage.model_copy(update={"weights": {**ranges.damage.weights, **stored_only}})
+        self.noises = noises
         frames = np.array([pair.frames for pair in pairs], dtype=np.float64)
         self._reach = np.cumsum(frames / frames.sum())
 
@@ -88,15 +101,21 @@ class RandomCrops(Dataset[Crop]):
         cutoff = pair.cutoff_hz
         choice = int(rng.integers(4))
         target = _one_channel(audio.fit_length(target, self.samples), choice)
-        if pair.mode == "extend" and rng.random() < self.redraw:
-            step = degrade.draw_narrowband(self.narrowband, rng)
-            fresh = degrade.apply((step,), target, pair.rate, rng, [])
-            signal = (np.round(fresh * 32768.0) / 32768.0).astype(np.float32)
-            cutoff = degrade.cutoff_of((step,), pair.rate)
+        if rng.random() < self.redraw:
+            steps = self._draw(pair, rng)
+            fresh = degrade.apply(steps, target, pair.rate, rng, self.noises)
+            # As it would have been stored; loud noise clips.
+            signal = np.clip(np.round(fresh * 32768.0) / 32768.0, -1.0, 32767.0 / 32768.0).astype(np.float32)
+            cutoff = degrade.cutoff_of(steps, pair.rate)
         else:
             signal, _ = audio.read(self.folder / pair.input, start, self.samples)
-            signal = _one_channel(audio.fit_length(_as_heard(signal, pair), self.samples), choice)
-        return _crop(signal, target, cutoff, pair)
+        signal, marks = (_one_channel(audio.fit_length(s, self.samples), choice) for s in _as_heard(signal, pair))
+        return _crop(signal, marks, target, cutoff, pair)
+
+    def _draw(self, pair: Pair, rng: np.random.Generator) -> tuple[Step, ...]:
+        if pair.mode == "extend":
+            return (degrade.draw_narrowband(self.narrowband, rng),)
+        return degrade.draw_damage(self.damage, self.narrowband, rng)
 
 
 class Centres(Dataset[Crop]):
@@ -116,14 +135,14 @@ class Centres(Dataset[Crop]):
         stored, original = (
             audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target)
         )
-        signals = (_as_heard(stored, pair), original)
-        signal, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
-        return _crop(signal, target, pair.cutoff_hz, pair)
+        signals = (*_as_heard(stored, pair), original)
+        signal, marks, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
+        return _crop(signal, marks, target, pair.cutoff_hz, pair)
 
 
-def _as_heard(signal: audio.Signal, pair: Pair) -> audio.Signal:
-    """What the network is given of an input: gaps are concealed before restoration."""
-    return conceal.concealed(signal) if pair.mode == "restore" else signal
+def _as_heard(signal: audio.Signal, pair: Pair) -> tuple[audio.Signal, audio.Signal]:
+    """What the network is given of an input: gaps are concealed before restoration, and marked."""
+    return conceal.concealed(signal) if pair.mode == "restore" else (signal, np.zeros_like(signal[:1]))
 
 
 def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
@@ -135,10 +154,13 @@ def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
     return chosen
 
 
-def _crop(signal: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair) -> Crop:
+def _crop(
+    signal: audio.Signal, marks: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair
+) -> Crop:
     return {
         "input": torch.from_numpy(signal[0]),
         "target": torch.from_numpy(target[0]),
+        "concealed": torch.from_numpy(marks[0]),
         "cutoff_hz": torch.tensor(cutoff_hz, dtype=torch.float32),
         "bandwidth_hz": torch.tensor(pair.bandwidth_hz, dtype=torch.float32),
         "restore": torch.tensor(pair.mode == "restore"),

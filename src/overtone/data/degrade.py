@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from overtone import audio
 from overtone.audio import Signal
-from overtone.data import codecs, noise
+from overtone.data import codecs, noise, targets
 from overtone.data.bandlimit import narrowband
 from overtone.data.bandwidth import measure_cutoff
 from overtone.params import (
@@ -114,13 +115,33 @@ def add_noise(
     channels, frames = signal.shape
     if step.colour != "recorded":
         added = noise.coloured(step.colour, channels, frames, rate, rng)
-    elif len(noises):
-        added = noise.excerpt(noises, channels, frames, rate, rng)
+    else:
+        added = _recorded(step, channels, frames, rate, rng, noises) if len(noises) else np.zeros_like(signal)
         if not noise.rms(added):
             added = noise.coloured("pink", channels, frames, rate, rng)
-    else:
-        added = noise.coloured("pink", channels, frames, rate, rng)
     return noise.mix(signal, added, step.snr_db)
+
+
+def _recorded(
+    step: Noise, channels: int, frames: int, rate: int, rng: np.random.Generator, noises: Sequence[Signal]
+) -> Signal:
+    """The layers of recorded noise, each at a random speed and colour, the others up to 12 dB softer than the first."""
+    total = np.zeros((channels, frames), np.float32)
+    for layer in range(step.layers):
+        speed = step.speed ** float(rng.uniform(-1.0, 1.0)) if step.speed > 1.0 else 1.0
+        # Rounding to a whole rate may cost some samples.
+        length = int(np.ceil(frames * speed)) + 16 if step.speed > 1.0 else frames
+        part = noise.excerpt(noises, channels, length, rate, rng)
+        if step.speed > 1.0:
+            part = audio.fit_length(targets.change_speed(part, rate, speed), frames)
+        if step.colour_db:
+            part = targets.filtered(part, rate, 0.0, targets.draw_colour(step.colour_db, rng))
+        loud = noise.rms(part)
+        if step.layers > 1 and loud:
+            softer = float(rng.uniform(0.0, 12.0)) if layer else 0.0
+            part = part / np.float32(loud * 10.0 ** (softer / 20.0))
+        total += part
+    return total
 
 
 def clip(signal: Signal, step: Clip) -> Signal:
@@ -270,7 +291,8 @@ def _draw_codec(damage: DamageDraw, rng: np.random.Generator) -> Codec:
 def _draw_noise(damage: DamageDraw, rng: np.random.Generator) -> Noise:
     snr = _uniform(damage.snr_db, rng, 2)
     if rng.random() < 0.7:
-        return Noise(snr_db=snr)
+        layers = int(rng.integers(1, damage.noise_layers + 1))
+        return Noise(snr_db=snr, layers=layers, speed=damage.noise_speed, colour_db=damage.noise_colour_db)
     colours: list[Any] = ["white", "pink", "brown", "blue"]
     return Noise(snr_db=snr, colour=colours[int(rng.integers(len(colours)))])
 

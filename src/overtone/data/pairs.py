@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
 from overtone.errors import OvertoneError
 from overtone.params import DegradeParams, Settings, Step
 
+# Folder within the pairs of the training split's recorded noise, laid out as a corpus: damage is drawn afresh from it.
+NOISE = "noise"
 _PEAK = 0.99
 _KEPT = 32  # recordings of noise that a process holds in memory
 
@@ -164,7 +167,8 @@ def build(
         params: views, ranges and conditions.
         seed: with the clip's name and the view's number it decides everything random in a pair.
         corpus: output of stage `corpus`.
-        out: gets `manifest.csv` and the folders `train`, `valid`, `test` of 16-bit FLAC files.
+        out: gets `manifest.csv`, the folders `train`, `valid`, `test` of 16-bit FLAC files, and in `noise` the
+            recorded noise that training may use.
         progress: called with (clips done, clips).
         workers: processes, None for one a core. The result does not depend on it.
 
@@ -177,6 +181,7 @@ def build(
     if not wanted:
         raise PairsError(f"{corpus / MANIFEST}: no clips of speech, music or other; expected some to make pairs of")
     by_split = {clip.split: [other for other in clips if other.split == clip.split] for clip in clips}
+    by_split.setdefault("train", [])
     noises = {s: Recordings(corpus, [c for c in group if c.kind == "noise"]) for s, group in by_split.items()}
     musics = {s: Recordings(corpus, [c for c in group if c.kind == "music"]) for s, group in by_split.items()}
     with replacing_folder(out) as folder:
@@ -186,6 +191,24 @@ def build(
         rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress) for pair in pairs]
         rows.sort(key=lambda pair: (pair.split, pair.condition, pair.pair))
         manifest.write(folder / MANIFEST, Pair, rows)
+        _keep_noise(noises["train"], corpus, folder / NOISE)
+
+
+def _keep_noise(noises: Recordings, corpus: Path, out: Path) -> None:
+    out.mkdir()
+    for clip in noises.clips:
+        (out / clip.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(corpus / clip.path, out / clip.path)
+    manifest.write(out / MANIFEST, Clip, noises.clips)
+
+
+def training_noise(folder: Path) -> Recordings:
+    """The recorded noise of the training split, kept beside the pairs.
+
+    Raises:
+        CorpusError: none was kept: the folder is not of stage `degrade`.
+    """
+    return Recordings(folder / NOISE, read_manifest(folder / NOISE))
 
 
 def _degrade(plan: _Plan, clip: Clip) -> list[Pair]:

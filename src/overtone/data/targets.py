@@ -55,12 +55,17 @@ def draw(params: TargetParams, kind: str, musics: Sequence[str], rng: np.random.
         floor_tilt_db=uniform(params.floor_tilt_db),
     )
     if params.colour_db:
-        gains = np.clip(rng.normal(0.0, params.colour_db, len(COLOUR_HZ)), -2 * params.colour_db, 2 * params.colour_db)
-        recipe = recipe.model_copy(update={"colour_db": tuple(round(float(gain), 2) for gain in gains)})
+        recipe = recipe.model_copy(update={"colour_db": draw_colour(params.colour_db, rng)})
     if kind == "speech" and musics and rng.random() < params.mix_share:
         mixed = {"mix_clip": musics[int(rng.integers(len(musics)))], "mix_snr_db": uniform(params.mix_snr_db)}
         recipe = recipe.model_copy(update=mixed)
     return recipe
+
+
+def draw_colour(deviation_db: float, rng: np.random.Generator) -> tuple[float, ...]:
+    """Gains in dB at `COLOUR_HZ`, normally distributed, at most two standard deviations from 0."""
+    gains = np.clip(rng.normal(0.0, deviation_db, len(COLOUR_HZ)), -2 * deviation_db, 2 * deviation_db)
+    return tuple(round(float(gain), 2) for gain in gains)
 
 
 def make(

@@ -20,6 +20,8 @@ OPSET = 18
 # Lengths, in frames, at which an export is compared with torch, and the largest difference that may be (full scale is 512).
 CHECKED_FRAMES = (1, 7, 94, 300)
 TOLERANCE = 2e-2
+# What a graph is given before the state.
+_INPUTS = ("real", "imag", "visible", "restore", "concealed", "origin")
 # Name of the graph's note on which weights it was made of.
 _DIGEST = "weights_sha256"
 
@@ -32,9 +34,18 @@ class _Graph(nn.Module):
         self.model = model
 
     def forward(
-        self, real: Tensor, imag: Tensor, visible: Tensor, restore: Tensor, origin: Tensor, *state: Tensor
+        self,
+        real: Tensor,
+        imag: Tensor,
+        visible: Tensor,
+        restore: Tensor,
+        concealed: Tensor,
+        origin: Tensor,
+        *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        out_real, out_imag, after = self.model.transform(real, imag, visible, restore, origin, list(state))
+        out_real, out_imag, after = self.model.transform(
+            real, imag, visible, restore, concealed, origin, list(state)
+        )
         return out_real, out_imag, *after
 
 
@@ -51,12 +62,12 @@ def export(model: SpectralUpsampler, folder: Path) -> Path:
     if not weights.is_file():
         raise ModelError(f"{weights}: no such file; expected the weights of a model")
     inputs = _example(model, frames=16 * model.body.alignment, channels=2, seed=0)
-    states = len(inputs) - 5
-    names = ["real", "imag", "visible", "restore", "origin", *(f"state{i}" for i in range(states))]
+    states = len(inputs) - len(_INPUTS)
+    names = [*_INPUTS, *(f"state{i}" for i in range(states))]
     outputs = ["out_real", "out_imag", *(f"after{i}" for i in range(states))]
-    axes = {name: {0: "channels", 1: "frames"} for name in ("real", "imag", "out_real", "out_imag")}
+    axes = {name: {0: "channels", 1: "frames"} for name in ("real", "imag", "concealed", "out_real", "out_imag")}
     axes |= {name: {0: "channels"} for name in ("visible", "restore", "origin")}
-    axes |= {name: {1: "channels"} for name in (*names[5:], *outputs[2:])}
+    axes |= {name: {1: "channels"} for name in (*names[len(_INPUTS) :], *outputs[2:])}
     with replacing(folder / GRAPH) as path, warnings.catch_warnings():
         # The exporter by tracing is the one that keeps a recurrent layer's number of frames open.
         warnings.simplefilter("ignore")
@@ -85,10 +96,10 @@ def check(model: SpectralUpsampler, session: Session) -> float:
     for frames in CHECKED_FRAMES:
         frames = -(-frames // model.body.alignment) * model.body.alignment
         for channels in (1, 2):
-            real, imag, visible, restore, origin, *state = _example(model, frames, channels, seed=frames)
+            real, imag, visible, restore, concealed, origin, *state = _example(model, frames, channels, seed=frames)
             with torch.inference_mode():
-                expected = model.transform(real, imag, visible, restore, origin, state)
-            found = session.transform(real, imag, visible, restore, origin, state)
+                expected = model.transform(real, imag, visible, restore, concealed, origin, state)
+            found = session.transform(real, imag, visible, restore, concealed, origin, state)
             pairs = zip((*expected[:2], *expected[2]), (*found[:2], *found[2]), strict=True)
             worst = max(worst, *(float((one - other).abs().max()) for one, other in pairs))
     if not worst <= TOLERANCE:
@@ -122,10 +133,17 @@ class Session:
         self._names = [value.name for value in self._session.get_inputs()]
 
     def transform(
-        self, real: Tensor, imag: Tensor, visible: Tensor, restore: Tensor, origin: Tensor, state: list[Tensor]
+        self,
+        real: Tensor,
+        imag: Tensor,
+        visible: Tensor,
+        restore: Tensor,
+        concealed: Tensor,
+        origin: Tensor,
+        state: list[Tensor],
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """As `SpectralUpsampler.transform`."""
-        values = (real, imag, visible, restore, origin, *state)
+        values = (real, imag, visible, restore, concealed, origin, *state)
         feed = {name: np.ascontiguousarray(value.numpy()) for name, value in zip(self._names, values, strict=True)}
         out: list[Any] = self._session.run(None, feed)
         out_real, out_imag, *after = (torch.from_numpy(value) for value in out)
@@ -146,7 +164,8 @@ def _example(model: SpectralUpsampler, frames: int, channels: int, seed: int) ->
     count = torch.randint(40, BINS, (channels, 1), generator=generator)
     visible = torch.arange(BINS)[None] < count
     restore = torch.arange(channels) % 2 == seed % 2
-    return [real, imag, visible, restore, origins(visible), *model.body.initial(channels)]
+    concealed = torch.rand(channels, frames, generator=generator)
+    return [real, imag, visible, restore, concealed, origins(visible), *model.body.initial(channels)]
 
 
 def _note(path: Path, digest: str) -> None:

@@ -4,7 +4,8 @@ A signal becomes frames of a short-time Fourier transform. Bins that lie safely 
 are blanked, since a network that sees the filter's edge or the residue above it learns the training filters, not the
 sound. The network's body turns features into values for each bin: a level, relative to the frame's own mean, and a turn
 of phase. In the band to be filled, phase starts from the known band copied upwards (the pulses and onsets of the copy
-stand at the right time). In the known band it starts from the input's own, and a gate says how much of the input is kept.
+stand at the right time). In the known band it starts from the input's own; how much of the input gives way is the product
+of the damage of the frame and that of the bin, so that one number keeps a whole frame as it is.
 
 Between transform and inverse all arithmetic is real, so that it is one graph for other runtimes too (`models.export`).
 """
@@ -22,7 +23,7 @@ from overtone.models.body import Body
 
 Phase = Literal["copied", "free", "mixed"]
 # `SpectralUpsampler.transform`, or what computes the same.
-Transform = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
+Transform = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
 
 WINDOW = 1024
 HOP = WINDOW // 2
@@ -34,6 +35,9 @@ VISIBLE = 0.92
 POWER_FLOOR = 1e-8
 # The gate's logits are divided by this, so that it is slow to shut for good: where it is shut, repair is not learned.
 GATE_SOFTNESS = 4.0
+# In training so many signals are made wholly anew where they may be repaired: a prediction that was never heard could not
+# get good enough to be preferred to the input.
+OPENED = 0.2
 # Predicted levels stay within these limits (log10 power of a bin; a full-scale sine reaches 4.8).
 MAX_LEVEL = 6.0
 _LN10 = math.log(10.0)
@@ -50,10 +54,24 @@ def analyse(signal: Tensor, window: Tensor) -> Tensor:
     Shape:
         signal (B, T) -> complex (B, frames_of(T), BINS).
     """
-    samples = signal.shape[-1]
-    padded = nn.functional.pad(signal, (HOP, (frames_of(samples) - 1) * HOP - samples + HOP))
-    spectrum: Tensor = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window, dim=-1)
+    return spectra(_padded(signal), window)
+
+
+def spectra(signal: Tensor, window: Tensor) -> Tensor:
+    """Spectra of the frames that lie whole within a signal. Shape: (B, (N + 1) * HOP) -> complex (B, N, BINS)."""
+    spectrum: Tensor = torch.fft.rfft(signal.unfold(-1, WINDOW, HOP) * window, dim=-1)
     return spectrum
+
+
+def marked_share(marks: Tensor, window: Tensor) -> Tensor:
+    """How much of each frame is marked, 0 to 1, as the window weighs it. Shape: (B, (N + 1) * HOP) -> (B, N)."""
+    share: Tensor = marks.unfold(-1, WINDOW, HOP) @ (window / window.sum())
+    return share
+
+
+def _padded(signal: Tensor) -> Tensor:
+    samples = signal.shape[-1]
+    return nn.functional.pad(signal, (HOP, (frames_of(samples) - 1) * HOP - samples + HOP))
 
 
 def overlap_add(spectrum: Tensor, window: Tensor) -> Tensor:
@@ -117,31 +135,39 @@ class SpectralUpsampler(nn.Module):
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.stem = nn.Linear(3 * BINS + 1, width)
         self.condition = nn.Linear(BINS + 1, width)
+        self.concealed = nn.Linear(1, width, bias=False)
         self.body = body
         self.norm = nn.LayerNorm(width)
         self.level = nn.Linear(width, BINS)
         self.turn = nn.Linear(width, (4 if phase == "mixed" else 2) * BINS)
         self.gate = nn.Linear(width, BINS)
-        for head in (self.level, self.turn, self.gate):
+        self.damage = nn.Linear(width, 1)
+        for head in (self.level, self.turn, self.gate, self.damage):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
-        # An untrained network keeps nearly all of what it is asked to repair.
-        nn.init.constant_(self.gate.bias, 3.0 * GATE_SOFTNESS)
+        # An untrained network keeps most of what it is asked to repair, and may learn both to keep and to change.
+        nn.init.constant_(self.damage.bias, -1.5)
 
-    def forward(self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor) -> Tensor:
+    def forward(
+        self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor, concealed: Tensor | None = None
+    ) -> Tensor:
         """Enhance whole signals.
 
         Args:
             signal: band-limited or damaged input at the canonical rate, full scale 1.0.
             cutoff_hz: frequency above which the input holds nothing, Hz.
             restore: bool, whether the band below the cutoff is damaged and may be changed.
+            concealed: 1 where a sample stands in for a lost one, else 0; None for nowhere.
 
         Shape:
-            signal (B, T), cutoff_hz (B,), restore (B,) -> (B, T).
+            signal (B, T), cutoff_hz (B,), restore (B,), concealed (B, T) -> (B, T).
         """
         spectrum = analyse(signal, self.window)
         visible = visible_bins(cutoff_hz, self.rate)
-        out, _ = self.enhance(spectrum, visible, restore, self.body.initial(signal.shape[0]))
+        share = spectrum.real.new_zeros(spectrum.shape[:2])
+        if concealed is not None:
+            share = marked_share(_padded(concealed), self.window)
+        out, _ = self.enhance(spectrum, visible, restore, share, self.body.initial(signal.shape[0]))
         return overlap_add(out, self.window)[:, : signal.shape[-1]]
 
     def enhance(
@@ -149,6 +175,7 @@ class SpectralUpsampler(nn.Module):
         spectrum: Tensor,
         visible: Tensor,
         restore: Tensor,
+        concealed: Tensor,
         state: list[Tensor],
         transform: Transform | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
@@ -156,21 +183,31 @@ class SpectralUpsampler(nn.Module):
 
         Args:
             visible: which bins the network may see.
+            concealed: `marked_share` of the samples that stand in for lost ones.
             state: of the body, from `body.initial` or the previous call.
             transform: stands in for `self.transform`, such as the same graph in another runtime.
 
         Shape:
-            spectrum complex (B, N, BINS), visible bool (B, BINS), restore bool (B,) -> complex (B, N, BINS).
+            spectrum complex (B, N, BINS), visible bool (B, BINS), restore bool (B,), concealed (B, N)
+            -> complex (B, N, BINS).
         """
         frames = spectrum.shape[1]
         short = -frames % self.body.alignment
         parts = [nn.functional.pad(part, (0, 0, 0, short)) for part in (spectrum.real, spectrum.imag)]
+        concealed = nn.functional.pad(concealed, (0, short))
         transform = transform or self.transform
-        real, imag, state = transform(parts[0], parts[1], visible, restore, origins(visible), state)
+        real, imag, state = transform(parts[0], parts[1], visible, restore, concealed, origins(visible), state)
         return torch.complex(real, imag)[:, :frames], state
 
     def transform(
-        self, real: Tensor, imag: Tensor, visible: Tensor, restore: Tensor, origin: Tensor, state: list[Tensor]
+        self,
+        real: Tensor,
+        imag: Tensor,
+        visible: Tensor,
+        restore: Tensor,
+        concealed: Tensor,
+        origin: Tensor,
+        state: list[Tensor],
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """`enhance` in real arithmetic, for a number of frames that is a multiple of the body's alignment.
 
@@ -188,6 +225,7 @@ class SpectralUpsampler(nn.Module):
         parts = (relative / (2 * _LN10), real * scale, imag * scale, (mean / _LN10 + 3) / 3)
         condition = torch.cat((visible.to(real.dtype), restore[:, None].to(real.dtype)), dim=-1)
         features = self.stem(torch.cat(parts, dim=-1)) + self.condition(condition)[:, None]
+        features = features + self.concealed(concealed[..., None])
         hidden, state = self.body(features, state)
         hidden = self.norm(hidden)
 
@@ -211,7 +249,10 @@ class SpectralUpsampler(nn.Module):
         gain = magnitude * torch.rsqrt(turned_real.square() + turned_imag.square() + 1e-12)
 
         # Untouched: visible and not to be repaired. Repaired: a mixture of input and prediction.
-        kept = seen * torch.where(restore[:, None, None], torch.sigmoid(self.gate(hidden) / GATE_SOFTNESS), 1.0)
+        damage = torch.sigmoid(self.damage(hidden)) * torch.sigmoid(-self.gate(hidden) / GATE_SOFTNESS)
+        if self.training:
+            damage = torch.where(torch.rand_like(mean[:, :1]) < OPENED, 1.0, damage)
+        kept = seen * torch.where(restore[:, None, None], 1.0 - damage, 1.0)
         made_real, made_imag = turned_real * gain, turned_imag * gain
         untouched = (visible & ~restore[:, None])[:, None]
         out_real = torch.where(untouched, real, made_real + kept * (real - made_real))

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
-from overtone.data.pairs import PairsError, read_pairs
+from overtone.data.pairs import PairsError, read_pairs, training_noise
 from overtone.params import Params
 
 # Validation listens to this much of each pair.
@@ -39,7 +39,8 @@ class PairsModule(pl.LightningDataModule):
             round(data.crop_seconds * rate),
             self.params.seed,
             data.redraw,
-            self.params.degrade.narrowband,
+            self.params.degrade,
+            training_noise(self.pairs),
         )
         self.valid = Centres(read_pairs(self.pairs, "valid"), self.pairs, round(VALID_SECONDS * rate))
         if not self.valid.pairs:

@@ -44,9 +44,18 @@ class UpsamplerModule(pl.LightningModule):
         return network
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
-        output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"])
+        output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
         start = self.global_step * SHIFT % HOP if self.loss.shift else 0
-        loss, terms = losses.total(output, batch["target"], batch["bandwidth_hz"], self.network.rate, self.loss, start)
+        loss, terms = losses.total(
+            output,
+            batch["target"],
+            batch["input"],
+            batch["restore"],
+            batch["bandwidth_hz"],
+            self.network.rate,
+            self.loss,
+            start,
+        )
         values = {f"train_{name}": value.detach() for name, value in terms.items()}
         self.log_dict({"train_loss": loss.detach(), **values}, on_step=False, on_epoch=True, sync_dist=True)
         return loss
@@ -57,7 +66,7 @@ class UpsamplerModule(pl.LightningModule):
             self.averaged.update_parameters(self.network)
 
     def validation_step(self, batch: Crop, index: int) -> None:
-        output = self.best_network(batch["input"], batch["cutoff_hz"], batch["restore"])
+        output = self.best_network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
         weight = losses.in_band(batch["bandwidth_hz"], VALID_WINDOW, self.network.rate)
         for restore in (False, True):
             chosen = batch["restore"] == restore
