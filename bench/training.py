@@ -18,12 +18,11 @@ import torch
 from torch.utils.data import DataLoader
 
 import measure
-from overtone import losses, params
+from overtone import params
 from overtone.data.crops import CropSampler
 from overtone.models import build
-from overtone.models.spectral import HOP
 from overtone.training.datamodule import PairsModule
-from overtone.training.module import SHIFT, UpsamplerModule
+from overtone.training.module import UpsamplerModule
 
 PAIRS = Path("work/pairs")
 # Steps that are not counted: loader processes start, memory is claimed for the first time.
@@ -48,15 +47,13 @@ def time_steps(
     begun = time.perf_counter()
     for step, crops in enumerate(loader):
         arrived = time.perf_counter()
-        output = module.network(crops["input"], crops["cutoff_hz"], crops["restore"])
-        start = step * SHIFT % HOP if train.loss.shift else 0
-        loss, _ = losses.total(output, crops["target"], crops["bandwidth_hz"], rate, train.loss, start)
+        loss, _ = module.loss_of(crops, step)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(module.parameters(), train.fit.clip_norm)
         optimizer.step()
         schedule.step()
-        module.on_train_batch_end(None, crops, step)
+        module.follow()
         ended = time.perf_counter()
         if step >= WARM_UP:
             whole += ended - begun

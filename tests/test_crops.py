@@ -11,17 +11,24 @@ import pytest
 import torch
 
 from overtone import audio, conceal
-from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
-from overtone.data.pairs import Pair, PairsError, read_pairs
-from overtone.params import Params
+from overtone.data import degrade
+from overtone.data.crops import OPENED, Centres, Crop, CropSampler, RandomCrops
+from overtone.data.pairs import Pair, PairsError, read_pairs, training_noise
+from overtone.params import DegradeParams, PacketLoss, Params, Step
 
 SAMPLES = 12_000
 NUMBERS = range(40)
 
 
 def crops(folder: Path, params: Params, pairs: list[Pair] | None = None, **changes: Any) -> RandomCrops:
-    arguments: dict[str, Any] = {"samples": SAMPLES, "seed": 5, "redraw": 0.0, "narrowband": params.degrade.narrowband}
+    arguments: dict[str, Any] = {"samples": SAMPLES, "seed": 5, "redraw": 0.0, "ranges": params.degrade, "noises": []}
     return RandomCrops(read_pairs(folder, "train") if pairs is None else pairs, folder, **(arguments | changes))
+
+
+def damaged(params: Params, second: float = 0.0, narrowband: float = 0.0, **weights: float) -> DegradeParams:
+    """Ranges that draw damages of these families alone."""
+    changes = {"weights": weights, "second": second, "narrowband": narrowband}
+    return params.degrade.model_copy(update={"damage": params.degrade.damage.model_copy(update=changes)})
 
 
 def same(one: Crop, other: Crop) -> bool:
@@ -29,7 +36,7 @@ def same(one: Crop, other: Crop) -> bool:
 
 
 def test_same_number_same_crop(pairs_folder: Path, params: Params) -> None:
-    one, other = crops(pairs_folder, params, redraw=0.5), crops(pairs_folder, params, redraw=0.5)
+    one, other = (crops(pairs_folder, params, redraw=0.5, noises=training_noise(pairs_folder)) for _ in range(2))
     forward = [one[number] for number in NUMBERS]
     backward = [other[number] for number in reversed(NUMBERS)]
     assert all(same(a, b) for a, b in zip(forward, reversed(backward), strict=True))
@@ -45,23 +52,155 @@ def test_crop_says_what_it_is(pairs_folder: Path, params: Params) -> None:
     modes = set()
     for number in NUMBERS:
         crop = crops(pairs_folder, params, redraw=0.5)[number]
-        assert crop["input"].shape == crop["target"].shape == (SAMPLES,)
-        assert crop["input"].dtype == crop["target"].dtype == torch.float32
+        signals = (crop["input"], crop["target"], crop["concealed"])
+        assert all(signal.shape == (SAMPLES,) and signal.dtype == torch.float32 for signal in signals)
         assert crop["input"].abs().max() <= 1.0
+        assert set(np.unique(crop["concealed"].numpy())) <= ({0.0, 1.0} if crop["restore"] else {0.0})
         assert 0.0 < crop["cutoff_hz"] <= 24_000.0
         assert 0.0 < crop["bandwidth_hz"] <= 24_000.0
         modes.add(bool(crop["restore"]))
     assert modes == {True, False}
 
 
-def test_redraw_changes_the_input_but_not_the_target(pairs_folder: Path, params: Params) -> None:
-    stored, fresh = crops(pairs_folder, params), crops(pairs_folder, params, redraw=1.0)
+@pytest.mark.parametrize("family", ["packet_loss", "noise", "clip", "bit_errors", "quantise"])
+def test_redraw_changes_the_input_but_not_the_target(pairs_folder: Path, params: Params, family: str) -> None:
+    stored, fresh = (
+        crops(pairs_folder, params, redraw=redraw, ranges=damaged(params, **{family: 1.0})) for redraw in (0.0, 1.0)
+    )
+    modes = set()
     for number in NUMBERS:
         one, other = stored[number], fresh[number]
         assert torch.equal(one["target"], other["target"])
         assert torch.equal(one["restore"], other["restore"])
         assert torch.equal(one["bandwidth_hz"], other["bandwidth_hz"])
-        assert torch.equal(one["input"], other["input"]) == bool(one["restore"])
+        if not other["restore"]:
+            assert other["cutoff_hz"] <= 16_000.0
+        elif family != "packet_loss":
+            assert other["cutoff_hz"] == 24_000.0
+            assert not torch.equal(other["input"], other["target"])
+        # A short crop may have lost nothing.
+        if not torch.equal(other["input"], other["target"]):
+            assert not torch.equal(one["input"], other["input"])
+            modes.add(bool(other["restore"]))
+    assert modes == {True, False}
+
+
+def test_without_redraw_the_stored_input_is_what_is_heard(pairs_folder: Path, params: Params) -> None:
+    """Whatever might have been drawn."""
+    plain = crops(pairs_folder, params)
+    other = crops(pairs_folder, params, ranges=damaged(params, noise=1.0), noises=[np.ones((1, 9), np.float32)])
+    assert all(same(plain[number], other[number]) for number in NUMBERS)
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_the_share_asked_for_is_redrawn(pairs_folder: Path, params: Params, restore: bool) -> None:
+    mode = "restore" if restore else "extend"
+    pairs = [pair for pair in read_pairs(pairs_folder, "train") if pair.mode == mode]
+    stored, mixed = (
+        crops(pairs_folder, params, pairs, samples=500, redraw=redraw, ranges=damaged(params, noise=1.0))
+        for redraw in (0.0, 0.3)
+    )
+    fresh = [not torch.equal(stored[number]["input"], mixed[number]["input"]) for number in range(400)]
+    assert np.mean(fresh) == pytest.approx(0.3, abs=0.07)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Step, ...]]:
+    """The steps of every crop that is redrawn."""
+    found: list[tuple[Step, ...]] = []
+    plain = degrade.apply
+
+    def noted(steps: tuple[Step, ...], *arguments: Any) -> audio.Signal:
+        found.append(steps)
+        return plain(steps, *arguments)
+
+    monkeypatch.setattr(degrade, "apply", noted)
+    return found
+
+
+def test_encoders_are_left_to_the_stored_pairs(
+    pairs_folder: Path, params: Params, drawn: list[tuple[Step, ...]]
+) -> None:
+    """Neither as the one damage nor as the second of two."""
+    ranges = damaged(params, second=1.0, narrowband=0.5, codec=50.0, clip=1.0, quantise=1.0, noise=1.0)
+    made = crops(pairs_folder, params, samples=500, redraw=1.0, ranges=ranges)
+    modes = [bool(made[number]["restore"]) for number in range(200)]
+    assert len(drawn) == 200
+    for restore, steps in zip(modes, drawn, strict=True):
+        names = [step.op for step in steps]
+        if not restore:
+            assert names == ["narrowband"]
+            continue
+        damages = {name for name in names if name != "narrowband"}
+        assert len(damages) == 2
+        assert damages <= {"clip", "quantise", "noise"}
+    assert {step.op for steps in drawn for step in steps} == {"narrowband", "clip", "quantise", "noise"}
+    assert ranges.damage.weights["codec"] == 50.0, "the settings are left alone"
+
+
+def test_cutoff_of_a_redrawn_crop_is_that_of_its_steps(
+    pairs_folder: Path, params: Params, drawn: list[tuple[Step, ...]]
+) -> None:
+    made = crops(pairs_folder, params, samples=500, redraw=1.0, ranges=damaged(params, narrowband=0.5, clip=1.0))
+    cutoffs = [float(made[number]["cutoff_hz"]) for number in NUMBERS]
+    assert cutoffs == pytest.approx([degrade.cutoff_of(steps, 48_000) for steps in drawn])
+    assert 24_000.0 in cutoffs
+
+
+def test_crop_without_drawn_damage_is_its_target(pairs_folder: Path, params: Params) -> None:
+    made = crops(pairs_folder, params, redraw=1.0, ranges=damaged(params, narrowband=1.0, none=1.0))
+    clean = [made[number] for number in NUMBERS if made[number]["restore"]]
+    assert clean
+    for crop in clean:
+        # The side of 16-bit channels lies between their steps.
+        torch.testing.assert_close(crop["input"], crop["target"], atol=0.51 / 32_768, rtol=0)
+        assert crop["cutoff_hz"] == 24_000.0
+        assert not crop["concealed"].any()
+
+
+def test_redrawn_noise_is_of_the_recordings_and_stored_as_16_bit(pairs_folder: Path, params: Params) -> None:
+    time = np.arange(96_000) / 48_000
+    hum = np.sin(2 * np.pi * 3_000 * time).astype(np.float32)[None]
+    pairs = [pair for pair in read_pairs(pairs_folder, "train") if pair.mode == "restore"]
+    made = crops(pairs_folder, params, pairs, redraw=1.0, ranges=damaged(params, noise=1.0), noises=[hum])
+    tones = clipped = 0
+    for number in NUMBERS:
+        crop = made[number]
+        steps = 32_768 * crop["input"].double()
+        assert torch.equal(steps, steps.round())
+        assert -1.0 <= float(crop["input"].min()) <= float(crop["input"].max()) < 1.0
+        clipped += bool(crop["input"].max() > 0.9999)
+        power = torch.fft.rfft((crop["input"] - crop["target"]) * torch.hann_window(SAMPLES)).abs().square()
+        peak = int(power.argmax()) * 48_000 / SAMPLES
+        near = power[max(int(power.argmax()) - 3, 0) : int(power.argmax()) + 4].sum() / power.sum()
+        tones += bool(near > 0.4 and 3_000 / 1.4 - 5 < peak < 3_000 * 1.4 + 5)
+    # Seven in ten of the draws are of recorded noise, the others coloured.
+    assert 0.5 < tones / len(NUMBERS) < 0.9
+    assert clipped < len(NUMBERS) / 2
+
+
+def test_redrawn_packet_loss_is_concealed_and_marked(
+    pairs_folder: Path, params: Params, drawn: list[tuple[Step, ...]]
+) -> None:
+    """What is marked is what stands in for lost samples; all else is the target's, or silence that was left."""
+    pairs = [pair for pair in read_pairs(pairs_folder, "train") if pair.mode == "restore"]
+    made = crops(pairs_folder, params, pairs, samples=48_000, redraw=1.0, ranges=damaged(params, packet_loss=1.0))
+    marked = 0
+    for number in NUMBERS:
+        crop = made[number]
+        (step,) = drawn[-1]
+        assert isinstance(step, PacketLoss)
+        # As much as the gaps that could be filled, and no whole gap that was repeated.
+        if step.fill == "repeat":
+            assert not crop["concealed"].any()
+            continue
+        marks = crop["concealed"] == 1.0
+        marked += int(marks.any())
+        free, expected = crop["input"][~marks], crop["target"][~marks]
+        close = torch.isclose(free, expected, atol=0.51 / 32_768, rtol=0)
+        assert (close | (free == 0)).all()
+        assert not torch.equal(crop["input"][marks], crop["target"][marks]) or not marks.any()
+    assert marked > len(NUMBERS) / 5
 
 
 def test_redrawn_input_holds_nothing_far_above_its_cutoff(pairs_folder: Path, params: Params) -> None:
@@ -127,16 +266,32 @@ def test_lost_packet_is_heard_as_a_stream_gives_it_to_the_network(
     folder, pair = lossy_pair
     pair = replace(pair, mode=mode)
     stored, _ = audio.read(folder / pair.input)
-    heard = conceal.concealed(stored) if mode == "restore" else stored
-    whole = crops(folder, params, [pair], samples=pair.frames)[0]
-    assert np.array_equal(whole["input"].numpy(), heard[0])
-    assert np.array_equal(Centres([pair], folder, pair.frames)[0]["input"].numpy(), heard[0])
-    assert not torch.equal(whole["input"], whole["target"])
+    heard, marks = conceal.concealed(stored) if mode == "restore" else (stored, 0 * stored)
+    for crop in (crops(folder, params, [pair], samples=pair.frames)[0], Centres([pair], folder, pair.frames)[0]):
+        assert np.array_equal(crop["input"].numpy(), heard[0])
+        assert np.array_equal(crop["concealed"].numpy(), marks[0])
+        assert not torch.equal(crop["input"], crop["target"])
+    assert marks.any() == (mode == "restore")
+
+
+def test_stereo_crop_has_the_marks_of_both_channels(pairs_folder: Path, params: Params, tmp_path: Path) -> None:
+    """What is lost is lost in both; whichever is taken, it is marked there."""
+    pair = next(pair for pair in read_pairs(pairs_folder, "train") if pair.channels == 2)
+    target, rate = audio.read(pairs_folder / pair.target)
+    lost = target.copy()
+    lost[:, 20_000:20_960] = 0.0
+    for name, signal in (("target.flac", target), ("input.flac", lost)):
+        audio.write(tmp_path / name, signal, rate, "PCM_16")
+    pair = replace(pair, target="target.flac", input="input.flac", mode="restore")
+    made = crops(tmp_path, params, [pair], samples=pair.frames)
+    for number in NUMBERS:
+        assert made[number]["concealed"].nonzero().flatten().tolist() == list(range(20_000, 20_960))
 
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])
+@pytest.mark.parametrize("redraw", [0.0, 1.0])
 def test_padding_is_silent_to_the_network_too(
-    lossy_pair: tuple[Path, Pair], params: Params, mode: Literal["extend", "restore"]
+    lossy_pair: tuple[Path, Pair], params: Params, mode: Literal["extend", "restore"], redraw: float
 ) -> None:
     folder, pair = lossy_pair
     target, rate = audio.read(folder / pair.target)
@@ -144,10 +299,28 @@ def test_padding_is_silent_to_the_network_too(
     audio.write(folder / "input.flac", target[:, :30_000], rate, "PCM_16")
     audio.write(folder / "target.flac", target[:, :30_000], rate, "PCM_16")
     pair = replace(pair, mode=mode, frames=30_000)
-    for crop in (crops(folder, params, [pair], samples=35_000)[0], Centres([pair], folder, 35_000)[0]):
+    made = crops(folder, params, [pair], samples=35_000, redraw=redraw, ranges=damaged(params, noise=1.0, clip=1.0))
+    for crop in (*(made[number] for number in range(8)), Centres([pair], folder, 35_000)[0]):
         assert crop["input"][:30_000].any()
         assert not crop["input"][30_000:].any()
+        assert not crop["concealed"][30_000:].any()
         assert not crop["target"][30_000:].any()
+
+
+def test_some_crops_that_are_to_be_repaired_count_as_damaged_throughout(pairs_folder: Path, params: Params) -> None:
+    """A share of them, of the stored and of the redrawn alike; none of the others, and none in validation."""
+    flags: dict[tuple[bool, bool], list[bool]] = {}
+    for redraw in (0.0, 1.0):
+        made = crops(pairs_folder, params, samples=500, redraw=redraw, ranges=damaged(params, clip=1.0))
+        for number in range(500):
+            crop = made[number]
+            flags.setdefault((bool(redraw), bool(crop["restore"])), []).append(bool(crop["opened"]))
+    assert len(flags) == 4
+    for (_, restore), opened in flags.items():
+        assert np.mean(opened) == pytest.approx(OPENED if restore else 0.0, abs=0.09 if restore else 0.0)
+    pairs = read_pairs(pairs_folder, "valid")
+    centres = Centres(pairs, pairs_folder, SAMPLES)
+    assert not any(centres[index]["opened"] for index in range(len(pairs)))
 
 
 def test_longer_pairs_are_drawn_more_often(pairs_folder: Path, params: Params) -> None:

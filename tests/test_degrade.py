@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,9 @@ DAMAGE = DamageDraw(
     loss_burst=(1.0, 5.0),
     bit_error_rate=(0.0001, 0.003),
     snr_db=(-5.0, 40.0),
+    noise_layers=3,
+    noise_speed=1.4,
+    noise_colour_db=4.0,
     clip_share=(0.01, 0.2),
 )
 TARGET = TargetParams(
@@ -70,6 +74,7 @@ EVERY: tuple[Step, ...] = (
     PacketLoss(share=0.2, fill="repeat"),
     BitErrors(rate=0.001),
     Noise(snr_db=10),
+    Noise(snr_db=10, layers=3, speed=1.5, colour_db=4.0),
     Noise(snr_db=10, colour="blue"),
     Clip(share=0.1),
     Quantise(bits=8),
@@ -168,6 +173,22 @@ def test_draws_cover_their_ranges_and_bit_rates_do_not_freeze() -> None:
     kbps = {step.kbps for step in steps if isinstance(step, Codec) and step.codec == "mp3"}
     assert len(kbps) > 50
     assert all(24 <= rate <= 128 for rate in kbps if rate)
+
+
+def test_drawn_noise_is_recorded_or_coloured_and_recorded_noise_varied() -> None:
+    generator, only = rng(), DAMAGE.model_copy(update={"weights": {"noise": 1.0}, "second": 0.0, "narrowband": 0.0})
+    drawn = [step for _ in range(1_000) for step in degrade.draw_damage(only, RANGES, generator)]
+    noises = [step for step in drawn if isinstance(step, Noise)]
+    assert len(noises) == len(drawn) == 1_000
+    recorded = [step for step in noises if step.colour == "recorded"]
+    assert len(recorded) / 1_000 == pytest.approx(0.7, abs=0.05)
+    for layers in (1, 2, 3):
+        assert sum(step.layers == layers for step in recorded) / len(recorded) == pytest.approx(1 / 3, abs=0.06)
+    assert {(step.speed, step.colour_db) for step in recorded} == {(1.4, 4.0)}
+    others = [step for step in noises if step.colour != "recorded"]
+    assert {(step.layers, step.speed, step.colour_db) for step in others} == {(1, 1.0, 0.0)}
+    assert {step.colour for step in others} == {"white", "pink", "brown", "blue"}
+    assert all(-5.0 <= step.snr_db <= 40.0 for step in noises)
 
 
 def test_damage_draws_follow_weights_and_shares() -> None:
@@ -330,6 +351,140 @@ def test_without_recordings_noise_is_still_added() -> None:
     assert power_db(signal) - power_db(out - signal) == pytest.approx(10, abs=0.05)
 
 
+VARIED: tuple[dict[str, Any], ...] = (
+    {"layers": 3},
+    {"speed": 1.5},
+    {"colour_db": 6.0},
+    {"layers": 2, "speed": 4.0, "colour_db": 3.0},
+)
+
+
+def varied(signal: Signal, noises: list[Signal], seed: int = 0, **changes: Any) -> Signal:
+    """The noise alone, as strong as the signal."""
+    step = Noise.model_validate({"snr_db": 0.0} | changes)
+    return degrade.add_noise(signal, RATE, step, rng(seed), noises) - signal
+
+
+def recordings(count: int = 4, channels: int = 1) -> list[Signal]:
+    return [white(1.5 + index, channels, seed=20 + index) for index in range(count)]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_asks_for_no_variation_is_the_plain_excerpt_to_the_byte(channels: int, seed: int) -> None:
+    """On this the evaluation's conditions rest."""
+    signal, noises = voice(channels=channels), [*recordings(), *recordings(2, 2)]
+    excerpt = noise.excerpt(noises, channels, signal.shape[1], RATE, rng(seed))
+    expected, used = noise.mix(signal, excerpt, 7.0), rng(seed)
+    for step in (Noise(snr_db=7.0), Noise(snr_db=7.0, layers=1, speed=1.0, colour_db=0.0)):
+        used = rng(seed)
+        out = degrade.add_noise(signal, RATE, step, used, noises)
+        assert out.tobytes() == expected.tobytes()
+    following = rng(seed)
+    noise.excerpt(noises, channels, signal.shape[1], RATE, following)
+    assert used.random() == following.random(), "no more is drawn than the excerpt draws"
+
+
+@pytest.mark.parametrize("changes", VARIED, ids=str)
+@pytest.mark.parametrize("snr", [-5.0, 10.0, 40.0])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_varied_noise_has_the_ratio_asked_for(changes: dict[str, Any], snr: float, channels: int) -> None:
+    signal = voice(channels=channels)
+    added = varied(signal, recordings(), snr_db=snr, **changes)
+    assert added.shape == signal.shape
+    assert added.dtype == np.float32
+    assert power_db(signal) - power_db(added) == pytest.approx(snr, abs=0.05)
+    if channels == 2:
+        assert np.abs(added[0] - added[1]).max() < 1e-4 * np.abs(added).max() + 1e-6, "mono noise stays mono"
+
+
+@pytest.mark.parametrize("changes", VARIED, ids=str)
+def test_varied_noise_is_decided_by_its_generator(changes: dict[str, Any]) -> None:
+    signal = voice()
+    first, again, other = (varied(signal, recordings(), seed, **changes) for seed in (4, 4, 5))
+    plain = varied(signal, recordings(), 4)
+    assert np.array_equal(first, again)
+    for one in (other, plain):
+        assert abs(np.corrcoef(first[0], one[0])[0, 1]) < 0.999
+
+
+@pytest.mark.parametrize("changes", VARIED, ids=str)
+@pytest.mark.parametrize("frames", [1, 37, 5_000])
+def test_varied_noise_is_as_long_as_the_signal_however_short_either_is(changes: dict[str, Any], frames: int) -> None:
+    signal = voice()[:, :frames]
+    for noises in (recordings(), [white(0.01)]):
+        out = degrade.add_noise(signal, RATE, Noise.model_validate({"snr_db": 0.0} | changes), rng(), noises)
+        assert out.shape == signal.shape
+        assert np.isfinite(out).all()
+
+
+def test_each_layer_is_heard() -> None:
+    """Of eight tones as many sound as there are layers, or fewer where one is drawn twice; of two none is 12 dB softer."""
+    tones, signal = [tone(1_000.0 * (1 + index), 4.0) for index in range(8)], white(2.0)
+    for layers in (1, 2, 4):
+        counts, softest = [], 0.0
+        for seed in range(12):
+            power = np.abs(np.fft.rfft(varied(signal, tones, seed, layers=layers)[0] * np.hanning(2 * RATE)))
+            levels = 20 * np.log10(power[2_000:18_000:2_000] / power.max() + 1e-9)
+            heard = levels[levels > -60.0]
+            counts.append(len(heard))
+            softest = min(softest, heard.min())
+        assert set(counts) <= set(range(1, layers + 1))
+        assert max(counts) == layers
+        if layers == 2:
+            assert -12.1 <= softest < -6.0
+
+
+@pytest.mark.parametrize("speed", [1.2, 2.0])
+def test_speed_moves_noise_up_and_down_within_its_limits(speed: float) -> None:
+    signal, found = white(2.0), []
+    for seed in range(40):
+        added = varied(signal, [tone(1_000.0, 9.0)], seed, speed=speed)
+        # Nothing is left silent where a faster one would have ended.
+        assert power_db(added[:, -RATE // 4 :]) == pytest.approx(power_db(added), abs=1.0)
+        found.append(float(np.argmax(np.abs(np.fft.rfft(added[0]))) / 2))
+    assert 1_000 / speed - 1 <= min(found) <= 1_000 * (1 / speed + 0.15)
+    assert 1_000 * (speed - 0.15) <= max(found) <= 1_000 * speed + 1
+    assert 10 < sum(hz > 1_000 for hz in found) < 30
+
+
+@pytest.mark.parametrize("deviation", [2.0, 6.0])
+def test_colour_of_noise_deviates_as_asked_octave_by_octave(deviation: float) -> None:
+    signal, source = white(2.0), [white(2.0, seed=3)]
+    octaves = []
+    for seed in range(40):
+        added, plain = varied(signal, source, seed, colour_db=deviation), varied(signal, source, seed)
+        power = [np.abs(np.fft.rfft(one[0])) ** 2 for one in (added, plain)]
+        gains = [
+            10 * np.log10(power[0][int(1.9 * hz) : int(2.1 * hz)].sum() / power[1][int(1.9 * hz) : int(2.1 * hz)].sum())
+            for hz in targets.COLOUR_HZ[2:]
+        ]
+        octaves.append(np.array(gains) - np.mean(gains))
+    # Around the mean of seven bands, and within two deviations.
+    assert np.std(octaves) == pytest.approx(0.96 * np.sqrt(6 / 7) * deviation, rel=0.15)
+    assert np.abs(octaves).max() < 4 * deviation
+
+
+@pytest.mark.parametrize("changes", VARIED, ids=str)
+def test_silent_recordings_are_no_noise_of_their_own(changes: dict[str, Any]) -> None:
+    """Where all that sounds is silent, there is pink noise instead; a silent layer leaves the others as they are."""
+    signal, silence = voice(), np.zeros((1, 3 * RATE), np.float32)
+    assert power_db(varied(signal, [silence], **changes)) == pytest.approx(power_db(signal), abs=0.05)
+    for seed in range(6):
+        added = varied(signal, [silence, white(3.0)], seed, **changes)
+        assert np.isfinite(added).all()
+        assert power_db(added) == pytest.approx(power_db(signal), abs=0.05)
+
+
+@pytest.mark.parametrize("colour", ["white", "pink", "brown", "blue"])
+def test_noise_that_is_not_recorded_is_not_varied(colour: str) -> None:
+    plain, other = (
+        degrade.add_noise(voice(), RATE, Noise.model_validate({"snr_db": 3, "colour": colour} | changes), rng(), [])
+        for changes in ({}, {"layers": 3, "speed": 2.0, "colour_db": 6.0})
+    )
+    assert np.array_equal(plain, other)
+
+
 @pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -3), ("brown", -6), ("blue", 3)])
 def test_colours_have_their_slope(colour: noise.Colour, slope: float) -> None:
     made = noise.coloured(colour, 1, 10 * RATE, RATE, rng())
@@ -483,6 +638,16 @@ def test_colours_are_drawn_with_their_deviation_and_limit() -> None:
     np.testing.assert_allclose(drawn.std(axis=0), 0.96 * 2.0, rtol=0.1)
     assert np.abs(np.corrcoef(drawn.T) - np.eye(drawn.shape[1])).max() < 0.2
     assert targets.draw(TARGET.model_copy(update={"colour_db": 0.0}), "music", [], generator).colour_db == ()
+
+
+def test_colour_by_itself_is_drawn_as_a_targets_is() -> None:
+    generator = rng()
+    drawn = np.array([targets.draw_colour(2.0, generator) for _ in range(500)])
+    assert drawn.shape == (500, len(targets.COLOUR_HZ))
+    assert np.abs(drawn).max() <= 4.0
+    np.testing.assert_allclose(drawn.std(axis=0), 0.96 * 2.0, rtol=0.1)
+    assert targets.draw_colour(2.0, rng(5)) == targets.draw_colour(2.0, rng(5)) != targets.draw_colour(2.0, rng(6))
+    assert set(targets.draw_colour(0.0, rng())) == {0.0}
 
 
 def test_target_has_level_and_floor_and_never_clips() -> None:

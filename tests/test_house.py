@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning"),
     ("overtone.stages", "overtone.cli"),
+    ("overtone.__main__",),
 )
 # Libraries that one place alone knows.
 HOMES = {

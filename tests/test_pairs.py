@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from overtone import audio, params
-from overtone.data import corpus, pairs
+from overtone.data import corpus, manifest, pairs
 from overtone.params import CorpusParams, DegradeParams
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +152,39 @@ def test_bandwidth_follows_the_speed_and_ends_at_half_the_rate(made: tuple[Path,
 def test_conditions_of_a_clip_share_its_target(made: tuple[Path, Path]) -> None:
     test = pairs.read_pairs(made[1], "test")
     assert {pair.target for pair in test} == {f"test/target/{clip}.flac" for clip in {pair.clip for pair in test}}
+
+
+def test_recorded_noise_of_the_training_split_alone_is_kept_beside_the_pairs(made: tuple[Path, Path]) -> None:
+    """Whole and as it was, so that damage can be drawn afresh without the corpus."""
+    noises = [clip for clip in corpus.read_manifest(made[0]) if clip.kind == "noise"]
+    wanted = [clip for clip in noises if clip.split == "train"]
+    assert 0 < len(wanted) < len(noises)
+    kept = pairs.training_noise(made[1])
+    assert kept.clips == wanted == corpus.read_manifest(made[1] / "noise")
+    assert len(kept) == len(wanted)
+    for clip, signal in zip(wanted, kept, strict=True):
+        expected, _ = audio.read(made[0] / clip.path)
+        assert np.array_equal(signal, expected)
+    files = {str(path.relative_to(made[1] / "noise")) for path in (made[1] / "noise").rglob("*") if path.is_file()}
+    assert files == {corpus.MANIFEST, *(clip.path for clip in wanted)}
+
+
+def test_corpus_without_noise_leaves_none(made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path) -> None:
+    shutil.copytree(made[0], tmp_path / "corpus")
+    clips = [clip for clip in corpus.read_manifest(made[0]) if clip.kind != "noise" or clip.split != "train"]
+    manifest.write(tmp_path / "corpus" / corpus.MANIFEST, corpus.Clip, clips)
+    small = settings.model_copy(update={"views": 1})
+    pairs.build(small, 1, tmp_path / "corpus", tmp_path / "pairs", workers=1)
+    kept = pairs.training_noise(tmp_path / "pairs")
+    assert len(kept) == 0
+    assert list(kept) == []
+    assert [path.name for path in (tmp_path / "pairs" / "noise").iterdir()] == [corpus.MANIFEST]
+    assert pairs.read_pairs(tmp_path / "pairs", "train")
+
+
+def test_folder_without_kept_noise_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(corpus.CorpusError, match=r"noise.manifest\.csv: no such file"):
+        pairs.training_noise(tmp_path)
 
 
 def test_a_failed_build_leaves_the_old_pairs(made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_status_tells_how_the_training_ended(project: Path, params: Params, erro
 
 
 def test_only_the_first_rank_records(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
     with runs.TrainingRun("rnn", params) as run:
         assert run.run_id == ""
         assert run.logger() is False

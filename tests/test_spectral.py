@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,30 +68,32 @@ def shares(frames: int, batch: int = 1) -> Tensor:
 
 
 @contextmanager
-def biased(model: SpectralUpsampler, head: str, value: float) -> Iterator[None]:
-    """With a head so sure of itself that it does not matter what it hears."""
-    bias = getattr(model, head).bias
-    before = bias.detach().clone()
-    with torch.no_grad():
-        bias.fill_(value)
+def biased(model: SpectralUpsampler, **heads: float) -> Iterator[None]:
+    """With heads of these biases; a large one drowns what they hear."""
+    biases = {name: getattr(model, name).bias for name in heads}
+    before = {name: bias.detach().clone() for name, bias in biases.items()}
+    for name, value in heads.items():
+        biases[name].data.fill_(value)
     try:
         yield
     finally:
-        bias.data.copy_(before)
+        for name, bias in biases.items():
+            bias.data.copy_(before[name])
 
 
 @contextmanager
-def constant(model: SpectralUpsampler, head: str, value: float) -> Iterator[None]:
-    """With a head that says the same whatever it hears."""
-    weight = getattr(model, head).weight
-    before = weight.detach().clone()
-    with torch.no_grad():
-        weight.zero_()
+def constant(model: SpectralUpsampler, **heads: float) -> Iterator[None]:
+    """With heads that say the same whatever they hear."""
+    weights = {name: getattr(model, name).weight for name in heads}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    for weight in weights.values():
+        weight.data.zero_()
     try:
-        with biased(model, head, value):
+        with biased(model, **heads):
             yield
     finally:
-        weight.data.copy_(before)
+        for name, weight in weights.items():
+            weight.data.copy_(before[name])
 
 
 @pytest.fixture(scope="module", params=[(kind, phase) for kind in KINDS for phase in PHASES], ids=" ".join)
@@ -173,7 +176,7 @@ def test_marked_share_adds_up(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     owner = torch.randint(3, (1, 5 * HOP), generator=generator)
     parts = [marked_share((owner == name).float(), HANN) for name in range(3)]
-    assert all((0.0 <= part).all() and (part <= 1.0).all() for part in parts)
+    assert all((part >= 0.0).all() and (part <= 1.0).all() for part in parts)
     torch.testing.assert_close(sum(parts), torch.ones(1, 4), atol=1e-5, rtol=0)
 
 
@@ -310,25 +313,28 @@ def test_restore_may_change_every_bin(model: SpectralUpsampler) -> None:
 
 
 @pytest.mark.parametrize("cutoff", [190.0, 4_000.0, 24_000.0])
-@pytest.mark.parametrize("head", ["damage", "gate"])
-def test_frame_or_bin_without_damage_stays_as_it_is(model: SpectralUpsampler, head: str, cutoff: float) -> None:
-    """One number keeps a whole frame, one of each bin that bin, and neither what lies above the cutoff."""
+@pytest.mark.parametrize("heads", [{"damage": -1e4}, {"mask": 1e4, "fill": -1e4}], ids=["frame", "bin"])
+def test_frame_or_bin_without_damage_stays_as_it_is(
+    model: SpectralUpsampler, heads: dict[str, float], cutoff: float
+) -> None:
+    """One number keeps a whole frame, two of each bin that bin, and none what lies above the cutoff."""
     spectrum, seen = spectra(7, batch=2), visible_bins(torch.full((2,), cutoff), RATE)
     restore = torch.tensor([True, True])
-    free, _ = enhance(model, spectrum, seen, restore, shares(7, 2))
-    with biased(model, head, -1e4 if head == "damage" else 1e4), torch.inference_mode():
-        out, _ = enhance(model, spectrum, seen, restore, shares(7, 2))
+    with torch.inference_mode():
+        free, _ = enhance(model, spectrum, seen, restore, shares(7, 2))
+        with biased(model, **heads):
+            out, _ = enhance(model, spectrum, seen, restore, shares(7, 2))
     kept = seen[:, None].expand(-1, 7, -1)
-    torch.testing.assert_close(out[kept], spectrum[kept], atol=1e-4, rtol=1e-4)
+    assert torch.equal(out[kept], spectrum[kept])
     assert not torch.isclose(free[kept], spectrum[kept], atol=1e-4, rtol=1e-4).all()
-    torch.testing.assert_close(out[~kept], free[~kept], atol=1e-4, rtol=1e-4)
+    assert torch.equal(out[~kept], free[~kept])
 
 
 def test_undamaged_signal_comes_back_and_is_extended(model: SpectralUpsampler) -> None:
     signal = noise(9_000)
     mode, whole, narrow = torch.tensor([True]), torch.tensor([24_000.0]), torch.tensor([8_000.0])
-    with biased(model, "damage", -1e4), torch.inference_mode():
-        torch.testing.assert_close(model(signal, whole, mode), signal, atol=1e-5, rtol=0)
+    with biased(model, damage=-1e4), torch.inference_mode():
+        torch.testing.assert_close(model(signal, whole, mode), signal, atol=1e-6, rtol=0)
         seen = visible_bins(narrow, RATE)[0]
         out, given = (analyse(one, HANN)[0, 2:-2] for one in (model(signal, narrow, mode), signal))
     assert (out - given)[:, ~seen].abs().max() > 0.1
@@ -337,8 +343,8 @@ def test_undamaged_signal_comes_back_and_is_extended(model: SpectralUpsampler) -
 def test_each_frame_has_a_damage_of_its_own(params: Params) -> None:
     """Weights that hear nothing but what is concealed: frames that hold it are replaced, the others kept."""
     model, spectrum, seen = untrained(params, "rnn", "copied"), spectra(6), visible_bins(torch.tensor([24_000.0]), RATE)
-    share, wide = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0, 1.0]]), model.damage.in_features
-    heard = torch.zeros(wide)
+    share = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0, 1.0]])
+    heard = torch.zeros(model.damage.in_features)
     heard[0], heard[1] = 1.0, -1.0
 
     def told(hidden: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -348,48 +354,87 @@ def test_each_frame_has_a_damage_of_its_own(params: Params) -> None:
         patch.setattr(model.body, "forward", told)
         model.damage.weight.copy_(1e3 * heard[None])
         model.damage.bias.zero_()
-        model.gate.weight.zero_()
-        model.gate.bias.fill_(-1e3)
-        out, _ = enhance(model, spectrum, seen, torch.tensor([True]), share)
-    moved = (out - spectrum)[0].abs()
-    assert moved[share[0] == 0].max() < 1e-4
-    assert (moved[share[0] == 1] > 1e-3).float().mean() > 0.99
+        with biased(model, mask=-1e4, fill=1e4):
+            out, _ = enhance(model, spectrum, seen, torch.tensor([True]), share)
+    replaced = share[0] == 1
+    assert torch.equal(out[:, ~replaced], spectrum[:, ~replaced])
+    assert not torch.isclose(out, spectrum)[:, replaced].any()
 
 
-def test_what_gives_way_is_the_damage_of_the_frame_times_that_of_the_bin(model: SpectralUpsampler) -> None:
-    """From nothing, where the input is kept, to all of it, where the prediction stands alone."""
+def test_damage_of_a_frame_is_how_much_of_mask_and_fill_is_heard(model: SpectralUpsampler) -> None:
+    """From the input as it is to the prediction alone, and to nothing where bins are masked and not filled."""
     spectrum, seen, restore = spectra(5), visible_bins(torch.tensor([24_000.0]), RATE), torch.tensor([True])
+    # Logits and what they stand for; those of the bins are divided before.
+    gates = {-1e4: 0.0, 0.0: 0.5, 1e4: 1.0}
 
-    def out(frame: float, bin: float) -> Tensor:
-        with constant(model, "damage", frame), constant(model, "gate", bin), torch.inference_mode():
+    def out(damage: float, mask: float, fill: float) -> Tensor:
+        with constant(model, damage=damage, mask=mask, fill=fill), torch.inference_mode():
             return enhance(model, spectrum, seen, restore)[0]
 
-    whole, kept = out(1e4, -1e4), out(-1e4, -1e4)
-    torch.testing.assert_close(kept, spectrum, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(out(1e4, 1e4), spectrum, atol=1e-4, rtol=1e-4)
-    for frame, bin, share in ((0.0, -1e4, 0.5), (1e4, 0.0, 0.5), (0.0, 0.0, 0.25)):
-        torch.testing.assert_close(out(frame, bin), spectrum + share * (whole - spectrum), atol=1e-3, rtol=1e-3)
+    made = out(1e4, -1e4, 1e4)
+    assert not torch.isclose(made, spectrum).any()
+    for damage, mask, fill in itertools.product(gates, repeat=3):
+        expected = (1 - gates[damage] * (1 - gates[mask])) * spectrum + gates[damage] * gates[fill] * made
+        torch.testing.assert_close(out(damage, mask, fill), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_damage_is_not_heard_where_nothing_is_to_be_repaired(model: SpectralUpsampler) -> None:
     spectrum, seen, restore = spectra(7), visible_bins(torch.tensor([6_000.0]), RATE), torch.tensor([False])
     with torch.inference_mode():
         plain, _ = enhance(model, spectrum, seen, restore)
-        with biased(model, "damage", 1e4):
+        with biased(model, damage=1e4):
             assert torch.equal(enhance(model, spectrum, seen, restore)[0], plain)
 
 
 def test_untrained_network_keeps_most_of_what_it_repairs_and_learns_to_keep_and_to_change(params: Params) -> None:
-    """Neither gate is shut for good: both have gradients that move them either way."""
+    """Nothing is shut for good: all that decides has gradients that move it either way."""
     for kind in KINDS:
         model, signal = untrained(params, kind, "copied"), noise(9_000)
-        model.train()
         out = model(signal, torch.tensor([24_000.0]), torch.tensor([True]))
         assert (out - signal).square().mean() < 0.1 * signal.square().mean()
         (out - 0.5 * signal).square().mean().backward()
-        for head in (model.damage, model.gate):
+        for head in (model.damage, model.mask, model.fill, model.level):
             assert head.bias.grad is not None
-            assert head.bias.grad.abs().max() > 0
+            assert head.bias.grad.abs().max() > 1e-9
+
+
+def test_opened_signals_count_as_damaged_throughout(model: SpectralUpsampler) -> None:
+    """Each for itself, whatever the network thinks of it; those that are merely extended stay as they are."""
+    signal, cutoffs = noise(9_000).repeat(4, 1), torch.full((4,), 6_000.0)
+    modes, opened = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    with torch.inference_mode():
+        with biased(model, damage=1e4):
+            throughout = model(signal, cutoffs, modes)
+        with biased(model, damage=-1e4):
+            kept, out = model(signal, cutoffs, modes), model(signal, cutoffs, modes, None, opened)
+            assert torch.equal(model(signal, cutoffs, modes, None, torch.zeros_like(opened)), kept)
+    torch.testing.assert_close(out[0], throughout[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out[1:], kept[1:], atol=1e-5, rtol=1e-4)
+    assert (throughout[0] - kept[0]).abs().max() > 0.01
+
+
+def test_repair_is_learned_where_nothing_is_thought_damaged(params: Params) -> None:
+    """Of an opened signal, and of no other."""
+    for opened in (False, True):
+        model = untrained(params, "rnn", "copied")
+        with biased(model, damage=-1e4):
+            cutoff, mode = torch.tensor([24_000.0]), torch.tensor([True])
+            out = model(noise(9_000), cutoff, mode, None, torch.tensor([opened]))
+            (out - noise(9_000, seed=1)).square().mean().backward()
+        for head in (model.level, model.mask, model.fill):
+            gradient = head.weight.grad
+            assert gradient is not None
+            assert bool(gradient.any()) == opened
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_to_chance(params: Params, kind: str) -> None:
+    """Neither in training, but for dropout, nor after it."""
+    model, signal = untrained(params, kind, "copied"), noise(9_000, batch=8)
+    cutoffs, modes = torch.full((8,), 8_000.0), torch.ones(8, dtype=torch.bool)
+    with torch.inference_mode():
+        once, again = model(signal, cutoffs, modes), model.train()(signal, cutoffs, modes)
+    torch.testing.assert_close(again, once, atol=1e-6, rtol=1e-5)
 
 
 def test_modes_of_a_batch_are_independent(model: SpectralUpsampler) -> None:
@@ -513,11 +558,9 @@ def test_phase_of_the_filled_band_is_the_copy_turned_or_predicted_or_their_sum(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("phase", PHASES)
 def test_known_band_is_repaired_from_its_own_phase(params: Params, kind: str, phase: Phase) -> None:
-    """An untrained head turns next to nothing; where all gives way, what is left is the prediction."""
+    """An untrained head turns next to nothing; where all is masked and filled, what is left is the prediction."""
     model, spectrum = untrained(params, kind, phase), spectra(6)
-    with torch.no_grad():
-        model.damage.bias.fill_(1e3)
-        model.gate.bias.fill_(-1e3)
+    with torch.no_grad(), biased(model, damage=1e4, mask=-1e4, fill=1e4):
         if phase == "mixed":
             model.turn.weight[2 * BINS :].zero_()
         out, _ = enhance(model, spectrum, visible_bins(torch.tensor([24_000.0]), RATE), torch.tensor([True]))
@@ -532,7 +575,10 @@ def test_frames_short_of_a_block_are_as_if_silence_followed(model: SpectralUpsam
     short, share = -9 % model.body.alignment, shares(9)
     longer, unmarked = torch.nn.functional.pad(spectrum, (0, 0, 0, short)), torch.nn.functional.pad(share, (0, short))
     with torch.inference_mode():
-        out, whole = enhance(model, spectrum, seen, restore, share)[0], enhance(model, longer, seen, restore, unmarked)[0]
+        out, whole = (
+            enhance(model, spectrum, seen, restore, share)[0],
+            enhance(model, longer, seen, restore, unmarked)[0],
+        )
     assert torch.equal(out, whole[:, :9])
 
 
@@ -545,7 +591,8 @@ def test_carried_state_stands_for_the_frames_before(params: Params) -> None:
             whole, last = enhance(model, spectrum, seen, restore, share)
             first, state = enhance(model, spectrum[:, :5], seen, restore, share[:, :5])
             second, state = model.enhance(spectrum[:, 5:], seen, restore, share[:, 5:], state)
-        torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-5, rtol=1e-5)
+        # Where a phase is next to undecided, rounding is heard most.
+        torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(state, last, atol=1e-6, rtol=1e-5)
 
 

@@ -18,7 +18,7 @@ from conftest import ROOT
 from overtone import losses
 from overtone import params as settings_file
 from overtone.data.corpus import MANIFEST
-from overtone.data.pairs import PairsError
+from overtone.data.pairs import NOISE, PairsError, training_noise
 from overtone.losses import DivergedError, in_band, log_spectral, spectrum
 from overtone.models import build
 from overtone.models.spectral import HOP, Phase, SpectralUpsampler, analyse, visible_bins
@@ -34,7 +34,12 @@ SMALL = (
     *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.data.redraw=0.3"),
     *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50"),
     *("train.loss.log_spectral=1.0", "train.loss.magnitude=0", "train.loss.phase=0", "train.loss.mse=0"),
-    "train.loss.error_ratio=0",
+    *("train.loss.error_ratio=0", "train.loss.harm=0"),
+)
+
+FAMILIES = tuple(
+    f"degrade.damage.weights.{name}=0"
+    for name in ("codec", "packet_loss", "noise", "clip", "bit_errors", "quantise", "none")
 )
 
 
@@ -138,7 +143,7 @@ def distance(network: SpectralUpsampler, params: Params, pairs: Path) -> float:
         crop = module.valid[index]
         batch: dict[str, Tensor] = {name: value[None] for name, value in crop.items()}  # type: ignore[index]
         with torch.inference_mode():
-            out = network(batch["input"], batch["cutoff_hz"], batch["restore"])
+            out = network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
             weight = in_band(batch["bandwidth_hz"], 2048, 48_000)
             total += float(log_spectral(spectrum(out, 2048), spectrum(batch["target"], 2048), weight))
     return total / len(module.valid)
@@ -156,7 +161,7 @@ def test_averaged_weights_differ_from_the_last_ones(trained: Path, tmp_path: Pat
     assert weights(tmp_path) != weights(trained)
 
 
-@pytest.mark.parametrize("term", ["mse", "error_ratio", "magnitude", "phase"])
+@pytest.mark.parametrize("term", ["mse", "error_ratio", "harm", "magnitude", "phase"])
 def test_each_loss_trains(tmp_path: Path, pairs_folder: Path, term: str) -> None:
     overrides = ("train.loss.log_spectral=0", f"train.loss.{term}=1.0", "train.rnn.steps=4", "train.fit.epoch_steps=4")
     _, curve = train(tmp_path, pairs_folder, *overrides)
@@ -191,7 +196,8 @@ def test_each_phase_trains_and_keeps_the_known_band(
     signal = 0.1 * torch.randn(2, 9_000, generator=torch.Generator().manual_seed(0))
     spectrum, visible = analyse(signal, network.window), visible_bins(torch.tensor([8_000.0, 8_000.0]), network.rate)
     with torch.inference_mode():
-        out, _ = network.enhance(spectrum, visible, torch.tensor([False, True]), network.body.initial(2))
+        modes, nowhere = torch.tensor([False, True]), torch.zeros(spectrum.shape[:2])
+        out, _ = network.enhance(spectrum, visible, modes, nowhere, network.body.initial(2))
         full = network(signal, torch.tensor([24_000.0, 24_000.0]), torch.tensor([False, False]))
     assert torch.equal(out[0, :, visible[0]], spectrum[0, :, visible[0]])
     assert not torch.isclose(out, spectrum)[:, :, ~visible[0]].any()
@@ -206,7 +212,7 @@ def test_shift_moves_the_losss_frames_over_every_place_within_a_hop(
     plain, starts = losses.total, list[int]()
 
     def noted(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        starts.append(arguments[5])
+        starts.append(arguments[7])
         return plain(*arguments)
 
     monkeypatch.setattr(losses, "total", noted)
@@ -244,6 +250,74 @@ def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Pat
     with pytest.raises(build.ModelError, match="not a model folder"):
         train(tmp_path, pairs_folder, f"train.fit.start={tmp_path}")
     assert not (tmp_path / "model").exists()
+
+
+def test_loss_and_network_are_given_what_the_crop_holds(
+    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The input, its marks and whether all is damaged to the one; the input and what was to be repaired to the other."""
+    plain_loss, plain_forward = losses.total, SpectralUpsampler.forward
+    heard, judged = list[tuple[Tensor, ...]](), list[tuple[Tensor, ...]]()
+
+    def forward(self: SpectralUpsampler, *arguments: Tensor) -> Tensor:
+        heard.append(arguments)
+        return plain_forward(self, *arguments)
+
+    def total(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        judged.append((*heard[-1], *arguments[2:4]))
+        return plain_loss(*arguments)
+
+    monkeypatch.setattr(SpectralUpsampler, "forward", forward)
+    monkeypatch.setattr(losses, "total", total)
+    lost = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.packet_loss=1", "train.loss.harm=1.0")
+    train(tmp_path, pairs_folder, *lost)
+    assert judged
+    for sound, _, restore, concealed, opened, given, repaired in judged:
+        assert given is sound
+        # What has to change may well be worse than the input.
+        assert torch.equal(repaired, restore & ~opened)
+        assert concealed.shape == sound.shape
+        assert not concealed[~restore].any() and not opened[~restore].any()
+    assert any(arguments[3].any() for arguments in judged)
+    assert any(arguments[4].any() for arguments in judged)
+    # Validation leaves it to the network.
+    assert {len(arguments) for arguments in heard} == {4, 5}
+
+
+def test_damage_is_redrawn_from_the_recordings_kept_with_the_pairs(tmp_path: Path, pairs_folder: Path) -> None:
+    noisy = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.noise=1")
+    module = PairsModule(small(*noisy), pairs_folder)
+    module.setup("fit")
+    kept = training_noise(pairs_folder)
+    assert len(kept) > 0
+    assert [signal.shape for signal in module.train.noises] == [signal.shape for signal in kept]
+    assert all(np.array_equal(one, other) for one, other in zip(module.train.noises, kept, strict=True))
+
+
+def test_training_goes_on_without_recorded_noise(tmp_path: Path, pairs_folder: Path) -> None:
+    """What is asked for as recorded is pink then."""
+    shutil.copytree(pairs_folder, tmp_path / "pairs")
+    table = pd.read_csv(tmp_path / "pairs" / NOISE / MANIFEST)
+    shutil.rmtree(tmp_path / "pairs" / NOISE)
+    (tmp_path / "pairs" / NOISE).mkdir()
+    table.iloc[:0].to_csv(tmp_path / "pairs" / NOISE / MANIFEST, index=False)
+    noisy = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.noise=1")
+    module = PairsModule(small(*noisy), tmp_path / "pairs")
+    module.setup("fit")
+    assert len(module.train.noises) == 0
+    crops = [module.train[number] for number in range(12)]
+    damaged = [not torch.equal(crop["input"], crop["target"]) for crop in crops if crop["restore"]]
+    assert damaged and all(damaged)
+    outcome, curve = train(tmp_path, tmp_path / "pairs", *noisy)
+    assert outcome.steps == 24
+    assert np.isfinite(curve["train_loss"]).all()
+
+
+def test_ranges_of_damage_decide_the_weights_of_a_redrawing_training(
+    trained: Path, tmp_path: Path, pairs_folder: Path
+) -> None:
+    train(tmp_path, pairs_folder, "degrade.damage.snr_db=[0.0, 1.0]", "degrade.damage.clip_share=[0.4, 0.4]")
+    assert weights(tmp_path) != weights(trained)
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------------

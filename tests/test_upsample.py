@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import pytest
 import scipy.signal
 import torch
 
-from overtone import audio
+from overtone import audio, conceal
 from overtone.audio import AudioError, Signal
 from overtone.models import build
 from overtone.models.spectral import Phase
@@ -314,6 +315,46 @@ def test_lost_packets_are_the_same_however_the_signal_is_cut(
     assert whole.shape == signal.shape
     cut = pushed(upsampler, signal, sizes, mode, 8_000.0)
     np.testing.assert_allclose(cut, whole, atol=1e-5 * max(1.0, peak(whole)))
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+@pytest.mark.parametrize("sizes", [[480], [3_001, 1]], ids=str)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_stream_tells_the_network_where_a_packet_was_lost(
+    make: Maker, kind: str, sizes: list[int], channels: int
+) -> None:
+    """What comes out is the network's own answer to the concealed signal and its marks, mid and side apart."""
+    upsampler, lost = make(kind, wild=0.02 if kind == "rnn" else 0.15), lossy(tone(25_000, channels), 6_000)
+    whole, marks = conceal.concealed(lost)
+    assert marks.any()
+    heard = whole if channels == 1 else np.stack([whole[0] + whole[1], whole[0] - whole[1]]) / np.float32(2)
+    given = torch.from_numpy(heard), torch.full((channels,), 6_000.0), torch.ones(channels, dtype=torch.bool)
+    with torch.inference_mode():
+        told, untold = (
+            upsampler.model(*given, known).numpy() for known in (torch.from_numpy(marks).expand(channels, -1), None)
+        )
+    assert peak(told - untold) > 2e-4 * max(1.0, peak(told))
+    out = pushed(upsampler, lost, sizes, "restore", 6_000.0)
+    expected = told if channels == 1 else np.stack([told[0] + told[1], told[0] - told[1]])
+    np.testing.assert_allclose(out, expected, atol=1e-5 * max(1.0, peak(expected)))
+
+
+def test_extended_stream_has_no_marks(make: Maker) -> None:
+    """Silences are part of a signal that nothing is to be changed in."""
+    upsampler, lost = make(wild=0.02), lossy(tone(25_000), 6_000)
+    shares: list[torch.Tensor] = []
+    plain = upsampler.model.enhance
+
+    def noted(*arguments: Any) -> Any:
+        shares.append(arguments[3])
+        return plain(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upsampler.model, "enhance", noted)
+        pushed(upsampler, lost, [3_001], "extend", 6_000.0)
+        assert shares and not any(share.any() for share in shares)
+        pushed(upsampler, lost, [3_001], "restore", 6_000.0)
+        assert any(share.any() for share in shares)
 
 
 @pytest.mark.parametrize("mode", ["extend", "restore"])

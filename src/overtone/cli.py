@@ -47,7 +47,7 @@ def train(
     """Train one network as one MLflow run: work/pairs/ -> models/MODEL/."""
     from overtone import stages
 
-    stages.train(stages.settings(set), model)
+    stages.train(stages.settings(set), model, set or ())
 
 
 @stage.command()

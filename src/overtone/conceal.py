@@ -12,6 +12,8 @@ from overtone.audio import Signal
 # until a gap is known to be one.
 MIN_GAP = 96
 _SILENT = 0.5 / 32768.0
+# Less than this is no sound that goes on but the rounding of one that has died away.
+_AUDIBLE = 2.0 / 32768.0
 # The prediction hears this much of the past, has so many coefficients, and dies away by e in so many samples.
 HISTORY = 4096
 _ORDER = 512
@@ -97,7 +99,7 @@ class Concealer:
 
     def _predict(self) -> Signal:
         fill = np.stack([continued(channel, _MAX_FILL) for channel in self._history]).astype(np.float32)
-        return fill if fill.any() else fill[:, :0]
+        return fill if np.abs(fill).max() > _AUDIBLE else fill[:, :0]
 
 
 def concealed(signal: Signal) -> tuple[Signal, Signal]:

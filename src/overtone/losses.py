@@ -17,7 +17,7 @@ from overtone.params import LossParams
 
 # Power of a bin below which levels are all alike: rounding of 16-bit audio at a window of 1024 samples, less 6 dB.
 POWER_FLOOR = 1e-8
-# Error power, as a share of the target's, that does no harm: -40 dB.
+# Share of the target's power below which an error does next to no harm: -40 dB.
 HARMLESS = 1e-4
 
 
@@ -104,7 +104,7 @@ def error_ratio(prediction: Tensor, target: Tensor) -> Tensor:
 def harm(prediction: Tensor, target: Tensor, given: Tensor, restore: Tensor) -> Tensor:
     """By how much the error of what was to be repaired exceeds the input's, log10 power; nothing where it does not.
 
-    An error 40 dB below the target counts as none, so that a clean input is to stay clean.
+    40 dB below the target are added to both, so that of a clean input no more than that is asked.
 
     Args:
         given: the input.

@@ -219,7 +219,9 @@ class DegradeParams(Settings):
 
 
 class DataParams(Settings):
-    """What a batch is made of. `redraw`: share of crops whose band limit or damage is drawn afresh instead of read.
+    """What a batch is made of. `batch` crops make one optimiser step, shared out among all devices and accumulated parts.
+
+    `redraw`: share of crops whose band limit or damage is drawn afresh instead of read.
 
     Encoders are left to the stored pairs: their cutoff is only known from a whole clip.
     """
@@ -257,7 +259,10 @@ class LossParams(Settings):
 class FitParams(Settings):
     """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping.
 
-    `precision` and `compile` (torch.compile of the network) are for GPUs; on a CPU neither gains anything.
+    `devices` processes on each of `num_nodes` machines; `auto` is what the launcher says (torchrun, Slurm), else all GPUs, or
+    one process on a CPU. `strategy` ddp shares the batch out among them. `accumulate` parts of a device's share are computed
+    one after the other. `precision` and `compile` (torch.compile of the network) are for GPUs; on a CPU neither gains
+    anything.
     `start` is a model folder of the same network whose weights training begins with.
     """
 
@@ -270,6 +275,9 @@ class FitParams(Settings):
     threads: Annotated[int, Field(ge=0)]
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Literal["auto"]
+    num_nodes: PositiveInt | Literal["auto"]
+    strategy: Literal["auto", "ddp"]
+    accumulate: PositiveInt
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     compile: bool
     start: Path | None

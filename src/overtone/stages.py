@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,13 +58,28 @@ def degrade(params: Params) -> None:
     print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 
-def train(params: Params, kind: Literal["cnn", "rnn"]) -> None:
-    """Pairs -> a trained network's folder, as one MLflow run; an interrupted training goes on from its last epoch."""
+def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] = ()) -> None:
+    """Pairs -> a trained network's folder, as one MLflow run; an interrupted training goes on from its last epoch.
+
+    Args:
+        overrides: that `params` came by, for the processes that are started where the settings ask for several.
+    """
+    from overtone.tracking import runs
     from overtone.tracking.runs import TrainingRun
+    from overtone.training import launch
     from overtone.training.fit import train as fit
 
     folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind)}"
     note = folder / "run_id"
+    if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
+        launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
+        options = [word for override in overrides for word in ("--set", override)]
+        try:
+            launch.launch(["stage", "train", "--model", kind, *options], processes)
+        finally:
+            if note.is_file():
+                runs.end(note.read_text().strip())
+        return
     resume = note.read_text().strip() if note.is_file() else None
     with TrainingRun(kind, params, resume) as run:
         if run.run_id:
@@ -84,7 +99,8 @@ def train(params: Params, kind: Literal["cnn", "rnn"]) -> None:
             }
             with replacing(out / "run.json") as path:
                 path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(folder)
+    if run.run_id:
+        shutil.rmtree(folder)
 
 
 def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:
@@ -293,16 +309,20 @@ def _rescore(params: Params, folder: Path) -> dict[str, Any]:
 def _fingerprint(params: Params, kind: str) -> str:
     """Names a training by all that decides it, so that no checkpoint of another one is ever continued."""
     other = {"cnn": "rnn", "rnn": "cnn"}[kind]
-    decided = params.model_dump(mode="json", include={"seed": True, "train": True, "degrade": {"narrowband"}})
+    decided = params.model_dump(mode="json", include={"seed": True, "train": True, "degrade": {"narrowband", "damage"}})
     del decided["train"][other]
+    # On how many processes it runs is no other training.
+    for name in ("accelerator", "devices", "num_nodes", "strategy", "accumulate"):
+        del decided["train"]["fit"][name]
     manifest = PAIRS / "manifest.csv"
     if not manifest.is_file():
         raise OvertoneError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
     digest.update(manifest.read_bytes())
     code = Path(__file__).parent
+    files = [code / f"{name}.py" for name in ("audio", "conceal", "losses")]
     for path in sorted(
-        [code / "losses.py", *code.glob("data/*.py"), *code.glob("models/*.py"), *code.glob("training/*.py")]
+        [*files, *(path for room in ("data", "models", "training") for path in code.glob(f"{room}/*.py"))]
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -16,12 +16,16 @@ from overtone.data import degrade
 from overtone.data.pairs import Pair, PairsError
 from overtone.params import DegradeParams, Step
 
+# So many crops of damaged pairs count as damaged throughout: a repair that is never heard could not get good enough to be
+# preferred to the input.
+OPENED = 0.25
+
 
 class Crop(TypedDict):
     """One training example.
 
     Shapes: input, target (samples,), full scale 1.0; concealed (samples,), 1 where the input stands in for lost samples;
-    cutoff_hz, bandwidth_hz () in Hz; restore () bool.
+    cutoff_hz, bandwidth_hz () in Hz; restore () bool; opened () bool, whether all of it counts as damaged.
     """
 
     input: Tensor
@@ -30,6 +34,7 @@ class Crop(TypedDict):
     cutoff_hz: Tensor
     bandwidth_hz: Tensor
     restore: Tensor
+    opened: Tensor
 
 
 class CropSampler(Sampler[int]):
@@ -89,6 +94,7 @@ class RandomCrops(Dataset[Crop]):
         self.narrowband = ranges.narrowband
         stored_only = {name: 0.0 for name in ranges.damage.weights if name == "codec"}
         self.damage = ranges.damage.model_copy(update={"weights": {**ranges.damage.weights, **stored_only}})
+        self._can_damage = any(self.damage.weights.values())
         self.noises = noises
         frames = np.array([pair.frames for pair in pairs], dtype=np.float64)
         self._reach = np.cumsum(frames / frames.sum())
@@ -100,8 +106,8 @@ class RandomCrops(Dataset[Crop]):
         target, _ = audio.read(self.folder / pair.target, start, self.samples)
         cutoff = pair.cutoff_hz
         choice = int(rng.integers(4))
-        target = _one_channel(audio.fit_length(target, self.samples), choice)
-        if rng.random() < self.redraw:
+        target = _one_channel(target, choice)
+        if rng.random() < self.redraw and (pair.mode == "extend" or self._can_damage):
             steps = self._draw(pair, rng)
             fresh = degrade.apply(steps, target, pair.rate, rng, self.noises)
             # As it would have been stored; loud noise clips.
@@ -110,7 +116,8 @@ class RandomCrops(Dataset[Crop]):
         else:
             signal, _ = audio.read(self.folder / pair.input, start, self.samples)
         signal, marks = (_one_channel(audio.fit_length(s, self.samples), choice) for s in _as_heard(signal, pair))
-        return _crop(signal, marks, target, cutoff, pair)
+        opened = pair.mode == "restore" and bool(rng.random() < OPENED)
+        return _crop(signal, marks, audio.fit_length(target, self.samples), cutoff, pair, opened)
 
     def _draw(self, pair: Pair, rng: np.random.Generator) -> tuple[Step, ...]:
         if pair.mode == "extend":
@@ -155,7 +162,7 @@ def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
 
 
 def _crop(
-    signal: audio.Signal, marks: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair
+    signal: audio.Signal, marks: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair, opened: bool = False
 ) -> Crop:
     return {
         "input": torch.from_numpy(signal[0]),
@@ -164,4 +171,5 @@ def _crop(
         "cutoff_hz": torch.tensor(cutoff_hz, dtype=torch.float32),
         "bandwidth_hz": torch.tensor(pair.bandwidth_hz, dtype=torch.float32),
         "restore": torch.tensor(pair.mode == "restore"),
+        "opened": torch.tensor(opened),
     }

@@ -206,9 +206,9 @@ def training_noise(folder: Path) -> Recordings:
     """The recorded noise of the training split, kept beside the pairs.
 
     Raises:
-        CorpusError: none was kept: the folder is not of stage `degrade`.
+        PairsError: none was kept: the folder is not of stage `degrade`.
     """
-    return Recordings(folder / NOISE, read_manifest(folder / NOISE))
+    return Recordings(folder / NOISE, manifest.read(folder / NOISE / MANIFEST, Clip, "degrade", PairsError))
 
 
 def _degrade(plan: _Plan, clip: Clip) -> list[Pair]:

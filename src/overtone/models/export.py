@@ -43,9 +43,7 @@ class _Graph(nn.Module):
         origin: Tensor,
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        out_real, out_imag, after = self.model.transform(
-            real, imag, visible, restore, concealed, origin, list(state)
-        )
+        out_real, out_imag, after = self.model.transform(real, imag, visible, restore, concealed, origin, list(state))
         return out_real, out_imag, *after
 
 
@@ -72,7 +70,8 @@ def export(model: SpectralUpsampler, folder: Path) -> Path:
         # The exporter by tracing is the one that keeps a recurrent layer's number of frames open.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Graph(model),
+            # A module made anew is in training mode, and the exporter puts all within it into the same.
+            _Graph(model).eval(),
             tuple(inputs),
             str(path),
             dynamo=False,

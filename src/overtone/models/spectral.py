@@ -4,14 +4,15 @@ A signal becomes frames of a short-time Fourier transform. Bins that lie safely 
 are blanked, since a network that sees the filter's edge or the residue above it learns the training filters, not the
 sound. The network's body turns features into values for each bin: a level, relative to the frame's own mean, and a turn
 of phase. In the band to be filled, phase starts from the known band copied upwards (the pulses and onsets of the copy
-stand at the right time). In the known band it starts from the input's own; how much of the input gives way is the product
-of the damage of the frame and that of the bin, so that one number keeps a whole frame as it is.
+stand at the right time). In the known band it starts from the input's own. There, what does not belong is taken away by a
+mask and what is missing is added, both only as far as the frame counts as damaged, so that one number keeps it as it is.
 
 Between transform and inverse all arithmetic is real, so that it is one graph for other runtimes too (`models.export`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -23,7 +24,9 @@ from overtone.models.body import Body
 
 Phase = Literal["copied", "free", "mixed"]
 # `SpectralUpsampler.transform`, or what computes the same.
-Transform = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
+Transform = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]
+]
 
 WINDOW = 1024
 HOP = WINDOW // 2
@@ -33,11 +36,8 @@ BINS = WINDOW // 2 + 1
 VISIBLE = 0.92
 # Added to the power of a bin (Hann window, 1024 samples) before the logarithm: a little under the rounding of 16-bit audio.
 POWER_FLOOR = 1e-8
-# The gate's logits are divided by this, so that it is slow to shut for good: where it is shut, repair is not learned.
+# Logits of mask and fill are divided by this, so that they are slow to shut for good: where they are, nothing is learned.
 GATE_SOFTNESS = 4.0
-# In training so many signals are made wholly anew where they may be repaired: a prediction that was never heard could not
-# get good enough to be preferred to the input.
-OPENED = 0.2
 # Predicted levels stay within these limits (log10 power of a bin; a full-scale sine reaches 4.8).
 MAX_LEVEL = 6.0
 _LN10 = math.log(10.0)
@@ -140,16 +140,23 @@ class SpectralUpsampler(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.level = nn.Linear(width, BINS)
         self.turn = nn.Linear(width, (4 if phase == "mixed" else 2) * BINS)
-        self.gate = nn.Linear(width, BINS)
+        self.mask = nn.Linear(width, BINS)
+        self.fill = nn.Linear(width, BINS)
         self.damage = nn.Linear(width, 1)
-        for head in (self.level, self.turn, self.gate, self.damage):
+        for head in (self.level, self.turn, self.mask, self.fill, self.damage):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
-        # An untrained network keeps most of what it is asked to repair, and may learn both to keep and to change.
-        nn.init.constant_(self.damage.bias, -1.5)
+        # An untrained network keeps nearly all of what it is asked to repair, and may learn both to keep and to change.
+        nn.init.constant_(self.mask.bias, 2.0 * GATE_SOFTNESS)
+        nn.init.constant_(self.fill.bias, -2.0 * GATE_SOFTNESS)
 
     def forward(
-        self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor, concealed: Tensor | None = None
+        self,
+        signal: Tensor,
+        cutoff_hz: Tensor,
+        restore: Tensor,
+        concealed: Tensor | None = None,
+        opened: Tensor | None = None,
     ) -> Tensor:
         """Enhance whole signals.
 
@@ -158,16 +165,18 @@ class SpectralUpsampler(nn.Module):
             cutoff_hz: frequency above which the input holds nothing, Hz.
             restore: bool, whether the band below the cutoff is damaged and may be changed.
             concealed: 1 where a sample stands in for a lost one, else 0; None for nowhere.
+            opened: bool, for training: which signals count as damaged throughout, whatever the network thinks; None for none.
 
         Shape:
-            signal (B, T), cutoff_hz (B,), restore (B,), concealed (B, T) -> (B, T).
+            signal (B, T), cutoff_hz (B,), restore (B,), concealed (B, T), opened (B,) -> (B, T).
         """
         spectrum = analyse(signal, self.window)
         visible = visible_bins(cutoff_hz, self.rate)
         share = spectrum.real.new_zeros(spectrum.shape[:2])
         if concealed is not None:
             share = marked_share(_padded(concealed), self.window)
-        out, _ = self.enhance(spectrum, visible, restore, share, self.body.initial(signal.shape[0]))
+        transform = functools.partial(self.transform, opened=opened)
+        out, _ = self.enhance(spectrum, visible, restore, share, self.body.initial(signal.shape[0]), transform)
         return overlap_add(out, self.window)[:, : signal.shape[-1]]
 
     def enhance(
@@ -208,11 +217,13 @@ class SpectralUpsampler(nn.Module):
         concealed: Tensor,
         origin: Tensor,
         state: list[Tensor],
+        opened: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """`enhance` in real arithmetic, for a number of frames that is a multiple of the body's alignment.
 
         Args:
             origin: `origins(visible)`.
+            opened: see `forward`.
         """
         seen = visible[:, None]
         log_power = torch.log(real.square() + imag.square() + POWER_FLOOR)
@@ -248,13 +259,15 @@ class SpectralUpsampler(nn.Module):
         magnitude = torch.exp(torch.clamp(level, max=MAX_LEVEL) * (_LN10 / 2))
         gain = magnitude * torch.rsqrt(turned_real.square() + turned_imag.square() + 1e-12)
 
-        # Untouched: visible and not to be repaired. Repaired: a mixture of input and prediction.
-        damage = torch.sigmoid(self.damage(hidden)) * torch.sigmoid(-self.gate(hidden) / GATE_SOFTNESS)
-        if self.training:
-            damage = torch.where(torch.rand_like(mean[:, :1]) < OPENED, 1.0, damage)
-        kept = seen * torch.where(restore[:, None, None], 1.0 - damage, 1.0)
+        # Untouched: visible and not to be repaired. Repaired: masked, and filled with what was made.
+        damage = torch.sigmoid(self.damage(hidden))
+        if opened is not None:
+            damage = torch.where(opened[:, None, None], 1.0, damage)
+        kept = 1.0 - damage * torch.sigmoid(-self.mask(hidden) / GATE_SOFTNESS)
+        added = torch.where(seen, damage * torch.sigmoid(self.fill(hidden) / GATE_SOFTNESS), 1.0)
+        kept = torch.where(seen, kept, 0.0)
         made_real, made_imag = turned_real * gain, turned_imag * gain
         untouched = (visible & ~restore[:, None])[:, None]
-        out_real = torch.where(untouched, real, made_real + kept * (real - made_real))
-        out_imag = torch.where(untouched, imag, made_imag + kept * (imag - made_imag))
+        out_real = torch.where(untouched, real, kept * real + added * made_real)
+        out_imag = torch.where(untouched, imag, kept * imag + added * made_imag)
         return out_real, out_imag, state

@@ -55,13 +55,6 @@ def trained_with(params: settings.Params, model: Model) -> dict[str, str]:
     return {entries.legal(key): entries.text(value) for key, value in flat.items() if not key.startswith(left_out)}
 
 
-def _leads() -> bool:
-    """Whether this process is the first of its training job, the only one that records."""
-    if rank := os.environ.get("RANK"):
-        return rank == "0"
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
-
-
 class TrainingRun:
     """One execution of a training stage as one MLflow run.
 
@@ -88,7 +81,7 @@ class TrainingRun:
         self._monitor: Any = None  # MLflow's SystemMetricsMonitor, which has no types
 
     def __enter__(self) -> Self:
-        if not _leads():
+        if os.environ.get("RANK", "0") != "0":
             return self
         client = store.client()
         self.run_id, created = self._obtain(client)
@@ -192,6 +185,13 @@ def _status(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "FINISHED"
     return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def end(run_id: str) -> None:
+    """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
+    client = store.client()
+    if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FAILED")
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------

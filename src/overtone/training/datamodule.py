@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
 from overtone.data.pairs import PairsError, read_pairs, training_noise
-from overtone.params import Params
+from overtone.params import FitParams, Params
+from overtone.training.launch import layout, share
 
 # Validation listens to this much of each pair.
 VALID_SECONDS = 2.0
@@ -29,7 +30,7 @@ class PairsModule(pl.LightningDataModule):
         self.params = params
         self.pairs = pairs
         data, fit = params.train.data, params.train.fit
-        self.workers = data.workers if data.workers != "auto" else max((os.cpu_count() or 1) - max(fit.threads, 1), 0)
+        self.workers = data.workers if data.workers != "auto" else _spare_cores(fit)
 
     def setup(self, stage: str) -> None:
         data, rate = self.params.train.data, self.params.corpus.rate
@@ -48,14 +49,15 @@ class PairsModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Crop]:
         assert self.trainer is not None
-        batch, world = self.params.train.data.batch, self.trainer.world_size
-        sampler = CropSampler(self.params.train.fit.epoch_steps * batch * world, self.trainer.global_rank, world)
+        fit, world = self.params.train.fit, self.trainer.world_size
+        batch = self.params.train.data.batch
+        sampler = CropSampler(fit.epoch_steps * batch, self.trainer.global_rank, world)
         # Lightning tells the sampler the epoch too late for the first one of a resumed training.
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         sampler.set_epoch(progress.processed)
         return DataLoader(
             self.train,
-            batch_size=batch,
+            batch_size=share(batch, world, fit.accumulate),
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -64,10 +66,24 @@ class PairsModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Crop]:
         assert self.trainer is not None
+        mine = range(self.trainer.global_rank, len(self.valid), self.trainer.world_size)
         return DataLoader(
             self.valid,
-            batch_size=self.params.train.data.batch,
-            sampler=range(self.trainer.global_rank, len(self.valid), self.trainer.world_size),
+            batch_size=share(self.params.train.data.batch, self.trainer.world_size, 1),
+            # A rank without pairs would not validate at all, and the others would wait for it.
+            sampler=mine or range(1),
             num_workers=min(self.workers, 1),
             persistent_workers=self.workers > 0,
         )
+
+    @property
+    def counts(self) -> bool:
+        """Whether what this rank hears in validation counts: there may be more ranks than pairs."""
+        assert self.trainer is not None
+        return self.trainer.global_rank < len(self.valid)
+
+
+def _spare_cores(fit: FitParams) -> int:
+    """What the compute threads of all this machine's processes leave over, for each process."""
+    devices = layout(fit).devices
+    return max(((os.cpu_count() or 1) - max(fit.threads, 1) * devices) // devices, 0)

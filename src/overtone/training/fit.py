@@ -21,6 +21,7 @@ from overtone.models import build
 from overtone.models.spectral import SpectralUpsampler
 from overtone.params import Params
 from overtone.training.datamodule import PairsModule
+from overtone.training.launch import layout, share
 from overtone.training.module import UpsamplerModule
 
 LAST = "last.ckpt"
@@ -97,7 +98,8 @@ def train(
     """Train a network and write its folder: the weights with the best validation, their settings, and the curve.
 
     Stops at the family's step count, or earlier when validation has not improved for `train.fit.patience` epochs. A
-    `last.ckpt` in `checkpoints` is continued.
+    `last.ckpt` in `checkpoints` is continued, on however many processes. Where torchrun started several, all call this
+    alike, and the first one writes.
 
     Args:
         pairs: folder written by the stage `degrade`.
@@ -107,9 +109,12 @@ def train(
 
     Raises:
         DivergedError: the loss became NaN or infinite.
+        LaunchError: the processes do not fit the settings.
         PairsError: no training or validation pairs.
     """
     quiet()
+    processes = layout(params.train.fit)
+    share(params.train.data.batch, processes.world, params.train.fit.accumulate)
     settings = params.train.cnn if kind == "cnn" else params.train.rnn
     fit = params.train.fit
     pl.seed_everything(params.seed, workers=True, verbose=False)
@@ -123,36 +128,37 @@ def train(
         # In place, so that the weights keep their names.
         module.network.compile()
     history = History(settings.steps)
-    best = ModelCheckpoint(
-        checkpoints,
-        "best",
-        monitor="valid_lsd",
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+    # Two, since Lightning's `save_last` saves only when there is a new best.
+    kept = [
+        ModelCheckpoint(checkpoints, name, monitor=monitor, enable_version_counter=False, save_on_train_epoch_end=True)
+        for name, monitor in (("best", "valid_lsd"), ("last", None))
+    ]
     early = EarlyStopping("valid_lsd", patience=fit.patience, check_on_train_epoch_end=True)
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
     trainer = pl.Trainer(
         accelerator=fit.accelerator,
-        devices=fit.devices if fit.accelerator != "cpu" or fit.devices != "auto" else 1,
+        devices=processes.devices,
+        num_nodes=processes.num_nodes,
+        strategy="ddp" if processes.world > 1 else fit.strategy,
         precision=fit.precision,
         max_epochs=-(-settings.steps // fit.epoch_steps),
         min_epochs=0,
-        limit_train_batches=fit.epoch_steps,
+        limit_train_batches=fit.epoch_steps * fit.accumulate,
+        accumulate_grad_batches=fit.accumulate,
         gradient_clip_val=fit.clip_norm,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=1,
         logger=logger,
-        callbacks=[history, Pace(settings.steps, params.seed), best, early, *bar, *callbacks],
+        callbacks=[history, Pace(settings.steps, params.seed), *kept, early, *bar, *callbacks],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=checkpoints,
     )
     last = checkpoints / LAST
     trainer.fit(module, datamodule=PairsModule(params, pairs), ckpt_path=last if last.is_file() else None)
-    _keep_best(module, checkpoints, out, kind, params, history)
+    if trainer.is_global_zero:
+        _keep_best(module, checkpoints, out, kind, params, history)
     rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
     top = min(rows, key=lambda row: row["valid_lsd"])
     parameters = sum(p.numel() for p in module.network.parameters())

@@ -32,9 +32,14 @@ class UpsamplerModule(pl.LightningModule):
         super().__init__()
         self.network = network
         self.averaged = AveragedModel(network, multi_avg_fn=_averaging(fit.average)) if fit.average else None
+        if self.averaged:
+            # Else every rank would wait for gradients of it.
+            self.averaged.requires_grad_(False)
         self.params = params
         self.loss = loss
         self.fit = fit
+        # Optimiser steps that the average has followed.
+        self._followed = 0
 
     @property
     def best_network(self) -> SpectralUpsampler:
@@ -43,41 +48,63 @@ class UpsamplerModule(pl.LightningModule):
         assert isinstance(network, SpectralUpsampler)
         return network
 
-    def training_step(self, batch: Crop, index: int) -> Tensor:
-        output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
-        start = self.global_step * SHIFT % HOP if self.loss.shift else 0
-        loss, terms = losses.total(
+    def loss_of(self, batch: Crop, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch at an optimiser step, and its terms by name."""
+        output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"], batch["opened"])
+        return losses.total(
             output,
             batch["target"],
             batch["input"],
-            batch["restore"],
+            batch["restore"] & ~batch["opened"],
             batch["bandwidth_hz"],
             self.network.rate,
             self.loss,
-            start,
+            step * SHIFT % HOP if self.loss.shift else 0,
         )
+
+    def follow(self) -> None:
+        """Let the average follow the weights, after an optimiser step."""
+        if self.averaged:
+            self.averaged.update_parameters(self.network)
+
+    def training_step(self, batch: Crop, index: int) -> Tensor:
+        loss, terms = self.loss_of(batch, self.global_step)
         values = {f"train_{name}": value.detach() for name, value in terms.items()}
         self.log_dict({"train_loss": loss.detach(), **values}, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Crop, batch_idx: int) -> None:
-        """Follow the weights after each optimiser step."""
-        if self.averaged:
-            self.averaged.update_parameters(self.network)
+        """An accumulated batch is one optimiser step in several of these."""
+        if self.global_step > self._followed:
+            self.follow()
+            self._followed = self.global_step
+
+    def on_train_start(self) -> None:
+        self._followed = self.global_step
+
+    def on_validation_epoch_start(self) -> None:
+        # Sum and number, by mode.
+        self._distances = torch.zeros(2, 2, device=self.device)
 
     def validation_step(self, batch: Crop, index: int) -> None:
         output = self.best_network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
         weight = losses.in_band(batch["bandwidth_hz"], VALID_WINDOW, self.network.rate)
-        for restore in (False, True):
-            chosen = batch["restore"] == restore
-            count = int(chosen.sum())
+        pairs: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # of PairsModule, which Lightning does not know
+        for mode in (0, 1):
+            chosen = batch["restore"] == bool(mode)
+            count = int(chosen.sum()) if pairs.counts else 0
             if count:
                 ours, theirs = (losses.spectrum(s[chosen], VALID_WINDOW) for s in (output, batch["target"]))
                 distance = losses.log_spectral(ours, theirs, weight[chosen])
-                for name in ("valid_lsd", "valid_lsd_restore" if restore else "valid_lsd_extend"):
-                    self.log(
-                        name, distance, on_epoch=True, batch_size=count, sync_dist=True, prog_bar=name == "valid_lsd"
-                    )
+                self._distances[mode] += torch.stack((distance * count, distance.new_tensor(count)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over all pairs, however many of them, and of which mode, each rank has heard."""
+        sums: Tensor = self.trainer.strategy.reduce(self._distances, reduce_op="sum")
+        for name, (distance, count) in zip(("valid_lsd_extend", "valid_lsd_restore"), sums, strict=True):
+            if count:
+                self.log(name, distance / count)
+        self.log("valid_lsd", sums[:, 0].sum() / sums[:, 1].sum(), prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
