@@ -18,7 +18,7 @@ from overtone.params import DegradeParams, Step
 
 # So many crops of damaged pairs count as damaged throughout: a repair that is never heard could not get good enough to be
 # preferred to the input.
-OPENED = 0.25
+OPENED = 0.4
 
 
 class Crop(TypedDict):

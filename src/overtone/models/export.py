@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from overtone.audio import replacing
 from overtone.models.build import WEIGHTS, ModelError
-from overtone.models.spectral import BINS, SpectralUpsampler, origins
+from overtone.models.spectral import BINS, SpectralUpsampler, origins, shares
 
 GRAPH = "model.onnx"
 OPSET = 18
@@ -27,11 +28,16 @@ _DIGEST = "weights_sha256"
 
 
 class _Graph(nn.Module):
-    """`SpectralUpsampler.transform` with the state as single tensors in and out."""
+    """`SpectralUpsampler.transform` with the state as single tensors in and out, and a branch where nothing is repaired."""
 
     def __init__(self, model: SpectralUpsampler) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.copy(model)
+        with warnings.catch_warnings():
+            # Tracing would keep the branch that its example takes.
+            warnings.simplefilter("ignore")
+            scripted: Any = torch.jit.script
+            self.model.shares = scripted(shares)
 
     def forward(
         self,

@@ -27,6 +27,8 @@ Phase = Literal["copied", "free", "mixed"]
 Transform = Callable[
     [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]
 ]
+# `shares`.
+Shares = Callable[..., tuple[Tensor, Tensor]]
 
 WINDOW = 1024
 HOP = WINDOW // 2
@@ -115,6 +117,45 @@ def origins(visible: Tensor) -> Tensor:
     return torch.where(visible, index, torch.clamp(index - shifts * period, min=0))
 
 
+def shares(
+    hidden: Tensor,
+    seen: Tensor,
+    restore: Tensor,
+    mask: tuple[Tensor, Tensor],
+    fill: tuple[Tensor, Tensor],
+    damage: tuple[Tensor, Tensor],
+    opened: Tensor | None,
+    training: bool,
+    softness: float = GATE_SOFTNESS,
+) -> tuple[Tensor, Tensor]:
+    """How much of the input is kept in each bin, and how much of what was made is added.
+
+    Not computed where nothing is to be repaired; in training it is, since on another process something may be, and
+    gradients are exchanged for all weights.
+
+    Args:
+        hidden: (B, N, width).
+        seen: bool (B, 1, BINS).
+        restore, opened: see `SpectralUpsampler.forward`.
+        mask, fill, damage: weight and bias of each head.
+
+    Shape:
+        two tensors (B, N, BINS), or (B, 1, BINS) where all frames are alike.
+    """
+    if training or bool(restore.any()):
+        damaged = torch.sigmoid(nn.functional.linear(hidden, damage[0], damage[1]))
+        if opened is not None:
+            damaged = torch.where(opened[:, None, None], 1.0, damaged)
+        masked = torch.sigmoid(-nn.functional.linear(hidden, mask[0], mask[1]) / softness)
+        filled = torch.sigmoid(nn.functional.linear(hidden, fill[0], fill[1]) / softness)
+        kept = torch.where(seen, 1.0 - damaged * masked, 0.0)
+        added = torch.where(seen, damaged * filled, 1.0)
+    else:
+        kept = seen.to(hidden.dtype)
+        added = 1.0 - kept
+    return kept, added
+
+
 class SpectralUpsampler(nn.Module):
     """A body between features and splice: waveform in, waveform of the full band out, same rate and length.
 
@@ -126,6 +167,8 @@ class SpectralUpsampler(nn.Module):
 
     body: Body
     window: Tensor
+    # Something that computes the same may stand in for it.
+    shares: Shares = staticmethod(shares)
 
     def __init__(self, body: Body, rate: int, phase: Phase = "copied") -> None:
         super().__init__()
@@ -259,14 +302,18 @@ class SpectralUpsampler(nn.Module):
         magnitude = torch.exp(torch.clamp(level, max=MAX_LEVEL) * (_LN10 / 2))
         gain = magnitude * torch.rsqrt(turned_real.square() + turned_imag.square() + 1e-12)
 
-        # Untouched: visible and not to be repaired. Repaired: masked, and filled with what was made.
-        damage = torch.sigmoid(self.damage(hidden))
-        if opened is not None:
-            damage = torch.where(opened[:, None, None], 1.0, damage)
-        kept = 1.0 - damage * torch.sigmoid(-self.mask(hidden) / GATE_SOFTNESS)
-        added = torch.where(seen, damage * torch.sigmoid(self.fill(hidden) / GATE_SOFTNESS), 1.0)
-        kept = torch.where(seen, kept, 0.0)
+        kept, added = self.shares(
+            hidden,
+            seen,
+            restore,
+            (self.mask.weight, self.mask.bias),
+            (self.fill.weight, self.fill.bias),
+            (self.damage.weight, self.damage.bias),
+            opened,
+            self.training,
+        )
         made_real, made_imag = turned_real * gain, turned_imag * gain
+        # Not merely kept whole: a product with 1 and a sum with 0 would do the same at more cost.
         untouched = (visible & ~restore[:, None])[:, None]
         out_real = torch.where(untouched, real, kept * real + added * made_real)
         out_imag = torch.where(untouched, imag, kept * imag + added * made_imag)
