@@ -105,8 +105,7 @@ def launch(arguments: Sequence[str], processes: int) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "overtone", *arguments)
     except ChildFailedError as error:
-        # Of those that ended at once the killed one is the cause; the others lost their connection to it.
-        rank, failure = min(error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp))
+        rank, failure = min(error.failures.items(), key=lambda item: _suspicion(item[1].exitcode))
         how = (
             f"was killed by {signal.Signals(-failure.exitcode).name}"
             if failure.exitcode < 0
@@ -116,3 +115,10 @@ def launch(arguments: Sequence[str], processes: int) -> None:
             f"training: process {rank} of {processes} {how}, and the others were ended; "
             "the same command goes on from the last checkpoint"
         ) from None
+
+
+def _suspicion(status: int) -> int:
+    """Orders processes that ended together by how likely they were the first: the others lost them, or were asked to end."""
+    if status < 0:
+        return 2 if status == -signal.SIGTERM else 0
+    return 1
