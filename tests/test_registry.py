@@ -15,6 +15,7 @@ import pytest
 from conftest import ModelMaker
 from overtone.params import Guard, RegisterParams
 from overtone.tracking import gate, packaging, registry, store
+from overtone.tracking.evidence import Scored
 from overtone.tracking.registry import Candidate
 from overtone.tracking.versions import RegistryError
 
@@ -28,6 +29,17 @@ GATE = RegisterParams(
         Guard(metric="restore.all.si_sdr", better="higher", tolerance=0.1),
     ),
 )
+
+
+def scored(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "set-a") -> Scored:
+    """A report of 24 clips of 8 voices whose means are these figures."""
+    lines = ["system,condition,mode,kind,source,clip,cutoff_hz,bandwidth_hz,lsd,si_sdr"]
+    for clip in range(24):
+        off = (clip % 2 - 0.5) / 10
+        name = f"speech,voice{clip % 8},clip{clip},8000.0,20000.0"
+        lines.append(f"rnn,sinc_8k,extend,{name},{speech + off!r},")
+        lines.append(f"rnn,mp3,restore,{name},{2 * lsd - speech + off!r},{si_sdr + off!r}")
+    return Scored(tree(lsd, speech, si_sdr, test_set), "\n".join(lines) + "\n")
 
 
 def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "set-a") -> dict[str, Any]:
@@ -89,7 +101,9 @@ def tags(version: int) -> dict[str, str]:
     ],
 )
 def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: bool) -> None:
-    comparisons = gate.compare(gate.scores(candidate, GATE), gate.scores(tree(1.0), GATE), GATE)
+    means = [gate.scores(one, GATE) for one in (candidate, tree(1.0))]
+    lsd = means[0].get("overall.all.lsd", 9.9)
+    comparisons = gate.compare(*means, GATE, scored(lsd).rows, scored(1.0).rows)
     passed, reason = gate.verdict(comparisons)
     assert passed is passes
     assert ("beats the champion" in reason) is passes
@@ -98,14 +112,15 @@ def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: boo
 def test_guard_that_neither_model_has_does_not_block() -> None:
     music = {"overall": {"all": {"lsd": 1.0}}, "restore": {"all": {"si_sdr": 5.0}}}
     better = {"overall": {"all": {"lsd": 0.9}}, "restore": {"all": {"si_sdr": 5.0}}}
-    assert gate.verdict(gate.compare(gate.scores(better, GATE), gate.scores(music, GATE), GATE))[0]
+    means = [gate.scores(one, GATE) for one in (better, music)]
+    assert gate.verdict(gate.compare(*means, GATE, scored(0.9).rows, scored(1.0).rows))[0]
 
 
 # --- register ---------------------------------------------------------------------------------------------------------
 
 
 def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: ModelMaker) -> None:
-    decision = registry.register([Candidate(shelf(1), tree(1.2)), Candidate(shelf(2), tree(0.9))], GATE)
+    decision = registry.register([Candidate(shelf(1), scored(1.2)), Candidate(shelf(2), scored(0.9))], GATE)
     assert (decision.version, decision.created, decision.promoted, decision.champion) == (1, True, True, 1)
     (row,) = registry.models(NAME)
     assert row.aliases == ("challenger", "champion")
@@ -116,7 +131,7 @@ def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: Mod
 
 
 def test_registering_twice_makes_one_version(shelf: ModelMaker) -> None:
-    candidate = Candidate(shelf(1), tree(1.0))
+    candidate = Candidate(shelf(1), scored(1.0))
     registry.register([candidate], GATE)
     again = registry.register([candidate], GATE)
     assert (again.version, again.created, again.judged, again.promoted, again.champion) == (1, False, False, False, 1)
@@ -125,12 +140,12 @@ def test_registering_twice_makes_one_version(shelf: ModelMaker) -> None:
 
 def test_no_candidate_with_the_metric_is_an_error(shelf: ModelMaker) -> None:
     with pytest.raises(RegistryError, match=r"no candidate has a finite 'overall\.all\.lsd'"):
-        registry.register([Candidate(shelf(1), {"test_set": "a"})], GATE)
+        registry.register([Candidate(shelf(1), Scored({"test_set": "a"}))], GATE)
 
 
 def test_better_candidate_takes_the_champions_place(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.9))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.9))], GATE)
     assert (decision.version, decision.promoted, decision.champion, decision.previous) == (2, True, 2, 1)
     assert champion() == 2
     assert tags(2)["decision"].startswith("promoted: beats the champion: overall.all.lsd 0.9000 against 1.0000")
@@ -138,8 +153,8 @@ def test_better_candidate_takes_the_champions_place(shelf: ModelMaker) -> None:
 
 
 def test_worse_candidate_is_only_challenger(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(1.1))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(1.1))], GATE)
     assert (decision.promoted, decision.champion) == (False, 1)
     newest, oldest = registry.models(NAME)
     assert (newest.aliases, oldest.aliases) == (("challenger",), ("champion",))
@@ -147,8 +162,8 @@ def test_worse_candidate_is_only_challenger(shelf: ModelMaker) -> None:
 
 
 def test_guard_blocks_and_says_which(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.5, si_sdr=4.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.5, si_sdr=4.0))], GATE)
     assert not decision.promoted
     assert "falls on a guard metric: restore.all.si_sdr 4.0000 against 5.0000" in decision.reason
     assert tags(2)["gate.restore.all.si_sdr"].startswith("failed")
@@ -156,30 +171,30 @@ def test_guard_blocks_and_says_which(shelf: ModelMaker) -> None:
 
 
 def test_champion_of_another_test_set_is_rescored_once(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(0.5, test_set="easy"))], GATE)
+    registry.register([Candidate(shelf(1), scored(0.5, test_set="easy"))], GATE)
     asked: list[bytes] = []
 
-    def rescore(folder: Path) -> Mapping[str, Any]:
+    def rescore(folder: Path) -> Scored:
         asked.append((folder / "weights.safetensors").read_bytes())
-        return tree(1.0, test_set="hard")
+        return scored(1.0, test_set="hard")
 
-    worse = registry.register([Candidate(shelf(2), tree(1.1, test_set="hard"))], GATE, rescore)
+    worse = registry.register([Candidate(shelf(2), scored(1.1, test_set="hard"))], GATE, rescore)
     assert (worse.promoted, worse.comparisons[0].champion) == (False, 1.0)
-    better = registry.register([Candidate(shelf(3), tree(0.9, test_set="hard"))], GATE, rescore)
+    better = registry.register([Candidate(shelf(3), scored(0.9, test_set="hard"))], GATE, rescore)
     assert better.promoted
     assert asked == [(shelf(1) / "weights.safetensors").read_bytes()]
 
 
 def test_champion_that_cannot_be_compared_stays(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0, test_set="easy"))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.1, test_set="hard"))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0, test_set="easy"))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.1, test_set="hard"))], GATE)
     assert not decision.promoted
     assert "not comparable" in decision.reason
 
 
 def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    candidate = Candidate(shelf(2), tree(0.5, si_sdr=4.0))
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    candidate = Candidate(shelf(2), scored(0.5, si_sdr=4.0))
     registry.register([candidate], GATE)
     decision = registry.register([candidate], GATE.model_copy(update={"guards": ()}))
     assert (decision.version, decision.created, decision.promoted) == (2, False, True)
@@ -190,7 +205,7 @@ def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
 
 def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
     for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
-        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
     assert champion() == 3
     assert (registry.rollback(NAME).champion, champion()) == (2, 2)
     assert (registry.rollback(NAME).champion, champion()) == (1, 1)
@@ -199,8 +214,8 @@ def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
 
 
 def test_what_was_taken_back_returns_by_hand_only(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    candidate = Candidate(shelf(2), tree(0.9))
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    candidate = Candidate(shelf(2), scored(0.9))
     registry.register([candidate], GATE)
     registry.rollback(NAME)
     for settings in (GATE, GATE.model_copy(update={"guards": ()})):
@@ -213,8 +228,8 @@ def test_what_was_taken_back_returns_by_hand_only(shelf: ModelMaker) -> None:
 
 
 def test_promotion_by_hand_passes_the_gate_by(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    registry.register([Candidate(shelf(2), tree(1.5))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.5))], GATE)
     assert registry.promote(NAME, 2).champion == 2
     assert tags(2)["decision"] == "promoted: by hand"
     assert not registry.promote(NAME, "2").promoted
@@ -222,7 +237,7 @@ def test_promotion_by_hand_passes_the_gate_by(shelf: ModelMaker) -> None:
 
 def test_rollback_skips_deleted_versions(shelf: ModelMaker) -> None:
     for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
-        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
     store.client().delete_model_version(NAME, "2")
     assert registry.rollback(NAME).champion == 1
 
@@ -231,7 +246,7 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
     assert registry.models(NAME) == []
     with pytest.raises(RegistryError, match=r"no such model in sqlite:///mlflow\.db"):
         registry.promote(NAME, "challenger")
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     with pytest.raises(RegistryError, match=r"no version or alias '7'; expected a version \(1 to 1\)"):
         registry.promote(NAME, "7")
 
@@ -241,7 +256,7 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
 
 def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path) -> None:
     folder = shelf(1)
-    registry.register([Candidate(folder, tree(1.0))], GATE)
+    registry.register([Candidate(folder, scored(1.0))], GATE)
     fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
     for name in packaging.REQUIRED:
         assert (fetched / name).read_bytes() == (folder / name).read_bytes()
@@ -250,7 +265,7 @@ def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path)
 
 
 def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
     good = (fetched / packaging.WEIGHTS).read_bytes()
     (fetched / packaging.WEIGHTS).write_bytes(b"bad")
@@ -258,7 +273,7 @@ def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> No
 
 
 def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     with pytest.raises(RegistryError, match="version 1: the stored weights are not those that were registered"):
@@ -273,16 +288,19 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
     shelf: ModelMaker, project: Path, environment: dict[str, str]
 ) -> None:
     folder = shelf(1)
-    registry.register([Candidate(folder, tree(1.0))], GATE)
+    registry.register([Candidate(folder, scored(1.0))], GATE)
     (project / "metrics.json").write_text(json.dumps(tree(1.0)))
+    (project / "scores.csv").write_text(scored(1.0).table)
     code = f"""
 import json, sys
 from pathlib import Path
 from overtone.params import RegisterParams
 from overtone.tracking import registry
+from overtone.tracking.evidence import Scored
 assert "mlflow" not in sys.modules and "torch" not in sys.modules
 gate = RegisterParams.model_validate_json('''{GATE.model_dump_json()}''')
-candidate = registry.Candidate(Path({str(folder)!r}), json.loads(Path("metrics.json").read_text()))
+scored = Scored(json.loads(Path("metrics.json").read_text()), Path("scores.csv").read_text())
+candidate = registry.Candidate(Path({str(folder)!r}), scored)
 assert not registry.register([candidate], gate).created
 assert not {{"torch", "mlflow.pyfunc", "pytorch_lightning"}} & set(sys.modules)
 """
