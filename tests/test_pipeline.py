@@ -297,6 +297,22 @@ def test_dvc_shows_metrics_and_plots(line: Line) -> None:
     assert (line.folder / "plots" / "index.html").is_file(), page
 
 
+# --- the way back ---------------------------------------------------------------------------------------------------------
+
+
+def test_lineage_of_the_champion_holds(line: Line) -> None:
+    output = line.run("overtone", "lineage", "models:/overtone@champion")
+    states = dict(re.findall(r"^(ok|differs|unknown) +(\w[\w. ]*?)  ", output, re.MULTILINE)[::-1])
+    assert set(states) == {"ok"}, output
+    assert line.run("git", "rev-parse", "HEAD").strip() in output
+
+
+def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
+    output = line.run("overtone", "reproduce", "champion")
+    assert "largest difference 0\n" in output
+    assert "weights: identical to the byte; test set: identical" in output
+
+
 # --- what runs again ----------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,20 @@ def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "
     }
 
 
+def light_log(client: Any, folder: Path, run_id: str) -> str:
+    """Logs the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
+    experiment = client.get_run(run_id).info.experiment_id
+    model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
+    staged = folder.parent / f".{model_id}" / "artifacts"
+    shutil.copytree(folder, staged / "model")
+    client.log_model_artifacts(model_id, str(staged.parent))
+    client.finalize_logged_model(model_id, "READY")
+    return model_id
+
+
 @pytest.fixture
 def light_packaging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registers the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
-
-    def log(client: Any, folder: Path, run_id: str) -> str:
-        experiment = client.get_run(run_id).info.experiment_id
-        model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
-        staged = folder.parent / f".{model_id}" / "artifacts"
-        shutil.copytree(folder, staged / "model")
-        client.log_model_artifacts(model_id, str(staged.parent))
-        client.finalize_logged_model(model_id, "READY")
-        return model_id
-
-    monkeypatch.setattr(packaging, "log", log)
+    monkeypatch.setattr(packaging, "log", light_log)
 
 
 @pytest.fixture
@@ -101,9 +102,9 @@ def tags(version: int) -> dict[str, str]:
     ],
 )
 def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: bool) -> None:
-    means = [gate.scores(one, GATE) for one in (candidate, tree(1.0))]
-    lsd = means[0].get("overall.all.lsd", 9.9)
-    comparisons = gate.compare(*means, GATE, scored(lsd).rows, scored(1.0).rows)
+    new, old = (gate.scores(one, GATE) for one in (candidate, tree(1.0)))
+    rows = scored(new.get("overall.all.lsd", 9.9)).rows
+    comparisons = gate.compare(new, old, GATE, rows, scored(1.0).rows)
     passed, reason = gate.verdict(comparisons)
     assert passed is passes
     assert ("beats the champion" in reason) is passes
@@ -112,8 +113,8 @@ def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: boo
 def test_guard_that_neither_model_has_does_not_block() -> None:
     music = {"overall": {"all": {"lsd": 1.0}}, "restore": {"all": {"si_sdr": 5.0}}}
     better = {"overall": {"all": {"lsd": 0.9}}, "restore": {"all": {"si_sdr": 5.0}}}
-    means = [gate.scores(one, GATE) for one in (better, music)]
-    assert gate.verdict(gate.compare(*means, GATE, scored(0.9).rows, scored(1.0).rows))[0]
+    new, old = (gate.scores(one, GATE) for one in (better, music))
+    assert gate.verdict(gate.compare(new, old, GATE, scored(0.9).rows, scored(1.0).rows))[0]
 
 
 # --- register ---------------------------------------------------------------------------------------------------------
@@ -249,6 +250,168 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
     registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     with pytest.raises(RegistryError, match=r"no version or alias '7'; expected a version \(1 to 1\)"):
         registry.promote(NAME, "7")
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def records() -> list[dict[str, Any]]:
+    """What was written down with the versions' runs, in order."""
+    client = store.client()
+    found = []
+    for row in registry.models(NAME):
+        for item in client.list_artifacts(row.run_id, "decisions"):
+            found.append(json.loads(Path(client.download_artifacts(row.run_id, item.path)).read_text()))
+    return sorted(found, key=lambda record: record["number"])
+
+
+def test_every_decision_is_written_down_once_with_its_figures(shelf: ModelMaker) -> None:
+    first = Candidate(shelf(1), scored(1.0))
+    registry.register([first], GATE)
+    registry.register([first], GATE)
+    second = registry.register([Candidate(shelf(2), scored(0.9))], GATE, seed=7)
+    registry.rollback(NAME)
+    registry.promote(NAME, 2)
+    registry.promote(NAME, 2)
+    found = records()
+    assert [(one["number"], one["action"], one["version"], one["champion"], one["previous"]) for one in found] == [
+        (1, "register", 1, 1, None),
+        (2, "register", 2, 2, 1),
+        (3, "rollback", 1, 1, 2),
+        (4, "promote", 2, 2, 1),
+    ]
+    assert found[1] == json.loads(json.dumps(second.record))
+    main = found[1]["comparisons"][0]
+    assert (main["metric"], main["candidate"], main["champion"], main["passed"]) == ("overall.all.lsd", 0.9, 1.0, True)
+    assert main["gain"]["clips"] == 24 and main["gain"]["sources"] == 8
+    assert main["gain"]["lower"] == pytest.approx(0.1)
+    assert found[1]["settings"]["bootstrap"] == {"resamples": 2000, "confidence": 0.95}
+    assert (found[1]["seed"], found[2]["withdrawn"]) == (7, 2)
+    assert found[3]["scores"]["overall.all.lsd"] == 0.9 and found[3]["previous_scores"]["overall.all.lsd"] == 1.0
+    assert tags(2)["decision_number"] == "4"
+    client = store.client()
+    assert client.download_artifacts(client.get_model_version(NAME, "2").run_id or "", tags(2)["decision_artifact"])
+
+
+def test_same_weights_trained_again_are_not_promoted(shelf: ModelMaker, make_model: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    twin = make_model("twin", run_id="f" * 32, seed=1)
+    decision = registry.register([Candidate(twin, scored(1.0))], GATE)
+    assert (decision.version, decision.promoted, decision.champion) == (2, False, 1)
+    assert decision.comparisons[0].gain is not None and decision.comparisons[0].gain.lower == 0.0
+
+
+def test_scores_of_another_evaluation_are_refused(shelf: ModelMaker) -> None:
+    mixed = Scored(tree(1.0), scored(0.7).table)
+    with pytest.raises(RegistryError, match=r"overall\.all\.lsd is 1 in metrics\.json and 0\.7 by scores\.csv"):
+        registry.register([Candidate(shelf(1), mixed)], GATE)
+
+
+def test_champion_whose_kept_scores_are_damaged_is_scored_again(shelf: ModelMaker, project: Path) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    (kept,) = (project / "mlruns").rglob("scores.csv")
+    kept.write_text("damaged")
+    assert not registry.register([Candidate(shelf(2), scored(0.9))], GATE).promoted
+    again = registry.register([Candidate(shelf(2), scored(0.91))], GATE, lambda folder: scored(1.0))
+    assert again.promoted
+
+
+def test_version_whose_run_is_gone_can_still_be_promoted(shelf: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.1))], GATE)
+
+    def refuse(*_: Any) -> None:
+        raise MlflowException("no such run")
+
+    monkeypatch.setattr(MlflowClient, "log_text", refuse)
+    assert registry.promote(NAME, 2).promoted
+    assert champion() == 2
+    assert tags(2)["decision_artifact"] == "not written: no such run"
+
+
+# --- races ------------------------------------------------------------------------------------------------------------
+
+RACER = """
+import json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_registry as laws
+from overtone.tracking import packaging, registry, store, turns
+packaging.log = laws.light_log
+if {shared}:
+    # As two machines on one server: the tag alone keeps them apart.
+    turns._is_shared = lambda: True
+store.client()
+here = Path({project!r})
+(here / "ready-{number}").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+{action}
+"""
+
+
+def race(project: Path, environment: dict[str, str], actions: list[str], shared: bool = False) -> None:
+    """Run code in processes of their own, started together."""
+    running = []
+    for number, action in enumerate(actions):
+        own = {"DVC_ROOT": str(project), "TMPDIR": str(project / f"tmp{number if shared else ''}")}
+        Path(own["TMPDIR"]).mkdir(exist_ok=True)
+        code = RACER.format(
+            tests=str(Path(__file__).parent), shared=shared, project=str(project), number=number, action=action
+        )
+        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment | own))
+    deadline = time.monotonic() + 120
+    while not all((project / f"ready-{number}").exists() for number in range(len(actions))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (project / "go").touch()
+    assert [process.wait(120) for process in running] == [0] * len(actions)
+
+
+def check_one_clean_champion(decided: int) -> None:
+    """Decisions follow upon each other without a gap, and alias, history and tags are those that the last one left."""
+    found = records()
+    assert [one["number"] for one in found] == list(range(1, decided + 1))
+    assert [one["previous"] for one in found] == [None, *(one["champion"] for one in found[:-1])]
+    registered = store.client().get_registered_model(NAME)
+    assert registered.aliases["champion"] == str(found[-1]["champion"])
+    moves = [one["champion"] for one in found if one["champion"] != one["previous"]]
+    assert json.loads(registered.tags["champion_history"]) == moves[:-1]
+    assert registered.aliases["previous-champion"] == str(moves[-2])
+    assert "turn" not in registered.tags
+    last = {one["version"]: one for one in found}
+    for version, one in last.items():
+        assert tags(version)["decision_number"] == str(one["number"])
+        assert tags(version)["decision"].startswith("promoted" if one["promoted"] else "not promoted")
+
+
+@pytest.mark.slow
+def test_racing_registrations_leave_one_champion(
+    shelf: ModelMaker, project: Path, environment: dict[str, str]
+) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    code = "registry.register([registry.Candidate(Path({!r}), laws.scored({}))], laws.GATE)"
+    race(project, environment, [code.format(str(shelf(2)), 0.9), code.format(str(shelf(3)), 0.8)])
+    check_one_clean_champion(3)
+    # Whoever was first: the better one is not beaten by the other.
+    assert registry.models(NAME)[0].scores != {}
+    best = min(registry.models(NAME), key=lambda row: row.scores["overall.all.lsd"])
+    assert champion() == best.version
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
+def test_racing_promotions_leave_one_champion(
+    shelf: ModelMaker, project: Path, environment: dict[str, str], shared: bool
+) -> None:
+    for number, lsd in ((1, 1.0), (2, 1.1), (3, 1.2)):
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
+    race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared)
+    check_one_clean_champion(5)
+    assert champion() in (2, 3)
 
 
 # --- fetch ------------------------------------------------------------------------------------------------------------

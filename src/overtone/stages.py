@@ -191,6 +191,25 @@ def _conclude(decision: Decision, params: RegisterParams) -> None:
     hooks.announce(decision, params.on_champion, params.on_champion_seconds)
 
 
+def print_lineage(reference: str) -> bool:
+    """Where a version comes from, every step checked; whether nothing differs."""
+    from overtone.tracking import lineage, versions
+
+    found = lineage.trace(*versions.address(reference, settings().register_.name))
+    print(lineage.text(found))
+    return found.holds
+
+
+def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
+    """A version made again in a temporary clone; whether its metrics are the same within the tolerance."""
+    from overtone import reproduction
+    from overtone.tracking import lineage, versions
+
+    outcome = reproduction.reproduce(lineage.origin(*versions.address(reference, settings().register_.name)), keep)
+    print(reproduction.text(outcome, tolerance))
+    return outcome.largest <= tolerance
+
+
 def fetch(reference: str, folder: Path) -> None:
     """Copy a registered model to a folder."""
     if folder.exists():

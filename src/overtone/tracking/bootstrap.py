@@ -60,13 +60,13 @@ def read(table: str) -> list[Row]:
     """
     rows = []
     for number, line in enumerate(csv.DictReader(io.StringIO(table)), 2):
-        fields = [line.get(name) for name in _FIELDS]
-        if None in fields:
+        fields = {name: line[name] for name in _FIELDS if line.get(name) is not None}
+        if len(fields) < len(_FIELDS):
             raise TrackingError(f"scores.csv: expected the columns {', '.join(_FIELDS)}")
         scores = {name: number_of for name, text in line.items() if (number_of := _number(name, text)) is not None}
         if not scores:
             raise TrackingError(f"scores.csv, line {number}: holds no score")
-        rows.append(Row(*(str(field) for field in fields), scores=scores))
+        rows.append(Row(**fields, scores=scores))
     return rows
 
 
@@ -175,4 +175,5 @@ def _statistic(rows: Sequence[Row], metric: str, columns: Sequence[int], weights
         # A condition of which nothing was drawn counts in no mean.
         parts = np.where(drawn > 0, weights @ sums / np.maximum(drawn, 1), np.nan)
     found = ~np.isnan(parts)
-    return np.where(found, parts, 0.0).sum(axis=1) / np.where(found.any(axis=1), found.sum(axis=1), np.nan)
+    means: Array = np.where(found, parts, 0.0).sum(axis=1) / np.where(found.any(axis=1), found.sum(axis=1), np.nan)
+    return means

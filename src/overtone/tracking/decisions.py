@@ -116,7 +116,7 @@ def write(
     path = f"decisions/{time:%Y%m%dT%H%M%S.%fZ}-{version.version}.json"
     tags = tags_of(promoted, reason, comparisons, champion) | {"decision_number": str(record["number"])}
     try:
-        client.log_text(version.run_id, json.dumps(record, indent=2, sort_keys=True) + "\n", path)
+        client.log_text(versions.run_of(version), json.dumps(record, indent=2, sort_keys=True) + "\n", path)
         tags["decision_artifact"] = path
     except (MlflowException, OSError) as error:
         # A version may outlive its run; that must not keep anyone from going back to it.

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone.tracking import bootstrap
+from overtone.tracking import bootstrap, versions
 from overtone.tracking.bootstrap import Row
 from overtone.tracking.versions import RegistryError
 
@@ -62,8 +62,8 @@ def keep(client: MlflowClient, version: ModelVersion, scored: Scored) -> None:
     if version.tags.get(tag) == scored.digest:
         return
     place = folder(version, scored.test_set)
-    client.log_text(version.run_id, _text(scored.metrics), f"{place}/metrics.json")
-    client.log_text(version.run_id, scored.table, f"{place}/scores.csv")
+    client.log_text(versions.run_of(version), _text(scored.metrics), f"{place}/metrics.json")
+    client.log_text(versions.run_of(version), scored.table, f"{place}/scores.csv")
     client.set_model_version_tag(version.name, version.version, tag, scored.digest)
 
 
@@ -81,7 +81,7 @@ def kept(client: MlflowClient, version: ModelVersion, test_set: str) -> Scored |
     where = folder(version, test_set)
     try:
         with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
-            found = Path(client.download_artifacts(version.run_id, where, temporary))
+            found = Path(client.download_artifacts(versions.run_of(version), where, temporary))
             metrics = json.loads((found / "metrics.json").read_text())
             # Read as bytes: a universal newline would change the digest.
             scored = Scored(metrics, (found / "scores.csv").read_bytes().decode())

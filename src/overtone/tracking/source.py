@@ -33,12 +33,12 @@ def git(root: Path, *arguments: str) -> bytes | None:
 
 def at(root: Path, commit: str, name: str) -> bytes | None:
     """A file as it is in a commit; None where that has none."""
-    return git(root, "show", f"{commit}:{name}")
+    return git(root, "show", f"{commit}:./{name}")
 
 
 def patch(root: Path) -> bytes:
     """What tracked files hold beyond the commit, those aside that the line writes; binary files included."""
-    left_out = [f":(top,exclude){name}" for name in WRITTEN]
+    left_out = [f":(exclude){name}" for name in WRITTEN]
     return git(root, "diff", "--binary", "HEAD", "--", ":/", *left_out) or b""
 
 
@@ -72,7 +72,8 @@ def data_md5(content: bytes | None) -> str | None:
 
 def _first_md5(entry: Mapping[str, Any]) -> str | None:
     outs = entry.get("outs") or [{}]
-    return outs[0].get("md5")
+    found = outs[0].get("md5")
+    return None if found is None else str(found)
 
 
 def folder_md5(files: Mapping[str, str]) -> str:

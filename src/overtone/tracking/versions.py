@@ -123,6 +123,11 @@ def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence
         )
 
 
+def run_of(version: ModelVersion) -> str:
+    """The id of the run that a version is of."""
+    return str(version.run_id or "")
+
+
 def write(client: MlflowClient, name: str, number: int, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
     for key, value in tags.items():
