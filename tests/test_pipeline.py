@@ -172,7 +172,7 @@ def ran(output: str) -> set[str]:
 def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Line:
     """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
     folder = tmp_path_factory.mktemp("line")
-    own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site")}
+    own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
     line = Line(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
     copy_project(folder)
     shutil.copyfile(empty_store, folder / "mlflow.db")

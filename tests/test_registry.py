@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from conftest import ModelMaker
+from conftest import ROOT, ModelMaker
+from overtone import cli
 from overtone.params import Guard, RegisterParams
 from overtone.tracking import gate, packaging, registry, store
 from overtone.tracking.evidence import Scored
+from overtone.tracking.hooks import HookError
 from overtone.tracking.registry import Candidate
 from overtone.tracking.versions import RegistryError
 
@@ -332,6 +335,20 @@ def test_version_whose_run_is_gone_can_still_be_promoted(shelf: ModelMaker, monk
     assert tags(2)["decision_artifact"] == "not written: no such run"
 
 
+def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stands(
+    shelf: ModelMaker, project: Path
+) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.1))], GATE)
+    text = (ROOT / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("on_champion: null", "on_champion: cat > told.json; exit 3"))
+    for command, now in ((["promote", f"models:/{NAME}/2"], 2), (["rollback"], 1)):
+        result = CliRunner().invoke(cli.app, command)
+        assert isinstance(result.exception, HookError), result.output
+        assert f"version {now} is champion" in str(result.exception)
+        assert champion() == json.loads((project / "told.json").read_text())["champion"] == now
+
+
 # --- races ------------------------------------------------------------------------------------------------------------
 
 RACER = """
@@ -377,10 +394,10 @@ def check_one_clean_champion(decided: int) -> None:
     assert [one["number"] for one in found] == list(range(1, decided + 1))
     assert [one["previous"] for one in found] == [None, *(one["champion"] for one in found[:-1])]
     registered = store.client().get_registered_model(NAME)
-    assert registered.aliases["champion"] == str(found[-1]["champion"])
+    assert int(registered.aliases["champion"]) == found[-1]["champion"]
     moves = [one["champion"] for one in found if one["champion"] != one["previous"]]
     assert json.loads(registered.tags["champion_history"]) == moves[:-1]
-    assert registered.aliases["previous-champion"] == str(moves[-2])
+    assert int(registered.aliases["previous-champion"]) == moves[-2]
     assert "turn" not in registered.tags
     last = {one["version"]: one for one in found}
     for version, one in last.items():
@@ -389,9 +406,7 @@ def check_one_clean_champion(decided: int) -> None:
 
 
 @pytest.mark.slow
-def test_racing_registrations_leave_one_champion(
-    shelf: ModelMaker, project: Path, environment: dict[str, str]
-) -> None:
+def test_racing_registrations_leave_one_champion(shelf: ModelMaker, project: Path, environment: dict[str, str]) -> None:
     registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     code = "registry.register([registry.Candidate(Path({!r}), laws.scored({}))], laws.GATE)"
     race(project, environment, [code.format(str(shelf(2)), 0.9), code.format(str(shelf(3)), 0.8)])
@@ -403,13 +418,12 @@ def test_racing_registrations_leave_one_champion(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [False, True])
-def test_racing_promotions_leave_one_champion(
-    shelf: ModelMaker, project: Path, environment: dict[str, str], shared: bool
+def test_promotions_racing_on_two_machines_leave_one_champion(
+    shelf: ModelMaker, project: Path, environment: dict[str, str]
 ) -> None:
     for number, lsd in ((1, 1.0), (2, 1.1), (3, 1.2)):
         registry.register([Candidate(shelf(number), scored(lsd))], GATE)
-    race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared)
+    race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared=True)
     check_one_clean_champion(5)
     assert champion() in (2, 3)
 

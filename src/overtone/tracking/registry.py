@@ -84,7 +84,7 @@ def register(
     with turns.turn(client, params.name):
         version, created = _ensure_version(client, best, params)
         registered = client.get_registered_model(params.name)
-        if registered.aliases.get(versions.CHALLENGER) != str(version.version):
+        if str(registered.aliases.get(versions.CHALLENGER)) != str(version.version):
             client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
         return _judge(client, version, created, best.scored, params, rescore, seed)
 
