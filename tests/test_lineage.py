@@ -16,7 +16,8 @@ from overtone import cli, reproduction
 from overtone import params as settings
 from overtone.reproduction import ReproductionError
 from overtone.tracking import lineage, packaging, registry, runs, source, store, versions
-from overtone.tracking.lineage import Lineage, Origin
+from overtone.tracking.lineage import Lineage
+from overtone.tracking.origin import Origin
 from overtone.tracking.registry import Candidate
 from overtone.tracking.versions import RegistryError
 from test_registry import GATE, NAME, light_log, scored

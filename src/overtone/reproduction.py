@@ -16,7 +16,7 @@ from typing import Any
 
 from overtone.errors import OvertoneError
 from overtone.tracking import entries, source, store
-from overtone.tracking.lineage import Origin
+from overtone.tracking.origin import Origin
 
 # What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.
 _INHERITED = (

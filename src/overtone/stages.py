@@ -203,9 +203,9 @@ def print_lineage(reference: str) -> bool:
 def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
     """A version made again in a temporary clone; whether its metrics are the same within the tolerance."""
     from overtone import reproduction
-    from overtone.tracking import lineage, versions
+    from overtone.tracking import origin, versions
 
-    outcome = reproduction.reproduce(lineage.origin(*versions.address(reference, settings().register_.name)), keep)
+    outcome = reproduction.reproduce(origin.of(*versions.address(reference, settings().register_.name)), keep)
     print(reproduction.text(outcome, tolerance))
     return outcome.largest <= tolerance
 
