@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone.params import Guard, RegisterParams
-from overtone.tracking import gate, packaging, registry, store
+from overtone.tracking import evidence, gate, packaging, registry, store
 from overtone.tracking.evidence import Scored
 from overtone.tracking.hooks import HookError
 from overtone.tracking.registry import Candidate
@@ -317,6 +317,21 @@ def test_champion_whose_kept_scores_are_damaged_is_scored_again(shelf: ModelMake
     assert not registry.register([Candidate(shelf(2), scored(0.9))], GATE).promoted
     again = registry.register([Candidate(shelf(2), scored(0.91))], GATE, lambda folder: scored(1.0))
     assert again.promoted
+
+
+def test_champion_whose_run_is_gone_can_still_be_beaten(shelf: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    registry.register([Candidate(shelf(1), scored(0.5, test_set="easy"))], GATE)
+    keep = evidence.keep
+
+    def only_of_the_second(client: Any, version: Any, made: Scored) -> None:
+        if str(version.version) == "1":
+            raise MlflowException("no such run")
+        keep(client, version, made)
+
+    monkeypatch.setattr(evidence, "keep", only_of_the_second)
+    assert registry.register([Candidate(shelf(2), scored(0.9))], GATE, lambda folder: scored(1.0)).promoted
 
 
 def test_version_whose_run_is_gone_can_still_be_promoted(shelf: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:

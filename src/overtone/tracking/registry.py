@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,6 +204,8 @@ def _against(
     client: MlflowClient, champion: int, scored: Scored, params: RegisterParams, rescore: Rescore | None, seed: int
 ) -> tuple[tuple[Comparison, ...], bool, str]:
     """The candidate against the champion's scores on the candidate's test set, measured afresh where they are not known."""
+    from mlflow.exceptions import MlflowException
+
     version = client.get_model_version(params.name, str(champion))
     scores = gate.scores(scored.metrics, params)
     try:
@@ -215,7 +218,9 @@ def _against(
             return (), False, f"champion {champion} has no scores by clip on test set {where}: not comparable"
         with tempfile.TemporaryDirectory(prefix="overtone-") as cache:
             held = rescore(fetch(params.name, str(champion), Path(cache)))
-        evidence.keep(client, version, held)
+        # A champion may outlive its run; it is scored again the next time.
+        with suppress(MlflowException, OSError):
+            evidence.keep(client, version, held)
     comparisons = gate.compare(scores, gate.scores(held.metrics, params), params, scored.rows, held.rows, seed)
     return comparisons, *gate.verdict(comparisons)
 
