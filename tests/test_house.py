@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning"),
-    ("overtone.stages", "overtone.cli"),
+    ("overtone.reproduction", "overtone.stages", "overtone.cli"),
     ("overtone.__main__",),
 )
 # Libraries that one place alone knows.
@@ -48,7 +48,7 @@ HOMES = {
     "optuna": ("overtone.tuning",),
     "dvc": (),
     "typer": ("overtone.cli",),
-    "yaml": ("overtone.params", "overtone.tracking.store"),
+    "yaml": ("overtone.params", "overtone.tracking.source", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),

@@ -172,7 +172,7 @@ def ran(output: str) -> set[str]:
 def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Line:
     """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
     folder = tmp_path_factory.mktemp("line")
-    own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site")}
+    own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
     line = Line(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
     copy_project(folder)
     shutil.copyfile(empty_store, folder / "mlflow.db")
@@ -295,6 +295,22 @@ def test_dvc_shows_metrics_and_plots(line: Line) -> None:
     assert all("error" not in one for one in shown.values())
     page = line.run("dvc", "plots", "show", "-o", "plots")
     assert (line.folder / "plots" / "index.html").is_file(), page
+
+
+# --- the way back ---------------------------------------------------------------------------------------------------------
+
+
+def test_lineage_of_the_champion_holds(line: Line) -> None:
+    output = line.run("overtone", "lineage", "models:/overtone@champion")
+    states = re.findall(r"^(ok|differs|unknown) ", output, re.MULTILINE)
+    assert states == 11 * ["ok"], output
+    assert line.run("git", "rev-parse", "HEAD").strip() in output
+
+
+def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
+    output = line.run("overtone", "reproduce", "champion")
+    assert "largest difference 0\n" in output
+    assert "weights: identical to the byte; test set: identical" in output
 
 
 # --- what runs again ----------------------------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from conftest import ModelMaker
+from conftest import ROOT, ModelMaker
+from overtone import cli
 from overtone.params import Guard, RegisterParams
-from overtone.tracking import gate, packaging, registry, store
+from overtone.tracking import evidence, gate, packaging, registry, store
+from overtone.tracking.evidence import Scored
+from overtone.tracking.hooks import HookError
 from overtone.tracking.registry import Candidate
 from overtone.tracking.versions import RegistryError
 
@@ -30,6 +35,17 @@ GATE = RegisterParams(
 )
 
 
+def scored(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "set-a") -> Scored:
+    """A report of 24 clips of 8 voices whose means are these figures."""
+    lines = ["system,condition,mode,kind,source,clip,cutoff_hz,bandwidth_hz,lsd,si_sdr"]
+    for clip in range(24):
+        off = (clip % 2 - 0.5) / 10
+        name = f"speech,voice{clip % 8},clip{clip},8000.0,20000.0"
+        lines.append(f"rnn,sinc_8k,extend,{name},{speech + off!r},")
+        lines.append(f"rnn,mp3,restore,{name},{2 * lsd - speech + off!r},{si_sdr + off!r}")
+    return Scored(tree(lsd, speech, si_sdr, test_set), "\n".join(lines) + "\n")
+
+
 def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "set-a") -> dict[str, Any]:
     return {
         "test_set": test_set,
@@ -39,20 +55,20 @@ def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "
     }
 
 
+def light_log(client: Any, folder: Path, run_id: str) -> str:
+    """Logs the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
+    experiment = client.get_run(run_id).info.experiment_id
+    model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
+    staged = folder.parent / f".{model_id}" / "artifacts"
+    shutil.copytree(folder, staged / "model")
+    client.log_model_artifacts(model_id, str(staged.parent))
+    client.finalize_logged_model(model_id, "READY")
+    return model_id
+
+
 @pytest.fixture
 def light_packaging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registers the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
-
-    def log(client: Any, folder: Path, run_id: str) -> str:
-        experiment = client.get_run(run_id).info.experiment_id
-        model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
-        staged = folder.parent / f".{model_id}" / "artifacts"
-        shutil.copytree(folder, staged / "model")
-        client.log_model_artifacts(model_id, str(staged.parent))
-        client.finalize_logged_model(model_id, "READY")
-        return model_id
-
-    monkeypatch.setattr(packaging, "log", log)
+    monkeypatch.setattr(packaging, "log", light_log)
 
 
 @pytest.fixture
@@ -89,7 +105,9 @@ def tags(version: int) -> dict[str, str]:
     ],
 )
 def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: bool) -> None:
-    comparisons = gate.compare(gate.scores(candidate, GATE), gate.scores(tree(1.0), GATE), GATE)
+    new, old = (gate.scores(one, GATE) for one in (candidate, tree(1.0)))
+    rows = scored(new.get("overall.all.lsd", 9.9)).rows
+    comparisons = gate.compare(new, old, GATE, rows, scored(1.0).rows)
     passed, reason = gate.verdict(comparisons)
     assert passed is passes
     assert ("beats the champion" in reason) is passes
@@ -98,14 +116,15 @@ def test_gate_needs_a_gain_and_no_fall(candidate: Mapping[str, Any], passes: boo
 def test_guard_that_neither_model_has_does_not_block() -> None:
     music = {"overall": {"all": {"lsd": 1.0}}, "restore": {"all": {"si_sdr": 5.0}}}
     better = {"overall": {"all": {"lsd": 0.9}}, "restore": {"all": {"si_sdr": 5.0}}}
-    assert gate.verdict(gate.compare(gate.scores(better, GATE), gate.scores(music, GATE), GATE))[0]
+    new, old = (gate.scores(one, GATE) for one in (better, music))
+    assert gate.verdict(gate.compare(new, old, GATE, scored(0.9).rows, scored(1.0).rows))[0]
 
 
 # --- register ---------------------------------------------------------------------------------------------------------
 
 
 def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: ModelMaker) -> None:
-    decision = registry.register([Candidate(shelf(1), tree(1.2)), Candidate(shelf(2), tree(0.9))], GATE)
+    decision = registry.register([Candidate(shelf(1), scored(1.2)), Candidate(shelf(2), scored(0.9))], GATE)
     assert (decision.version, decision.created, decision.promoted, decision.champion) == (1, True, True, 1)
     (row,) = registry.models(NAME)
     assert row.aliases == ("challenger", "champion")
@@ -116,7 +135,7 @@ def test_best_candidate_becomes_version_challenger_and_first_champion(shelf: Mod
 
 
 def test_registering_twice_makes_one_version(shelf: ModelMaker) -> None:
-    candidate = Candidate(shelf(1), tree(1.0))
+    candidate = Candidate(shelf(1), scored(1.0))
     registry.register([candidate], GATE)
     again = registry.register([candidate], GATE)
     assert (again.version, again.created, again.judged, again.promoted, again.champion) == (1, False, False, False, 1)
@@ -125,12 +144,12 @@ def test_registering_twice_makes_one_version(shelf: ModelMaker) -> None:
 
 def test_no_candidate_with_the_metric_is_an_error(shelf: ModelMaker) -> None:
     with pytest.raises(RegistryError, match=r"no candidate has a finite 'overall\.all\.lsd'"):
-        registry.register([Candidate(shelf(1), {"test_set": "a"})], GATE)
+        registry.register([Candidate(shelf(1), Scored({"test_set": "a"}))], GATE)
 
 
 def test_better_candidate_takes_the_champions_place(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.9))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.9))], GATE)
     assert (decision.version, decision.promoted, decision.champion, decision.previous) == (2, True, 2, 1)
     assert champion() == 2
     assert tags(2)["decision"].startswith("promoted: beats the champion: overall.all.lsd 0.9000 against 1.0000")
@@ -138,8 +157,8 @@ def test_better_candidate_takes_the_champions_place(shelf: ModelMaker) -> None:
 
 
 def test_worse_candidate_is_only_challenger(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(1.1))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(1.1))], GATE)
     assert (decision.promoted, decision.champion) == (False, 1)
     newest, oldest = registry.models(NAME)
     assert (newest.aliases, oldest.aliases) == (("challenger",), ("champion",))
@@ -147,8 +166,8 @@ def test_worse_candidate_is_only_challenger(shelf: ModelMaker) -> None:
 
 
 def test_guard_blocks_and_says_which(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.5, si_sdr=4.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.5, si_sdr=4.0))], GATE)
     assert not decision.promoted
     assert "falls on a guard metric: restore.all.si_sdr 4.0000 against 5.0000" in decision.reason
     assert tags(2)["gate.restore.all.si_sdr"].startswith("failed")
@@ -156,30 +175,30 @@ def test_guard_blocks_and_says_which(shelf: ModelMaker) -> None:
 
 
 def test_champion_of_another_test_set_is_rescored_once(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(0.5, test_set="easy"))], GATE)
+    registry.register([Candidate(shelf(1), scored(0.5, test_set="easy"))], GATE)
     asked: list[bytes] = []
 
-    def rescore(folder: Path) -> Mapping[str, Any]:
+    def rescore(folder: Path) -> Scored:
         asked.append((folder / "weights.safetensors").read_bytes())
-        return tree(1.0, test_set="hard")
+        return scored(1.0, test_set="hard")
 
-    worse = registry.register([Candidate(shelf(2), tree(1.1, test_set="hard"))], GATE, rescore)
+    worse = registry.register([Candidate(shelf(2), scored(1.1, test_set="hard"))], GATE, rescore)
     assert (worse.promoted, worse.comparisons[0].champion) == (False, 1.0)
-    better = registry.register([Candidate(shelf(3), tree(0.9, test_set="hard"))], GATE, rescore)
+    better = registry.register([Candidate(shelf(3), scored(0.9, test_set="hard"))], GATE, rescore)
     assert better.promoted
     assert asked == [(shelf(1) / "weights.safetensors").read_bytes()]
 
 
 def test_champion_that_cannot_be_compared_stays(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0, test_set="easy"))], GATE)
-    decision = registry.register([Candidate(shelf(2), tree(0.1, test_set="hard"))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0, test_set="easy"))], GATE)
+    decision = registry.register([Candidate(shelf(2), scored(0.1, test_set="hard"))], GATE)
     assert not decision.promoted
     assert "not comparable" in decision.reason
 
 
 def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    candidate = Candidate(shelf(2), tree(0.5, si_sdr=4.0))
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    candidate = Candidate(shelf(2), scored(0.5, si_sdr=4.0))
     registry.register([candidate], GATE)
     decision = registry.register([candidate], GATE.model_copy(update={"guards": ()}))
     assert (decision.version, decision.created, decision.promoted) == (2, False, True)
@@ -190,7 +209,7 @@ def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
 
 def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
     for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
-        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
     assert champion() == 3
     assert (registry.rollback(NAME).champion, champion()) == (2, 2)
     assert (registry.rollback(NAME).champion, champion()) == (1, 1)
@@ -199,8 +218,8 @@ def test_rollback_goes_back_step_by_step(shelf: ModelMaker) -> None:
 
 
 def test_what_was_taken_back_returns_by_hand_only(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    candidate = Candidate(shelf(2), tree(0.9))
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    candidate = Candidate(shelf(2), scored(0.9))
     registry.register([candidate], GATE)
     registry.rollback(NAME)
     for settings in (GATE, GATE.model_copy(update={"guards": ()})):
@@ -213,8 +232,8 @@ def test_what_was_taken_back_returns_by_hand_only(shelf: ModelMaker) -> None:
 
 
 def test_promotion_by_hand_passes_the_gate_by(shelf: ModelMaker) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
-    registry.register([Candidate(shelf(2), tree(1.5))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.5))], GATE)
     assert registry.promote(NAME, 2).champion == 2
     assert tags(2)["decision"] == "promoted: by hand"
     assert not registry.promote(NAME, "2").promoted
@@ -222,7 +241,7 @@ def test_promotion_by_hand_passes_the_gate_by(shelf: ModelMaker) -> None:
 
 def test_rollback_skips_deleted_versions(shelf: ModelMaker) -> None:
     for number, lsd in ((1, 1.0), (2, 0.9), (3, 0.8)):
-        registry.register([Candidate(shelf(number), tree(lsd))], GATE)
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
     store.client().delete_model_version(NAME, "2")
     assert registry.rollback(NAME).champion == 1
 
@@ -231,9 +250,197 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
     assert registry.models(NAME) == []
     with pytest.raises(RegistryError, match=r"no such model in sqlite:///mlflow\.db"):
         registry.promote(NAME, "challenger")
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     with pytest.raises(RegistryError, match=r"no version or alias '7'; expected a version \(1 to 1\)"):
         registry.promote(NAME, "7")
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def records() -> list[dict[str, Any]]:
+    """What was written down with the versions' runs, in order."""
+    client = store.client()
+    found = []
+    for row in registry.models(NAME):
+        for item in client.list_artifacts(row.run_id, "decisions"):
+            found.append(json.loads(Path(client.download_artifacts(row.run_id, item.path)).read_text()))
+    return sorted(found, key=lambda record: record["number"])
+
+
+def test_every_decision_is_written_down_once_with_its_figures(shelf: ModelMaker) -> None:
+    first = Candidate(shelf(1), scored(1.0))
+    registry.register([first], GATE)
+    registry.register([first], GATE)
+    second = registry.register([Candidate(shelf(2), scored(0.9))], GATE, seed=7)
+    registry.rollback(NAME)
+    registry.promote(NAME, 2)
+    registry.promote(NAME, 2)
+    found = records()
+    assert [(one["number"], one["action"], one["version"], one["champion"], one["previous"]) for one in found] == [
+        (1, "register", 1, 1, None),
+        (2, "register", 2, 2, 1),
+        (3, "rollback", 1, 1, 2),
+        (4, "promote", 2, 2, 1),
+    ]
+    assert found[1] == json.loads(json.dumps(second.record))
+    main = found[1]["comparisons"][0]
+    assert (main["metric"], main["candidate"], main["champion"], main["passed"]) == ("overall.all.lsd", 0.9, 1.0, True)
+    assert main["gain"]["clips"] == 24 and main["gain"]["sources"] == 8
+    assert main["gain"]["lower"] == pytest.approx(0.1)
+    assert found[1]["settings"]["bootstrap"] == {"resamples": 2000, "confidence": 0.95}
+    assert (found[1]["seed"], found[2]["withdrawn"]) == (7, 2)
+    assert found[3]["scores"]["overall.all.lsd"] == 0.9 and found[3]["previous_scores"]["overall.all.lsd"] == 1.0
+    assert tags(2)["decision_number"] == "4"
+    client = store.client()
+    assert client.download_artifacts(client.get_model_version(NAME, "2").run_id or "", tags(2)["decision_artifact"])
+
+
+def test_same_weights_trained_again_are_not_promoted(shelf: ModelMaker, make_model: ModelMaker) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    twin = make_model("twin", run_id="f" * 32, seed=1)
+    decision = registry.register([Candidate(twin, scored(1.0))], GATE)
+    assert (decision.version, decision.promoted, decision.champion) == (2, False, 1)
+    assert decision.comparisons[0].gain is not None and decision.comparisons[0].gain.lower == 0.0
+
+
+def test_scores_of_another_evaluation_are_refused(shelf: ModelMaker) -> None:
+    mixed = Scored(tree(1.0), scored(0.7).table)
+    with pytest.raises(RegistryError, match=r"overall\.all\.lsd is 1 in metrics\.json and 0\.7 by scores\.csv"):
+        registry.register([Candidate(shelf(1), mixed)], GATE)
+
+
+def test_champion_whose_kept_scores_are_damaged_is_scored_again(shelf: ModelMaker, project: Path) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    (kept,) = (project / "mlruns").rglob("scores.csv")
+    kept.write_text("damaged")
+    assert not registry.register([Candidate(shelf(2), scored(0.9))], GATE).promoted
+    again = registry.register([Candidate(shelf(2), scored(0.91))], GATE, lambda folder: scored(1.0))
+    assert again.promoted
+
+
+def test_champion_whose_run_is_gone_can_still_be_beaten(shelf: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    registry.register([Candidate(shelf(1), scored(0.5, test_set="easy"))], GATE)
+    keep = evidence.keep
+
+    def only_of_the_second(client: Any, version: Any, made: Scored) -> None:
+        if str(version.version) == "1":
+            raise MlflowException("no such run")
+        keep(client, version, made)
+
+    monkeypatch.setattr(evidence, "keep", only_of_the_second)
+    assert registry.register([Candidate(shelf(2), scored(0.9))], GATE, lambda folder: scored(1.0)).promoted
+
+
+def test_version_whose_run_is_gone_can_still_be_promoted(shelf: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.1))], GATE)
+
+    def refuse(*_: Any) -> None:
+        raise MlflowException("no such run")
+
+    monkeypatch.setattr(MlflowClient, "log_text", refuse)
+    assert registry.promote(NAME, 2).promoted
+    assert champion() == 2
+    assert tags(2)["decision_artifact"] == "not written: no such run"
+
+
+def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stands(
+    shelf: ModelMaker, project: Path
+) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    registry.register([Candidate(shelf(2), scored(1.1))], GATE)
+    text = (ROOT / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("on_champion: null", "on_champion: cat > told.json; exit 3"))
+    for command, now in ((["promote", f"models:/{NAME}/2"], 2), (["rollback"], 1)):
+        result = CliRunner().invoke(cli.app, command)
+        assert isinstance(result.exception, HookError), result.output
+        assert f"version {now} is champion" in str(result.exception)
+        assert champion() == json.loads((project / "told.json").read_text())["champion"] == now
+
+
+# --- races ------------------------------------------------------------------------------------------------------------
+
+RACER = """
+import json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_registry as laws
+from overtone.tracking import packaging, registry, store, turns
+packaging.log = laws.light_log
+if {shared}:
+    # As two machines on one server: the tag alone keeps them apart.
+    turns._is_shared = lambda: True
+store.client()
+here = Path({project!r})
+(here / "ready-{number}").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+{action}
+"""
+
+
+def race(project: Path, environment: dict[str, str], actions: list[str], shared: bool = False) -> None:
+    """Run code in processes of their own, started together."""
+    running = []
+    for number, action in enumerate(actions):
+        own = {"DVC_ROOT": str(project), "TMPDIR": str(project / f"tmp{number if shared else ''}")}
+        Path(own["TMPDIR"]).mkdir(exist_ok=True)
+        code = RACER.format(
+            tests=str(Path(__file__).parent), shared=shared, project=str(project), number=number, action=action
+        )
+        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment | own))
+    deadline = time.monotonic() + 120
+    while not all((project / f"ready-{number}").exists() for number in range(len(actions))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (project / "go").touch()
+    assert [process.wait(120) for process in running] == [0] * len(actions)
+
+
+def check_one_clean_champion(decided: int) -> None:
+    """Decisions follow upon each other without a gap, and alias, history and tags are those that the last one left."""
+    found = records()
+    assert [one["number"] for one in found] == list(range(1, decided + 1))
+    assert [one["previous"] for one in found] == [None, *(one["champion"] for one in found[:-1])]
+    registered = store.client().get_registered_model(NAME)
+    assert int(registered.aliases["champion"]) == found[-1]["champion"]
+    moves = [one["champion"] for one in found if one["champion"] != one["previous"]]
+    assert json.loads(registered.tags["champion_history"]) == moves[:-1]
+    assert int(registered.aliases["previous-champion"]) == moves[-2]
+    assert "turn" not in registered.tags
+    last = {one["version"]: one for one in found}
+    for version, one in last.items():
+        assert tags(version)["decision_number"] == str(one["number"])
+        assert tags(version)["decision"].startswith("promoted" if one["promoted"] else "not promoted")
+
+
+@pytest.mark.slow
+def test_racing_registrations_leave_one_champion(shelf: ModelMaker, project: Path, environment: dict[str, str]) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    code = "registry.register([registry.Candidate(Path({!r}), laws.scored({}))], laws.GATE)"
+    race(project, environment, [code.format(str(shelf(2)), 0.9), code.format(str(shelf(3)), 0.8)])
+    check_one_clean_champion(3)
+    # Whoever was first: the better one is not beaten by the other.
+    assert registry.models(NAME)[0].scores != {}
+    best = min(registry.models(NAME), key=lambda row: row.scores["overall.all.lsd"])
+    assert champion() == best.version
+
+
+@pytest.mark.slow
+def test_promotions_racing_on_two_machines_leave_one_champion(
+    shelf: ModelMaker, project: Path, environment: dict[str, str]
+) -> None:
+    for number, lsd in ((1, 1.0), (2, 1.1), (3, 1.2)):
+        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
+    race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared=True)
+    check_one_clean_champion(5)
+    assert champion() in (2, 3)
 
 
 # --- fetch ------------------------------------------------------------------------------------------------------------
@@ -241,7 +448,7 @@ def test_unknown_references_are_explained(shelf: ModelMaker) -> None:
 
 def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path) -> None:
     folder = shelf(1)
-    registry.register([Candidate(folder, tree(1.0))], GATE)
+    registry.register([Candidate(folder, scored(1.0))], GATE)
     fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
     for name in packaging.REQUIRED:
         assert (fetched / name).read_bytes() == (folder / name).read_bytes()
@@ -250,7 +457,7 @@ def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path)
 
 
 def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
     good = (fetched / packaging.WEIGHTS).read_bytes()
     (fetched / packaging.WEIGHTS).write_bytes(b"bad")
@@ -258,7 +465,7 @@ def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> No
 
 
 def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
-    registry.register([Candidate(shelf(1), tree(1.0))], GATE)
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     with pytest.raises(RegistryError, match="version 1: the stored weights are not those that were registered"):
@@ -273,16 +480,19 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
     shelf: ModelMaker, project: Path, environment: dict[str, str]
 ) -> None:
     folder = shelf(1)
-    registry.register([Candidate(folder, tree(1.0))], GATE)
+    registry.register([Candidate(folder, scored(1.0))], GATE)
     (project / "metrics.json").write_text(json.dumps(tree(1.0)))
+    (project / "scores.csv").write_text(scored(1.0).table)
     code = f"""
 import json, sys
 from pathlib import Path
 from overtone.params import RegisterParams
 from overtone.tracking import registry
+from overtone.tracking.evidence import Scored
 assert "mlflow" not in sys.modules and "torch" not in sys.modules
 gate = RegisterParams.model_validate_json('''{GATE.model_dump_json()}''')
-candidate = registry.Candidate(Path({str(folder)!r}), json.loads(Path("metrics.json").read_text()))
+scored = Scored(json.loads(Path("metrics.json").read_text()), Path("scores.csv").read_text())
+candidate = registry.Candidate(Path({str(folder)!r}), scored)
 assert not registry.register([candidate], gate).created
 assert not {{"torch", "mlflow.pyfunc", "pytorch_lightning"}} & set(sys.modules)
 """

@@ -23,9 +23,10 @@ from overtone import audio
 from overtone.models import export
 from overtone.params import RegisterParams
 from overtone.tracking import packaging, registry
+from overtone.tracking.evidence import Scored
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
-SCORES = {"test_set": "a", "overall": {"all": {"lsd": 1.0}}}
+SCORES = Scored({"test_set": "a", "overall": {"all": {"lsd": 1.0}}})
 
 
 def tone(rate: int = 16_000, seconds: float = 0.3, channels: int = 1) -> audio.Signal:

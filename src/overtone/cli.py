@@ -138,6 +138,34 @@ def rollback() -> None:
 
 
 @app.command()
+def lineage(
+    version: Annotated[
+        str, typer.Argument(help="models:/overtone@champion, models:/overtone/3, an alias or a version number.")
+    ] = "champion",
+) -> None:
+    """Where a version comes from, back to commit, settings and data, every step checked; status 1 if one differs."""
+    from overtone import stages
+
+    if not stages.print_lineage(version):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    version: Annotated[
+        str, typer.Argument(help="models:/overtone@champion, models:/overtone/3, an alias or a version number.")
+    ] = "champion",
+    tolerance: Annotated[float, typer.Option(help="Largest difference of a metric that passes.")] = 0.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the temporary clone where it is.")] = False,
+) -> None:
+    """Train and evaluate a version again in a temporary clone of its commit; status 1 if a metric differs."""
+    from overtone import stages
+
+    if not stages.reproduce(version, tolerance, keep):
+        raise typer.Exit(1)
+
+
+@app.command()
 def summary(
     by_kind: Annotated[bool, typer.Option("--by-kind", help="Rows for speech and music too.")] = False,
 ) -> None:

@@ -357,13 +357,28 @@ class Guard(Settings):
     tolerance: NonNegative
 
 
+class BootstrapParams(Settings):
+    """How sure the gate must be of a gain: test sources and clips are drawn anew, `resamples` times each."""
+
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+
+
 class RegisterParams(Settings):
-    """Stage `register`. Metrics are dotted paths into `reports/<model>/metrics.json`: group.kind.metric."""
+    """Stage `register`. Metrics are dotted paths into `reports/<model>/metrics.json`: group.kind.metric.
+
+    `on_champion` is a command, as a list of arguments or as a line for the shell, that runs after each change of champion.
+    """
 
     name: str
     metric: str
     better: Literal["lower", "higher"]
+    margin: NonNegative = 0.0
+    samples: Annotated[int, Field(ge=2)] = 2
+    bootstrap: BootstrapParams = BootstrapParams()
     guards: tuple[Guard, ...] = ()
+    on_champion: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
+    on_champion_seconds: PositiveFloat = 60.0
 
 
 class Params(Settings):

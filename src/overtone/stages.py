@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from overtone import params as settings_file
 from overtone.audio import replacing
 from overtone.errors import OvertoneError
-from overtone.params import Params
+from overtone.params import Params, RegisterParams
 
 if TYPE_CHECKING:
+    from overtone.tracking.decisions import Decision
+    from overtone.tracking.evidence import Scored
     from overtone.upsample import Upsampler
 
 CORPUS = Path("work/corpus")
@@ -131,14 +133,15 @@ def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None
 
 def register(params: Params) -> None:
     """The better model -> registry, as challenger, and as champion if it passes the gate."""
-    from overtone.tracking import registry
+    from overtone.tracking import hooks, registry
 
-    candidates = [registry.Candidate(MODELS / kind, read_metrics(REPORTS / kind)) for kind in KINDS]
-    decision = registry.register(candidates, params.register_, functools.partial(_rescore, params))
+    candidates = [registry.Candidate(MODELS / kind, _scored(REPORTS / kind)) for kind in KINDS]
+    decision = registry.register(candidates, params.register_, functools.partial(_rescore, params), params.seed)
     verb = "registered" if decision.created else "known already"
     print(f"{decision.model} -> {decision.name} version {decision.version} ({verb}): {decision.reason}")
     for comparison in decision.comparisons:
         print(f"  {comparison}")
+    hooks.announce(decision, params.register_.on_champion, params.register_.on_champion_seconds)
 
 
 # --- the registry from the command line -------------------------------------------------------------------------------
@@ -182,20 +185,45 @@ def print_models() -> None:
 
 def promote(reference: str) -> None:
     """Make a version the champion."""
-    from overtone.tracking import registry
+    from overtone.tracking import registry, versions
 
-    _print_by_hand(registry.promote(settings().register_.name, reference))
+    params = settings().register_
+    name, version = versions.address(reference, params.name)
+    _conclude(registry.promote(name, version), params)
 
 
 def rollback() -> None:
     """Give the champion's place back to the version before."""
     from overtone.tracking import registry
 
-    _print_by_hand(registry.rollback(settings().register_.name))
+    params = settings().register_
+    _conclude(registry.rollback(params.name), params)
 
 
-def _print_by_hand(decision: Any) -> None:
+def _conclude(decision: Decision, params: RegisterParams) -> None:
+    from overtone.tracking import hooks
+
     print(f"{decision.name}: champion is version {decision.champion} ({decision.reason}), before: {decision.previous}")
+    hooks.announce(decision, params.on_champion, params.on_champion_seconds)
+
+
+def print_lineage(reference: str) -> bool:
+    """Where a version comes from, every step checked; whether nothing differs."""
+    from overtone.tracking import lineage, versions
+
+    found = lineage.trace(*versions.address(reference, settings().register_.name))
+    print(lineage.text(found))
+    return found.holds
+
+
+def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
+    """A version made again in a temporary clone; whether its metrics are the same within the tolerance."""
+    from overtone import reproduction
+    from overtone.tracking import origin, versions
+
+    outcome = reproduction.reproduce(origin.of(*versions.address(reference, settings().register_.name)), keep)
+    print(reproduction.text(outcome, tolerance))
+    return outcome.largest <= tolerance
 
 
 def fetch(reference: str, folder: Path) -> None:
@@ -292,8 +320,18 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _rescore(params: Params, folder: Path) -> dict[str, Any]:
-    """A champion that was scored on another test set, on today's."""
+def _scored(folder: Path) -> Scored:
+    """A report's metrics and its scores by clip."""
+    from overtone.tracking.evidence import Scored
+
+    metrics, table = read_metrics(folder), folder / "scores.csv"
+    if not table.is_file():
+        raise OvertoneError(f"{table}: no such file; expected the output of the stage evaluate (dvc repro)")
+    return Scored(metrics, table.read_bytes().decode())
+
+
+def _rescore(params: Params, folder: Path) -> Scored:
+    """A champion whose scores on this test set are not known, scored on it."""
     import tempfile
 
     from overtone import report
@@ -301,9 +339,10 @@ def _rescore(params: Params, folder: Path) -> dict[str, Any]:
     from overtone.upsample import Upsampler
 
     plain = params.evaluate.model_copy(update={"figures": 0})
-    with tempfile.TemporaryDirectory() as out, _progress("score the champion on this test set") as progress:
-        maker = functools.partial(Upsampler.load, folder)
-        return report.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, Path(out), plain, progress).metrics
+    with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
+        out, maker = Path(name), functools.partial(Upsampler.load, folder)
+        report.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, out, plain, progress)
+        return _scored(out)
 
 
 def _fingerprint(params: Params, kind: str) -> str:

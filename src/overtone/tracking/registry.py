@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,46 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.tracking import gate, packaging, runs, store, versions
+from overtone.tracking import bootstrap, decisions, evidence, gate, packaging, runs, store, turns, versions
+from overtone.tracking.decisions import WITHDRAWN, Decision
+from overtone.tracking.evidence import Scored
 from overtone.tracking.gate import Comparison
 from overtone.tracking.versions import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
-WITHDRAWN = "withdrawn"
-
-Rescore = Callable[[Path], Mapping[str, Any]]
+Rescore = Callable[[Path], Scored]
+# Metrics are rounded to 6 decimals, and so are the scores that they are means of.
+_ROUNDING = 1e-4
+# Settings that no verdict depends on.
+_UNJUDGED = {"on_champion", "on_champion_seconds"}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model folder and its `metrics.json` tree."""
+    """A model folder and what it scored."""
 
     folder: Path
-    metrics: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What happened to a version and why.
-
-    `created`: it is new in the registry. `judged`: the gate looked at it now, not on an earlier call. `champion` and
-    `previous` are the champion's version after and before; `comparisons` the figures, main metric first.
-    """
-
-    name: str
-    version: int
-    model: str
-    score: float | None
-    created: bool
-    judged: bool
-    promoted: bool
-    champion: int | None
-    previous: int | None
-    comparisons: tuple[Comparison, ...]
-    reason: str
+    scored: Scored
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,9 @@ class ModelRow:
 # --- the gate's stage -------------------------------------------------------------------------------------------------
 
 
-def register(candidates: Sequence[Candidate], params: RegisterParams, rescore: Rescore | None = None) -> Decision:
+def register(
+    candidates: Sequence[Candidate], params: RegisterParams, rescore: Rescore | None = None, seed: int = 0
+) -> Decision:
     """Make the best candidate a registered version and challenger, and champion if it passes the gate.
 
     A version of the same weights and run is never made twice, nor judged twice on the same figures; a version that was
@@ -83,37 +69,46 @@ def register(candidates: Sequence[Candidate], params: RegisterParams, rescore: R
 
     Args:
         candidates: evaluated model folders.
-        params: registered name, main metric and guards.
-        rescore: model folder -> metrics tree on the candidates' test set; called when the champion was scored on another
-            one. Without it such a champion stays.
+        params: registered name, main metric, what it must show, guards.
+        rescore: model folder -> scores on the candidates' test set; called when the champion's are not known. Without it
+            such a champion stays.
+        seed: of the bootstrap.
 
     Raises:
-        RegistryError: no candidate has the main metric, or a model folder is incomplete.
+        RegistryError: no candidate has the main metric, its scores by clip are of another evaluation, or a model folder is
+            incomplete.
         TrackingError: the store cannot be used.
     """
     best = _best(candidates, params)
     client = store.client()
-    with store.lock("registry"):
+    _ensure_model(client, params.name)
+    with turns.turn(client, params.name):
         version, created = _ensure_version(client, best, params)
         registered = client.get_registered_model(params.name)
-        if registered.aliases.get(versions.CHALLENGER) != str(version.version):
+        if str(registered.aliases.get(versions.CHALLENGER)) != str(version.version):
             client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
-        return _judge(client, registered, version, created, best, params, rescore)
+        return _judge(client, version, created, best.scored, params, rescore, seed)
 
 
 def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
     best: Candidate | None = None
     for candidate in candidates:
-        score = gate.value(candidate.metrics, params.metric)
+        score = gate.value(candidate.scored.metrics, params.metric)
         if score is None:
             continue
-        held = gate.value(best.metrics, params.metric) if best else None
+        held = gate.value(best.scored.metrics, params.metric) if best else None
         if held is None or gate.better(score, held, params):
             best = candidate
     if best is None:
         folders = ", ".join(str(candidate.folder) for candidate in candidates) or "none"
         raise RegistryError(
             f"register: no candidate has a finite {params.metric!r} among its metrics (folders: {folders})"
+        )
+    reported, counted = gate.value(best.scored.metrics, params.metric), bootstrap.mean(best.scored.rows, params.metric)
+    if reported is not None and counted is not None and abs(reported - counted) > _ROUNDING:
+        raise RegistryError(
+            f"{best.folder}: {params.metric} is {reported:g} in metrics.json and {counted:g} by scores.csv; expected "
+            "both of one evaluation (dvc repro)"
         )
     return best
 
@@ -133,10 +128,10 @@ def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParam
         "model": info.get("model"),
         "git_commit": info.get("commit"),
         "data_digest": info.get("data_digest"),
-        "test_set": best.metrics.get("test_set"),
+        "test_set": best.scored.test_set,
     }
-    tags = {name: str(fact) for name, fact in facts.items() if fact} | _score_tags(gate.scores(best.metrics, params))
-    _ensure_model(client, params.name)
+    scores = gate.scores(best.scored.metrics, params)
+    tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(scores)
     model_id = packaging.log(client, best.folder, run_id)
     version = client.create_model_version(
         params.name,
@@ -159,30 +154,21 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _score_tags(scores: gate.Scores) -> dict[str, str]:
-    return {f"score.{metric}": repr(number) for metric, number in scores.items()}
-
-
-def _scores(version: ModelVersion) -> dict[str, float]:
-    marked = {name.removeprefix("score."): text for name, text in version.tags.items() if name.startswith("score.")}
-    return {metric: float(text) for metric, text in marked.items()}
-
-
 def _judge(
     client: MlflowClient,
-    registered: RegisteredModel,
     version: ModelVersion,
     created: bool,
-    best: Candidate,
+    scored: Scored,
     params: RegisterParams,
     rescore: Rescore | None,
+    seed: int,
 ) -> Decision:
     """Decide about the candidate's version unless that was done on the same figures, and write the decision on it."""
+    registered = client.get_registered_model(params.name)
     number, champion = int(version.version), versions.champion(registered)
-    scores = gate.scores(best.metrics, params)
-    question = hashlib.sha256(
-        json.dumps([scores, best.metrics.get("test_set"), params.model_dump(mode="json")], sort_keys=True).encode()
-    ).hexdigest()
+    scores = gate.scores(scored.metrics, params)
+    settings = params.model_dump(mode="json", exclude=_UNJUDGED)
+    question = hashlib.sha256(json.dumps([scores, scored.digest, settings, seed], sort_keys=True).encode()).hexdigest()
     comparisons: tuple[Comparison, ...] = ()
     judged = False
     if champion is not None and version.tags.get("judged") == question:
@@ -194,56 +180,49 @@ def _judge(
     elif champion is None:
         passed, reason, judged = True, "first champion: there was none to beat", True
     else:
-        comparisons, passed, reason = _against(client, champion, best, scores, params, rescore)
+        comparisons, passed, reason = _against(client, champion, scored, params, rescore, seed)
         judged = True
+    record = {}
     if judged:
+        evidence.keep(client, version, scored)
+        tags = decisions.score_tags(scores) | {"test_set": scored.test_set}
+        versions.write(client, params.name, number, tags)
+        version = client.get_model_version(params.name, str(number))
         if passed:
             versions.crown(client, registered, number)
-        tags = _score_tags(scores) | {"judged": question, "test_set": str(best.metrics.get("test_set") or "")}
-        versions.write(client, params.name, number, tags | _verdict_tags(passed, reason, comparisons, champion))
+        facts = {"test_set": scored.test_set, "settings": params.model_dump(mode="json"), "seed": seed}
+        record = decisions.write(client, registered, version, "register", passed, reason, comparisons, **facts)
+        versions.write(client, params.name, number, {"judged": question})
     after = number if passed else champion
-    score = scores[params.metric]
-    model = version.tags.get("model", "")
-    return Decision(params.name, number, model, score, created, judged, passed, after, champion, comparisons, reason)
+    score, model = scores[params.metric], version.tags.get("model", "")
+    return Decision(
+        params.name, number, model, score, created, judged, passed, after, champion, comparisons, reason, record
+    )
 
 
 def _against(
-    client: MlflowClient,
-    champion: int,
-    best: Candidate,
-    scores: gate.Scores,
-    params: RegisterParams,
-    rescore: Rescore | None,
+    client: MlflowClient, champion: int, scored: Scored, params: RegisterParams, rescore: Rescore | None, seed: int
 ) -> tuple[tuple[Comparison, ...], bool, str]:
     """The candidate against the champion's scores on the candidate's test set, measured afresh where they are not known."""
+    from mlflow.exceptions import MlflowException
+
     version = client.get_model_version(params.name, str(champion))
-    test_set = str(best.metrics.get("test_set") or "")
-    held = _scores(version)
-    known = version.tags.get("test_set", "") == test_set and params.metric in held
-    known = known and all(metric in held for metric in scores)
-    again = f"rescored.{test_set[:16]}"
-    if not known and again in version.tags:
-        held = json.loads(version.tags[again])
-        known = all(metric in held for metric in scores)
-    if not known:
+    scores = gate.scores(scored.metrics, params)
+    try:
+        held = evidence.kept(client, version, scored.test_set)
+    except RegistryError:
+        held = None
+    if held is None or any(metric not in gate.scores(held.metrics, params) for metric in scores):
         if rescore is None:
-            reason = (
-                f"champion {champion} has no scores on test set {test_set[:12] or 'without digest'}: not comparable"
-            )
-            return (), False, reason
+            where = scored.test_set[:12] or "without digest"
+            return (), False, f"champion {champion} has no scores by clip on test set {where}: not comparable"
         with tempfile.TemporaryDirectory(prefix="overtone-") as cache:
-            held = gate.scores(rescore(fetch(params.name, str(champion), Path(cache))), params)
-        client.set_model_version_tag(params.name, str(champion), again, json.dumps(held))
-    comparisons = gate.compare(scores, held, params)
+            held = rescore(fetch(params.name, str(champion), Path(cache)))
+        # A champion may outlive its run; it is scored again the next time.
+        with suppress(MlflowException, OSError):
+            evidence.keep(client, version, held)
+    comparisons = gate.compare(scores, gate.scores(held.metrics, params), params, scored.rows, held.rows, seed)
     return comparisons, *gate.verdict(comparisons)
-
-
-def _verdict_tags(passed: bool, reason: str, comparisons: Sequence[Comparison], champion: int | None) -> dict[str, str]:
-    """A decision as tags: the sentence, and each comparison with its figures."""
-    tags = {"decision": f"{'promoted' if passed else 'not promoted'}: {reason}", "decided": versions.now()}
-    if champion is not None:
-        tags["decided_against"] = str(champion)
-    return tags | {f"gate.{one.metric}": f"{'passed' if one.passed else 'failed'}: {one}" for one in comparisons}
 
 
 # --- by hand ----------------------------------------------------------------------------------------------------------
@@ -260,7 +239,8 @@ def promote(name: str, reference: str | int) -> Decision:
         RegistryError: no such model, version or alias.
     """
     client = store.client()
-    with store.lock("registry"):
+    versions.resolve(client, name, reference)
+    with turns.turn(client, name):
         version = versions.resolve(client, name, reference)
         registered = client.get_registered_model(name)
         number, champion = int(version.version), versions.champion(registered)
@@ -269,8 +249,8 @@ def promote(name: str, reference: str | int) -> Decision:
         versions.crown(client, registered, number)
         if WITHDRAWN in version.tags:
             client.delete_model_version_tag(name, version.version, WITHDRAWN)
-        versions.write(client, name, number, _verdict_tags(True, "by hand", (), champion))
-        return _by_hand(version, True, number, champion, "by hand")
+        record = decisions.write(client, registered, version, "promote", True, "by hand")
+        return _by_hand(version, True, number, champion, "by hand", record)
 
 
 def rollback(name: str) -> Decision:
@@ -282,39 +262,38 @@ def rollback(name: str) -> Decision:
         RegistryError: no such model, no champion, or none before it.
     """
     client = store.client()
-    with store.lock("registry"):
-        version = versions.resolve(client, name, versions.CHAMPION)
+    versions.resolve(client, name, versions.CHAMPION)
+    with turns.turn(client, name):
+        champion = int(versions.resolve(client, name, versions.CHAMPION).version)
         present = {int(one.version) for one in versions.listed(client, name)}
-        champion = int(version.version)
-        history = versions.history(client.get_registered_model(name))
+        registered = client.get_registered_model(name)
+        history = versions.history(registered)
         while history and (history[-1] not in present or history[-1] == champion):
             history.pop()
         if not history:
             raise RegistryError(f"{name}: champion {champion} is the first; there is no champion to go back to")
         target = history.pop()
         versions.set_champion(client, name, target, history)
-        versions.write(
-            client,
-            name,
-            champion,
-            {WITHDRAWN: versions.now(), "decision": f"taken back: by hand, for version {target}"},
-        )
-        versions.write(
-            client,
-            name,
-            target,
-            {"decision": f"promoted: by rollback from version {champion}", "decided": versions.now()},
-        )
-        return _by_hand(
-            versions.resolve(client, name, target), True, target, champion, f"rollback from version {champion}"
-        )
+        withdrawn = {WITHDRAWN: versions.now(), "decision": f"taken back: by hand, for version {target}"}
+        versions.write(client, name, champion, withdrawn)
+        version, reason = versions.resolve(client, name, target), f"by rollback from version {champion}"
+        record = decisions.write(client, registered, version, "rollback", True, reason, withdrawn=champion)
+        versions.write(client, name, champion, {"decision_number": str(record["number"])})
+        return _by_hand(version, True, target, champion, f"rollback from version {champion}", record)
 
 
 def _by_hand(
-    version: ModelVersion, promoted: bool, champion: int | None, previous: int | None, reason: str
+    version: ModelVersion,
+    promoted: bool,
+    champion: int | None,
+    previous: int | None,
+    reason: str,
+    record: Mapping[str, Any] | None = None,
 ) -> Decision:
     number, model = int(version.version), version.tags.get("model", "")
-    return Decision(version.name, number, model, None, False, False, promoted, champion, previous, (), reason)
+    return Decision(
+        version.name, number, model, None, False, False, promoted, champion, previous, (), reason, record or {}
+    )
 
 
 def models(name: str) -> list[ModelRow]:
@@ -334,7 +313,7 @@ def models(name: str) -> list[ModelRow]:
             commit=version.tags.get("git_commit", ""),
             data_digest=version.tags.get("data_digest", ""),
             test_set=version.tags.get("test_set", ""),
-            scores=_scores(version),
+            scores=decisions.scores(version),
             decision=version.tags.get("decision", ""),
         )
         for version in found

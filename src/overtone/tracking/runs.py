@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
-from overtone.tracking import entries, store
+from overtone.tracking import entries, source, store
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class TrainingRun:
                 client.update_run(self.run_id, name=run_name(self.model, self._params.train))
         entries.log_params(client, self.run_id, trained_with(self._params, self.model), run.data.params)
         entries.log_tags(client, self.run_id, self._tags())
+        self._log_source(client)
         self._log_dataset(client)
         self._watch_system(resumed=not created)
         return self
@@ -158,15 +160,25 @@ class TrainingRun:
         }
         return {name: value for name, value in facts.items() if value}
 
+    def _log_source(self, client: MlflowClient) -> None:
+        """Keep what leads back to the source when the repository has moved on, under `source`."""
+        files = source.files_now(self._params.corpus.path)
+        entries.log_tags(client, self.run_id, source.facts_now(files))
+        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            if files:
+                client.log_artifacts(self.run_id, folder, "source")
+
     def _log_dataset(self, client: MlflowClient) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
 
         name = self._params.corpus.path.name or "corpus"
-        source = CodeDatasetSource({"dvc": f"{name}.dvc", "md5": self._digest} if self._digest else {"folder": name})
+        origin = CodeDatasetSource({"dvc": f"{name}.dvc", "md5": self._digest} if self._digest else {"folder": name})
         meta: Any = MetaDataset  # declared abstract, yet meant to be made
-        dataset = meta(source, name=name, digest=self._digest[:_DIGEST_LENGTH] if self._digest else None)
+        dataset = meta(origin, name=name, digest=self._digest[:_DIGEST_LENGTH] if self._digest else None)
         context = [InputTag("mlflow.data.context", "training")]
         client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
 

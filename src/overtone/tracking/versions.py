@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ CHALLENGER = "challenger"
 PREVIOUS = "previous-champion"
 HISTORY = "champion_history"
 _HISTORY_LENGTH = 1000
+
+
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
 class RegistryError(TrackingError):
@@ -60,6 +64,25 @@ def resolve(client: MlflowClient, name: str, reference: str | int) -> ModelVersi
     raise RegistryError(f"{name}: no version or alias {text!r}; expected a version ({span}) or an alias ({aliases})")
 
 
+def address(reference: str, name: str) -> tuple[str, str]:
+    """Registered model, and version or alias, of `models:/name@alias`, `models:/name/3`, or of an alias or number alone.
+
+    Args:
+        reference: what the user wrote.
+        name: the registered model that an alias or number alone is of.
+
+    Raises:
+        RegistryError: an address of MLflow's that is none of these.
+    """
+    text = reference.strip()
+    if not text.startswith("models:"):
+        return name, text
+    found = _ADDRESS.fullmatch(text)
+    if not found:
+        raise RegistryError(f"{text}: expected models:/{name}@champion, models:/{name}/3, an alias or a version number")
+    return found["name"], found["version"] or found["alias"]
+
+
 def champion(registered: RegisteredModel) -> int | None:
     """The champion's version, None if there is none."""
     number = registered.aliases.get(CHAMPION)
@@ -79,13 +102,30 @@ def crown(client: MlflowClient, registered: RegisteredModel, number: int) -> Non
 
 
 def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence[int]) -> None:
-    """History first: if the alias then fails to move, the champion is on top of its own history, which rollback skips."""
+    """Move the alias and its history.
+
+    History first: if the alias then fails to move, the champion is on top of its own history, which rollback skips.
+
+    Raises:
+        RegistryError: somebody else moved the alias at the same time, past the turn that keeps them apart.
+    """
     client.set_registered_model_tag(name, HISTORY, json.dumps(list(earlier)))
     client.set_registered_model_alias(name, CHAMPION, str(number))
     if earlier:
         client.set_registered_model_alias(name, PREVIOUS, str(earlier[-1]))
     else:
         client.delete_registered_model_alias(name, PREVIOUS)
+    found = client.get_registered_model(name)
+    if champion(found) != number or history(found) != list(earlier):
+        raise RegistryError(
+            f"{name}: while version {number} became champion, another process made it {champion(found)}; look at "
+            "`overtone models` and promote the one that is meant"
+        )
+
+
+def run_of(version: ModelVersion) -> str:
+    """The id of the run that a version is of."""
+    return str(version.run_id or "")
 
 
 def write(client: MlflowClient, name: str, number: int, tags: Mapping[str, str]) -> None:

@@ -1,0 +1,70 @@
+"""From a registered version back to run, commit, settings, data and DVC's lock: what holds, and how to make it again."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from overtone.tracking import links, origin, source, store, versions
+from overtone.tracking.links import Link
+from overtone.tracking.origin import Origin
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A version's origin and the links to it, the version first."""
+
+    origin: Origin
+    links: tuple[Link, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs; what could not be checked does not count against it."""
+        return all(link.state != "differs" for link in self.links)
+
+    @property
+    def commands(self) -> list[str]:
+        """What to type to make the version again; nothing where the source was not kept."""
+        folder = f"../{self.origin.name}-version-{self.origin.version}"
+        patched = []
+        if not self.origin.commit or (self.origin.dirty and self.origin.patch is None):
+            return []
+        if self.origin.dirty:
+            fetched = f"mlflow artifacts download -r {self.origin.run_id} -a source/{source.PATCH} -d {folder}"
+            patched = [fetched, f"git -C {folder} apply {source.PATCH}"]
+        return [f"git worktree add {folder} {self.origin.commit}", *patched, f"make -C {folder} repro"]
+
+
+def trace(name: str, reference: str) -> Lineage:
+    """A version's lineage; every link is checked against what can be had here.
+
+    Args:
+        name: registered model.
+        reference: version or alias.
+
+    Raises:
+        RegistryError: no such model, version or alias.
+    """
+    client = store.client()
+    version = versions.resolve(client, name, reference)
+    with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
+        case = origin.case(client, version, Path(temporary))
+        return Lineage(origin.summary(case), tuple(links.check(case)))
+
+
+def text(lineage: Lineage) -> str:
+    """A line for each link, and the commands that make the version again."""
+    width = max(len(link.what) for link in lineage.links)
+    lines = []
+    for link in lineage.links:
+        lines.append(f"{link.state:<8}{link.what:<{width}}  {link.value}")
+        lines.append(f"{'':<{8 + width}}    {link.note}")
+    found = lineage.origin
+    lines.append("")
+    if lineage.commands:
+        lines += ["To make it again:", *(f"  {command}" for command in lineage.commands)]
+        lines.append(f"or, compared in a temporary clone:\n  overtone reproduce {found.version}")
+    else:
+        lines.append("It cannot be made again: its source was not kept whole.")
+    return "\n".join(lines)

@@ -1,0 +1,325 @@
+"""Laws of the way back: what a version came from is found again, and whatever was changed since is noticed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conftest import ROOT, ModelMaker
+from overtone import cli, reproduction
+from overtone import params as settings
+from overtone.reproduction import ReproductionError
+from overtone.tracking import lineage, packaging, registry, runs, source, store, versions
+from overtone.tracking.lineage import Lineage
+from overtone.tracking.origin import Origin
+from overtone.tracking.registry import Candidate
+from overtone.tracking.versions import RegistryError
+from test_registry import GATE, NAME, light_log, scored
+
+DATA = f"{'ab' * 16}.dir"
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write_lock(**outputs: str) -> None:
+    """A `dvc.lock` with the digest of each stage's output."""
+    stages = "".join(f"  {name}:\n    outs:\n    - md5: {md5}\n" for name, md5 in outputs.items())
+    Path("dvc.lock").write_text(f"stages:\n{stages}")
+
+
+@pytest.fixture
+def repository(project: Path) -> Path:
+    """A committed project with settings, a pointer to data, and a lock that names corpus and pairs."""
+    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (project / "data.dvc").write_text(f"outs:\n- md5: {DATA}\n  path: data\n")
+    (project / "code.py").write_text("first\n")
+    (project / ".gitignore").write_text("/mlruns/\n/mlflow.db*\n/models/\n/.dvc/\n")
+    write_lock(corpus="c1.dir", degrade="d1.dir")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    return project
+
+
+Trainer = Callable[[], str]
+
+
+@pytest.fixture
+def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    """Records a run of the project's own settings, registers a model of it as champion, and gives the run's id."""
+    monkeypatch.setattr(packaging, "log", light_log)
+
+    def train() -> str:
+        with runs.TrainingRun("rnn", settings.load(repository / "params.yaml")) as run:
+            summary = run.summary()
+        folder = make_model("rnn", **summary)
+        made = scored(1.0)
+        (repository / "report").mkdir(exist_ok=True)
+        runs.log_evaluation(folder, made.metrics, repository / "report")
+        registry.register([Candidate(folder, made)], GATE)
+        return run.run_id
+
+    return train
+
+
+def trace() -> Lineage:
+    return lineage.trace(NAME, "champion")
+
+
+def states(found: Lineage) -> dict[str, str]:
+    return {link.what: link.state for link in found.links}
+
+
+def stored(project: Path, name: str) -> Path:
+    """A file among the store's artifacts."""
+    (found,) = (project / "mlruns").rglob(name)
+    return found
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("models:/overtone@champion", ("overtone", "champion")),
+        ("models:/other/3", ("other", "3")),
+        ("champion", ("mine", "champion")),
+        (" 3 ", ("mine", "3")),
+    ],
+)
+def test_address_names_model_and_version(text: str, expected: tuple[str, str]) -> None:
+    assert versions.address(text, "mine") == expected
+
+
+@pytest.mark.parametrize("text", ["models:/overtone", "models:/overtone/latest", "models:/m-0123"])
+def test_other_addresses_are_refused(text: str) -> None:
+    with pytest.raises(RegistryError, match="expected models:/mine@champion"):
+        versions.address(text, "mine")
+
+
+# --- lineage ----------------------------------------------------------------------------------------------------------
+
+
+def test_version_of_a_clean_commit_leads_back_without_a_gap(trained: Trainer) -> None:
+    run_id = trained()
+    commit = git("rev-parse", "HEAD")
+    model = {path.name: source.file_md5(path) for path in Path("models/rnn").iterdir()}
+    write_lock(**{"corpus": "c1.dir", "degrade": "d1.dir", "train@rnn": source.folder_md5(model)})
+    git("commit", "-qam", "the lock of the run")
+    found = trace()
+    assert set(states(found).values()) == {"ok"}, lineage.text(found)
+    text = lineage.text(found)
+    for part in (run_id, commit, DATA, "c1.dir", "d1.dir", f"git worktree add ../overtone-version-1 {commit}"):
+        assert part in text
+    assert "make -C ../overtone-version-1 repro" in text
+    assert f"named by dvc.lock in commit {git('rev-parse', 'HEAD')[:7]}, made after the run" in text
+
+
+def test_lock_that_was_never_committed_is_unknown_and_no_fault(trained: Trainer) -> None:
+    trained()
+    found = trace()
+    assert states(found)["dvc.lock"] == "unknown"
+    assert found.holds
+
+
+def test_uncommitted_changes_are_kept_and_said(trained: Trainer, repository: Path) -> None:
+    Path("code.py").write_text("second\n")
+    trained()
+    git("checkout", "-q", "code.py")
+    found = trace()
+    assert states(found)["commit"] == states(found)["settings"] == "ok"
+    assert found.origin.dirty and found.origin.patch and b"+second" in found.origin.patch
+    assert "not reproduced by the commit alone" in lineage.text(found)
+    assert "git -C ../overtone-version-1 apply uncommitted.patch" in found.commands
+    stored(repository, source.PATCH).write_text("other")
+    assert states(trace())["commit"] == "differs"
+    stored(repository, source.PATCH).unlink()
+    lost = trace()
+    assert states(lost)["commit"] == "unknown" and not lost.commands
+    assert "cannot be made again" in lineage.text(lost)
+
+
+def test_too_large_changes_are_not_kept(trained: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "PATCH_BYTES", 10)
+    Path("code.py").write_text("second\n")
+    trained()
+    assert states(trace())["commit"] == "unknown"
+
+
+def tamper_weights(project: Path) -> None:
+    stored(project, packaging.WEIGHTS).write_bytes(b"other")
+
+
+def tamper_scores(project: Path) -> None:
+    stored(project, "scores.csv").write_text("other")
+
+
+def tamper_logged_metrics(project: Path) -> None:
+    client = store.client()
+    run = client.get_model_version(NAME, "1").run_id
+    assert run
+    client.log_metric(run, "test/overall.all.lsd", 0.5)
+
+
+def tamper_data(project: Path) -> None:
+    store.client().set_model_version_tag(NAME, "1", "data_digest", "other.dir")
+
+
+def tamper_commit(project: Path) -> None:
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("views: 4", "views: 5"))
+    git("commit", "-qam", "other settings")
+    client = store.client()
+    client.set_model_version_tag(NAME, "1", "git_commit", git("rev-parse", "HEAD"))
+
+
+def tamper_lock(project: Path) -> None:
+    client = store.client()
+    run = client.get_model_version(NAME, "1").run_id
+    assert run
+    client.set_tag(run, "degrade_digest", "other.dir")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "broken"),
+    [
+        (tamper_weights, {"weights"}),
+        (tamper_scores, {"scores"}),
+        (tamper_logged_metrics, {"scores"}),
+        (tamper_data, {"run", "data"}),
+        (tamper_commit, {"run", "settings"}),
+        (tamper_lock, {"pairs"}),
+    ],
+)
+def test_whatever_was_changed_is_noticed(
+    trained: Trainer, repository: Path, tamper: Callable[[Path], None], broken: set[str]
+) -> None:
+    trained()
+    tamper(repository)
+    found = trace()
+    assert {what for what, state in states(found).items() if state == "differs"} == broken, lineage.text(found)
+    assert not found.holds
+
+
+def test_command_ends_with_status_1_if_something_differs(trained: Trainer, repository: Path) -> None:
+    trained()
+    assert CliRunner().invoke(cli.app, ["lineage"]).exit_code == 0
+    tamper_weights(repository)
+    result = CliRunner().invoke(cli.app, ["lineage", f"models:/{NAME}@champion"])
+    assert result.exit_code == 1
+    assert "differs weights" in result.output
+
+
+def test_settings_of_the_run_are_compared_one_by_one(trained: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = settings.load
+    changed = ("train.rnn.steps=7", "train.cnn.steps=7", "evaluate.figures=0")
+    monkeypatch.setattr(settings, "load", lambda path: load(path, changed))
+    trained()
+    (link,) = (link for link in trace().links if link.what == "settings")
+    assert link.state == "differs"
+    assert link.note.endswith("the run has another train.rnn.steps")
+
+
+def test_model_of_another_store_is_unknown_and_no_fault(
+    repository: Path, make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaging, "log", light_log)
+    folder = make_model("rnn", run_id="f" * 32, commit=git("rev-parse", "HEAD"), data_digest=DATA)
+    registry.register([Candidate(folder, scored(1.0))], GATE)
+    found = trace()
+    assert found.holds
+    assert states(found)["run"] == states(found)["settings"] == states(found)["commit"] == "unknown"
+
+
+def test_digest_of_a_folder_is_that_of_dvc(tmp_path: Path, environment: dict[str, str]) -> None:
+    names = {"weights": b"w", "a.json": b"{}", "Z.csv": b"1,2\n"}
+    (tmp_path / "out").mkdir()
+    for name, content in names.items():
+        (tmp_path / "out" / name).write_bytes(content)
+    for command in (["dvc", "init", "-q", "--no-scm"], ["dvc", "add", "-q", "out"]):
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    md5 = source.folder_md5({name: source.file_md5(tmp_path / "out" / name) for name in names})
+    assert source.data_md5((tmp_path / "out.dvc").read_bytes()) == md5
+
+
+# --- what reproduction needs ------------------------------------------------------------------------------------------
+
+
+def made(commit: str = "", **changes: Any) -> Origin:
+    facts: dict[str, Any] = {
+        "name": NAME, "version": 1, "model": "rnn", "run_id": "f" * 32, "commit": commit or git("rev-parse", "HEAD"),
+        "dirty": False, "patch": None, "corpus": "data", "data_digest": DATA, "weights_sha256": "0" * 64, "test_set": "a",
+        "metrics": {"overall.all.lsd": 1.0, "overall.all.snr": 2.0},
+    }  # fmt: skip
+    return Origin(**(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"commit": "c0ffee" * 6 + "abcd"}, "commit c0ffee.* is not in this clone"),
+        ({"dirty": True}, "trained with uncommitted changes, which its run did not keep"),
+        ({"metrics": {}}, "its scores were not kept"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_said_at_once(repository: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ReproductionError, match=said):
+        reproduction.reproduce(made(**changes))
+
+
+def test_clone_holds_the_commit_and_what_was_not_committed(repository: Path, tmp_path_factory: Any) -> None:
+    origin = made()
+    Path("code.py").write_text("second\n")
+    Path("binary").write_bytes(bytes(range(256)))
+    git("add", "-N", "binary")
+    changed = made(origin.commit, dirty=True, patch=source.patch(repository))
+    git("commit", "-qam", "later")
+    for one, content in ((origin, "first\n"), (changed, "second\n")):
+        clone = reproduction._clone(one, repository, tmp_path_factory.mktemp("work"))
+        assert (clone / "code.py").read_text() == content
+        assert (clone / "binary").exists() is one.dirty
+    assert (clone / "binary").read_bytes() == bytes(range(256))
+
+
+def test_reproduction_runs_only_what_the_model_needs_and_compares(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def pretend(command: list[str], folder: Path, environment: dict[str, str], what: str) -> None:
+        if what.startswith("git"):
+            subprocess.run(command, cwd=folder, check=True)
+            return
+        commands.append(command[3:])
+        assert environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{folder}/mlflow.db"
+        assert environment["PYTHONPATH"].startswith(str(folder / "src"))
+        assert "DVC_ROOT" not in environment
+        for name, content in (
+            ("reports/rnn/metrics.json", json.dumps(report)),
+            ("models/rnn/weights.safetensors", "w"),
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content)
+
+    report: dict[str, Any] = {"test_set": "a", "overall": {"all": {"lsd": 1.0, "snr": 2.5}}}
+    monkeypatch.setattr(reproduction, "_run", pretend)
+    monkeypatch.setattr(reproduction, "_pull", lambda *_: None)
+    origin = made(weights_sha256=source.sha256(b"w"))
+    outcome = reproduction.reproduce(origin)
+    assert commands == [["repro", "--no-run-cache", "evaluate@rnn"]]
+    assert (outcome.largest, outcome.weights, outcome.test_set, outcome.folder) == (0.5, True, True, None)
+    text = reproduction.text(outcome)
+    assert "| overall.all.snr | 2.000000 | 2.500000 | 0.5 |" in text
+    assert "weights: identical to the byte; test set: identical" in text
+    report["overall"]["all"].pop("snr")
+    kept = reproduction.reproduce(origin, keep=True)
+    assert kept.largest == float("inf") and kept.folder is not None and kept.folder.is_dir()
