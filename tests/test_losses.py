@@ -112,7 +112,11 @@ def test_weights_of_bins_are_1_up_to_the_bandwidth_and_beyond_above_it() -> None
 
 @pytest.mark.parametrize("term", TERMS)
 def test_start_moves_the_frames_of_the_spectral_terms_alone(term: str) -> None:
-    signals, wanted, weights = (noise(), noise(1), noise(2, level=0.01)), torch.tensor([True, True]), settings(**{term: 1})
+    signals, wanted, weights = (
+        (noise(), noise(1), noise(2, level=0.01)),
+        torch.tensor([True, True]),
+        settings(**{term: 1}),
+    )
 
     def loss(start: int, first: int) -> Tensor:
         return losses.total(*(signal[:, first:] for signal in signals), wanted, FULL, RATE, weights, start)[0]

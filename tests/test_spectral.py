@@ -532,7 +532,10 @@ def test_frames_short_of_a_block_are_as_if_silence_followed(model: SpectralUpsam
     short, share = -9 % model.body.alignment, shares(9)
     longer, unmarked = torch.nn.functional.pad(spectrum, (0, 0, 0, short)), torch.nn.functional.pad(share, (0, short))
     with torch.inference_mode():
-        out, whole = enhance(model, spectrum, seen, restore, share)[0], enhance(model, longer, seen, restore, unmarked)[0]
+        out, whole = (
+            enhance(model, spectrum, seen, restore, share)[0],
+            enhance(model, longer, seen, restore, unmarked)[0],
+        )
     assert torch.equal(out, whole[:, :9])
 
 

@@ -154,9 +154,7 @@ def _one_channel(signal: audio.Signal, choice: int) -> audio.Signal:
     return chosen
 
 
-def _crop(
-    signal: audio.Signal, marks: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair
-) -> Crop:
+def _crop(signal: audio.Signal, marks: audio.Signal, target: audio.Signal, cutoff_hz: float, pair: Pair) -> Crop:
     return {
         "input": torch.from_numpy(signal[0]),
         "target": torch.from_numpy(target[0]),

@@ -43,9 +43,7 @@ class _Graph(nn.Module):
         origin: Tensor,
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        out_real, out_imag, after = self.model.transform(
-            real, imag, visible, restore, concealed, origin, list(state)
-        )
+        out_real, out_imag, after = self.model.transform(real, imag, visible, restore, concealed, origin, list(state))
         return out_real, out_imag, *after
 
 

@@ -23,7 +23,9 @@ from overtone.models.body import Body
 
 Phase = Literal["copied", "free", "mixed"]
 # `SpectralUpsampler.transform`, or what computes the same.
-Transform = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
+Transform = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]
+]
 
 WINDOW = 1024
 HOP = WINDOW // 2
@@ -148,9 +150,7 @@ class SpectralUpsampler(nn.Module):
         # An untrained network keeps most of what it is asked to repair, and may learn both to keep and to change.
         nn.init.constant_(self.damage.bias, -1.5)
 
-    def forward(
-        self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor, concealed: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, signal: Tensor, cutoff_hz: Tensor, restore: Tensor, concealed: Tensor | None = None) -> Tensor:
         """Enhance whole signals.
 
         Args:
