@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -52,25 +53,16 @@ def _summary(study: optuna.Study) -> str:
 
 
 def _figures(study: optuna.Study, objectives: Sequence[str]) -> list[tuple[str, Any]]:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
+    """Titles with figures, or with the reason why there is none."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return [("Figures", "No trial is complete yet.")]
     made: list[tuple[str, Any]] = []
     for index, name in enumerate(objectives):
-        label = NAMES[name]
-
-        def target(trial: FrozenTrial, index: int = index) -> float:
-            return float(trial.values[index])
-
-        made.append(
-            (f"History: {label}", visualization.plot_optimization_history(study, target=target, target_name=label))
-        )
-        try:
-            importances: Any = visualization.plot_param_importances(study, target=target, target_name=label)
-        except (ValueError, RuntimeError) as error:
-            importances = f"Not computable yet: {error}"
-        made.append((f"Importance of the settings: {label}", importances))
-        parallel = visualization.plot_parallel_coordinate(study, target=target, target_name=label)
+        label, value = NAMES[name], _value(index)
+        history = visualization.plot_optimization_history(study, target=value, target_name=label)
+        parallel = visualization.plot_parallel_coordinate(study, target=value, target_name=label)
+        made.append((f"History: {label}", history))
+        made.append((f"Importance of the settings: {label}", _importances(study, index, label)))
         made.append((f"Parallel coordinates: {label}", parallel))
     if len(objectives) > 1:
         names = [NAMES[name] for name in objectives]
@@ -78,6 +70,21 @@ def _figures(study: optuna.Study, objectives: Sequence[str]) -> list[tuple[str, 
     else:
         made.append(("Curves of the trials, by epoch", visualization.plot_intermediate_values(study)))
     return made
+
+
+def _value(index: int, sign: float = 1.0) -> Callable[[FrozenTrial], float]:
+    return lambda trial: sign * float(trial.values[index])
+
+
+def _importances(study: optuna.Study, index: int, label: str) -> Any:
+    # Importance for low values is what it computes, and says that it does.
+    sign = 1.0 if study.directions[index] == optuna.study.StudyDirection.MINIMIZE else -1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return visualization.plot_param_importances(study, target=_value(index, sign), target_name=label)
+        except (ValueError, RuntimeError) as error:
+            return f"Not computable yet: {error}"
 
 
 def _table(

@@ -127,15 +127,15 @@ def resolved(url: str) -> str:
     """A storage's URL with relative paths taken from the project's root; a file `.log` or `.journal` is a journal."""
     if "://" not in url and Path(url).suffix in (".log", ".journal"):
         url = f"journal:///{url}"
-    scheme, separator, path = url.partition(":///")
+    scheme, separator, rest = url.partition("://")
     local = scheme.split("+")[0] in ("sqlite", "journal")
-    if "://" not in url or (local and not (separator and path)) or scheme in ("http", "https", "file"):
+    if not separator or scheme in ("http", "https", "file") or (local and not rest.strip("/")):
         raise TuningError(
             f"storage {public(url)!r}: expected sqlite:///FILE, journal:///FILE, postgresql://USER@HOST/NAME "
             "or a file that ends in .journal or .log"
         )
-    if local and not path.startswith("/"):
-        return f"{scheme}:///{store.repository_root() / path}"
+    if local and not rest.startswith("//"):
+        return f"{scheme}:///{store.repository_root() / rest.removeprefix('/')}"
     return url
 
 

@@ -117,8 +117,7 @@ def _conclude(plan: Plan, study: optuna.Study, run: studies.StudyRun, reports: P
             temporary.write_text(json.dumps(facts, indent=2) + "\n")
         tags = {"tune.best_trial": str(winner.number), "tune.best_run": winner.user_attrs.get("run_id", "")}
     run.log(_points(plan, study), files, tags)
-    now = space.enqueued(present)
-    same = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.params == now]
+    same = [trial for trial in room.with_settings(study, plan, present) if trial.state == TrialState.COMPLETE]
     return Result(
         winner.number if winner else None, values, settings, min((t.values[0] for t in same), default=None), path
     )

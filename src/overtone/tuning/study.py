@@ -65,7 +65,8 @@ def open_study(plan: Plan) -> optuna.Study:
             _compare(plan.study, study.user_attrs["identity"], now)
         if study.user_attrs.get("identity") != now:
             study.set_user_attr("identity", now)
-        study.enqueue_trial(space.enqueued(present), user_attrs={"settings": "present"}, skip_if_exists=True)
+        if not with_settings(study, plan, present):
+            study.enqueue_trial(space.enqueued(present), user_attrs={"settings": "present"})
     return study
 
 
@@ -217,9 +218,8 @@ def again(study: optuna.Study, trial: FrozenTrial, retries: int) -> None:
         studies.close_trial(run_id)
     tried = trial.user_attrs.get("retry", 0)
     if tried < retries:
-        drawn = trial.params or trial.system_attrs.get("fixed_params", {})
         kept = {name: trial.user_attrs[name] for name in ("settings",) if name in trial.user_attrs}
-        study.enqueue_trial(drawn, user_attrs={**kept, "retry": tried + 1, "retry_of": trial.number})
+        study.enqueue_trial(dict(_drawn(trial)), user_attrs={**kept, "retry": tried + 1, "retry_of": trial.number})
 
 
 def _dead(trial: FrozenTrial) -> bool:
@@ -252,6 +252,17 @@ def _host() -> str:
 
 
 # --- what it came to --------------------------------------------------------------------------------------------------
+
+
+def with_settings(study: optuna.Study, plan: Plan, wanted: Mapping[str, Any]) -> list[FrozenTrial]:
+    """Trials of these settings, finished, under way or waiting."""
+    states = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
+    found = study.get_trials(deepcopy=False, states=states)
+    return [trial for trial in found if space.settings(_drawn(trial), plan.space, wanted) == wanted]
+
+
+def _drawn(trial: FrozenTrial) -> Mapping[str, Any]:
+    return trial.params or trial.system_attrs.get("fixed_params", {})
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
