@@ -398,6 +398,17 @@ def test_search_records_every_trial_beneath_the_study_and_continues(tuned: Path,
 
 
 @pytest.mark.usefixtures("here")
+def test_settings_that_do_not_go_together_are_pruned_with_the_reason(tuned: Path) -> None:
+    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "error_ratio", "harm"))
+    made = planned(*zeros, trials=2)
+    study = room.open_study(made)
+    study.enqueue_trial({**GOOD, "train.loss.mse": 0.0})
+    search.search(made, Path("reports"))
+    assert states(study) == ["COMPLETE", "PRUNED"]
+    assert "at least one loss weight must be above 0" in study.trials[1].user_attrs["reason"]
+
+
+@pytest.mark.usefixtures("here")
 def test_two_objectives_give_a_front_and_prune_nothing(tuned: Path) -> None:
     made = planned(trials=2, speed=True)
     study = room.open_study(made)
@@ -411,6 +422,21 @@ def test_two_objectives_give_a_front_and_prune_nothing(tuned: Path) -> None:
     assert other.trial == 1 and other.settings["train.rnn.learning_rate"] == 1e-9
     with pytest.raises(TuningError, match="has no complete trial 7"):
         search.search(planned(trials=0, speed=True), Path("reports"), chosen=7)
+
+
+def test_what_a_lone_worker_draws_repeats(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(made: Plan, trial: optuna.Trial) -> float:
+        return float(space.draw(trial, made.space, space.present(made.params, made.space))["train.loss.mse"])
+
+    monkeypatch.setattr(one, "run", fake)
+    drawn = []
+    for name in ("one", "two"):
+        made = planned("tune.random_trials=4", trials=8, storage=f"{name}.journal")
+        study = room.open_study(made)
+        worker.work(made)
+        drawn.append([trial.params for trial in study.trials])
+    assert drawn[0] == drawn[1]
+    assert len({str(params) for params in drawn[0]}) == 8
 
 
 @pytest.mark.usefixtures("here")
@@ -436,7 +462,8 @@ def test_winner_is_written_unless_it_is_there_or_only_shown(
     monkeypatch.setattr(one, "_train", fake)
     before = Path("params.yaml").read_text()
     stages.tune(load(), "rnn", trials=1)
-    assert "params.yaml: has these settings already" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "no better than the present settings" in shown and "params.yaml: has these settings already" in shown
     room.open_study(planned()).enqueue_trial(GOOD)
     stages.tune(load(), "rnn", trials=1, dry_run=True)
     shown = capsys.readouterr().out

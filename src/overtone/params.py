@@ -486,7 +486,12 @@ class Params(Settings):
             try:
                 TrainParams.model_validate(tree["train"])
             except ValidationError as error:
-                raise ValueError(f"{value} is no value of this setting: {error.errors()[0]['msg']}") from None
+                # What does not go together may go with another trial's values.
+                own = [
+                    e["msg"] for e in error.errors() if ".".join(map(str, e["loc"])).startswith(key[len("train.") :])
+                ]
+                if own:
+                    raise ValueError(f"{value} is no value of this setting: {own[0]}") from None
 
 
 def _samples(dimension: Dimension) -> list[Any]:
@@ -621,11 +626,11 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
-    """Settings as `dotted.key -> plain value`, for tracking."""
+    """Settings of the line as `dotted.key -> plain value`, for tracking; those of the search are not part of it."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if isinstance(value, dict) and value:
             return {k: v for key, child in value.items() for k, v in walk(f"{prefix}{key}.", child).items()}
         return {prefix[:-1]: value}
 
-    return walk("", settings.model_dump(mode="json", by_alias=True))
+    return walk("", settings.model_dump(mode="json", by_alias=True, exclude={"tune"}))

@@ -154,7 +154,9 @@ def tune(
         return
     values = ", ".join(f"{name} {value:.4f}" for name, value in result.values.items())
     print(f"{'chosen' if chosen is not None else 'best'}: trial {result.trial}, {values}; {shown(result.settings)}")
-    if result.present is not None:
+    if result.values["quality"] == result.present:
+        print("no better than the present settings")
+    elif result.present is not None:
         gain = 100 * (1 - result.values["quality"] / result.present)
         print(f"the present settings: quality {result.present:.4f}; the trial's is {gain:.1f} % lower")
     _write_settings(result.settings, dry_run)

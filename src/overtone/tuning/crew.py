@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Never
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from overtone.tuning import study as room
 from overtone.tuning.plan import LAUNCHED, PLAN, Plan, TuningError
@@ -76,7 +76,8 @@ def work(plan: Plan, study: optuna.Study, told: Callable[[FrozenTrial], None], n
             _join(crew)
         finally:
             stop(crew)
-            for trial in room.reap(study, plan.params.tune.retries):
+            room.reap(study, plan.params.tune.retries)
+            for trial in room.of_call(study, plan.call, (TrialState.FAIL, *room.FINISHED)):
                 shutil.rmtree(plan.folder / str(trial.number), ignore_errors=True)
 
 
@@ -120,7 +121,6 @@ def _bury(plan: Plan, study: optuna.Study, worker: Worker, note: Callable[[str],
     """Tidy up after a worker that ended; 1 if it ended badly."""
     _end_group(worker)
     for trial in room.reap(study, plan.params.tune.retries):
-        shutil.rmtree(plan.folder / str(trial.number), ignore_errors=True)
         note(f"trial {trial.number}: its worker is gone; failed")
     status = worker.process.returncode
     if status == 0:

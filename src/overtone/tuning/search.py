@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -55,9 +56,13 @@ def search(plan: Plan, reports: Path, chosen: int | None = None, said: Said = pr
         _complete(study, chosen)
     facts = {"tune.study": plan.study, "model": plan.kind, "tune.objectives": ", ".join(plan.objectives)}
     tags = facts | {"tune.storage": public(plan.storage), "tune.data": study.user_attrs["identity"]["data"][:12]}
-    with studies.StudyRun(plan.study, study.user_attrs.get("run_id"), tags, _logged(plan)) as run:
-        if study.user_attrs.get("run_id") != run.run_id:
-            study.set_user_attr("run_id", run.run_id)
+    with contextlib.ExitStack() as stack:
+        # Calls that begin together record into one run.
+        with room.lock(plan, "open"):
+            known = study.user_attrs.get("run_id")
+            run = stack.enter_context(studies.StudyRun(plan.study, known, tags, _logged(plan)))
+            if known != run.run_id:
+                study.set_user_attr("run_id", run.run_id)
         plan = replace(plan, parent=run.run_id)
         try:
             for trial in room.reap(study, plan.params.tune.retries):
@@ -69,6 +74,9 @@ def search(plan: Plan, reports: Path, chosen: int | None = None, said: Said = pr
                     f"worker{'s' if plan.workers > 1 else ''}, run {run.run_id}"
                 )
                 crew.work(plan, study, lambda trial: said(line(trial, plan)), said)
+        except KeyboardInterrupt:
+            said(f"interrupted; the same command continues study {plan.study}")
+            raise
         finally:
             result = _conclude(plan, study, run, reports, chosen)
     return result

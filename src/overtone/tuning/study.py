@@ -73,13 +73,12 @@ def open_study(plan: Plan) -> optuna.Study:
 def join_study(plan: Plan) -> optuna.Study:
     """The study of a plan that the calling process has opened."""
     store = storage(plan)
-    study = optuna.load_study(storage=store, study_name=plan.study, sampler=_sampler(plan), pruner=_pruner(plan))
-    # Workers that begin together do not draw the same.
-    seed = plan.params.seed + 1000 * len(study.get_trials(deepcopy=False))
-    if plan.workers > 1:
-        seed += os.getpid()
-    study.sampler = _sampler(plan, seed)
-    return study
+    return optuna.load_study(storage=store, study_name=plan.study, sampler=_sampler(plan), pruner=_pruner(plan))
+
+
+def seed(study: optuna.Study, plan: Plan) -> None:
+    """Make what the next trial draws at random a matter of its number: workers do not draw the same."""
+    study.sampler = _sampler(plan, plan.params.seed + len(study.get_trials(deepcopy=False)))
 
 
 def storage(plan: Plan) -> BaseStorage:
@@ -107,8 +106,10 @@ def storage(plan: Plan) -> BaseStorage:
             grace_period=_PATIENCE * beat,
             heartbeat_stale_trial_callback=lambda study, trial: again(study, trial, plan.params.tune.retries),
         )
-    except ImportError as error:
-        raise TuningError(f"storage {public(plan.storage)}: {error}; expected the extra `postgres` installed") from None
+    except ImportError:
+        raise TuningError(
+            f"storage {public(plan.storage)}: its driver is missing; expected the extra `postgres` installed"
+        ) from None
     except Exception as error:  # whatever the database's driver raises
         raise TuningError(f"storage {public(plan.storage)}: cannot be opened: {_first_line(error)}") from None
 
@@ -125,7 +126,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     if not manifest.is_file():
         raise TuningError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
     other = "cnn" if plan.kind == "rnn" else "rnn"
-    left_out = (*(f"{name}." for name in ("corpus", "evaluate", "register", "tune")), f"train.{other}.")
+    left_out = (*(f"{name}." for name in ("corpus", "evaluate", "register")), f"train.{other}.")
     flat = flatten(plan.params)
     base = {
         key: value

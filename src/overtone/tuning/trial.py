@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from pytorch_lightning.loggers import Logger
 
 from overtone.losses import DivergedError
 from overtone.params import Params, ParamsError, changed
@@ -99,7 +98,7 @@ def real_time_factor(model: Path) -> float:
     return SPEED_SECONDS / min(taken)
 
 
-def _train(plan: Plan, params: Params, folder: Path, logger: Logger | Any, watch: Pruning) -> fit.Outcome:
+def _train(plan: Plan, params: Params, folder: Path, logger: Any, watch: Pruning) -> fit.Outcome:
     return fit.train(params, plan.kind, plan.pairs, folder / "model", folder / "checkpoints", logger, (watch,))
 
 

@@ -40,6 +40,7 @@ def work(plan: Plan) -> None:
             room.reap(study, retries)
             if len(room.of_call(study, plan.call, _TAKEN)) >= plan.goal:
                 return
+            room.seed(study, plan)
             study.optimize(objective, n_trials=1)
         except KeyboardInterrupt:
             mine = [trial for trial in room.of_call(study, plan.call, (TrialState.FAIL,)) if _is_mine(trial)]
