@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,7 +107,7 @@ def close_trial(run_id: str) -> None:
 
 
 @contextlib.contextmanager
-def beneath(run_id: str) -> Any:
+def beneath(run_id: str) -> Iterator[None]:
     """Runs made within are beneath this one, whatever this process was told to adopt."""
     before = {name: os.environ.get(name) for name in (PARENT, "MLFLOW_RUN_ID")}
     os.environ[PARENT] = run_id
