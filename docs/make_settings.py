@@ -132,7 +132,8 @@ def page() -> str:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     steps = typing.get_args(typing.get_args(params.Step)[0])
     body = list(section(params.Params, "", values, comments()))
-    named = [params.Condition, *steps, params.Guard]
+    dimensions = typing.get_args(typing.get_args(params.Dimension)[0])
+    named = [params.Condition, *steps, params.Guard, *dimensions]
     return "\n".join([INTRODUCTION, *body, "## What lists and tables hold\n", *(parts(model) for model in named)])
 
 

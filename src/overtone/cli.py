@@ -70,6 +70,52 @@ def register(set: Set = None) -> None:
 
 
 @app.command()
+def tune(
+    model: Annotated[Kind, typer.Option(help="Which family of networks.")],
+    trials: Annotated[
+        int | None, typer.Option(min=0, help="Trials to finish; 0 only plots and chooses. Default: tune.trials.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: tune.workers.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="sqlite:///FILE, journal:///FILE or postgresql://... Default: OVERTONE_TUNE_STORAGE, else tune.storage."
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study to begin or continue. Default: tune.study-MODEL.")
+    ] = None,
+    objective: Annotated[
+        Literal["quality", "speed"] | None,
+        typer.Option(help="speed: maximise the real-time factor beside quality, in a study of its own."),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Write this trial's settings in place of those of best quality.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change in params.yaml.")] = False,
+    set: Set = None,
+) -> None:
+    """Search for better settings of a network and write them into params.yaml; the same command again goes on.
+
+    Example: overtone tune --model rnn --trials 20 --workers 2
+    """
+    from overtone import stages
+
+    stages.tune(
+        stages.settings(set),
+        model,
+        set,
+        trials=trials,
+        workers=workers,
+        storage=storage,
+        study=study,
+        speed=objective == "speed",
+        chosen=trial,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
 def enhance(
     source: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3; any rate.")],
     target: Annotated[Path, typer.Argument(help="File to write; the extension decides the format.")],

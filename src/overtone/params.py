@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -381,6 +385,96 @@ class RegisterParams(Settings):
     on_champion_seconds: PositiveFloat = 60.0
 
 
+# --- tuning -----------------------------------------------------------------------------------------------------------
+
+Scalar = bool | int | float | str
+Value = Scalar | tuple[Scalar, ...]
+
+
+class WholeRange(Settings):
+    """Whole numbers from `low` to `high`, every `step`; `log` draws evenly over their logarithm."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: PositiveInt = 1
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> WholeRange:
+        if self.high < self.low or (self.high - self.low) % self.step:
+            raise ValueError("high must be low plus a whole number of steps")
+        if self.log and (self.low < 1 or self.step != 1):
+            raise ValueError("log needs low from 1 and step 1")
+        return self
+
+
+class RealRange(Settings):
+    """Numbers from `low` to `high`, every `step` if one is given; `log` draws evenly over their logarithm."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    step: PositiveFloat | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> RealRange:
+        if self.high < self.low:
+            raise ValueError("high must be at least low")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low above 0 and no step")
+        return self
+
+
+class Choice(Settings):
+    """One of `choices`: numbers, texts, truth values or lists of them."""
+
+    type: Literal["categorical"]
+    choices: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+
+Dimension = Annotated[WholeRange | RealRange | Choice, Field(discriminator="type")]
+
+
+class SpaceParams(Settings):
+    """What is searched for each family: settings of `train` (dotted keys) and the values they may take."""
+
+    cnn: dict[str, Dimension]
+    rnn: dict[str, Dimension]
+
+
+class TuneParams(Settings):
+    """`overtone tune`: the search for better settings. No stage of the line depends on it.
+
+    A study is named after its `study` and the family; `storage` holds it. A trial trains for `steps` with a validation every
+    `epoch_steps`. The first `random_trials` draw at random, later ones where earlier ones did well. When
+    `prune_after_trials` are complete, a trial that has had `prune_after_epochs` and is worse than the median is ended. A
+    trial whose worker was killed is tried again up to `retries` times; one on another machine counts as killed when it was
+    silent for four times `heartbeat` seconds.
+    """
+
+    study: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    storage: str
+    trials: Annotated[int, Field(ge=0)]
+    workers: PositiveInt
+    steps: PositiveInt
+    epoch_steps: PositiveInt
+    objectives: Annotated[tuple[Literal["quality", "speed"], ...], Field(min_length=1)]
+    random_trials: Annotated[int, Field(ge=0)]
+    prune_after_trials: Annotated[int, Field(ge=0)]
+    prune_after_epochs: Annotated[int, Field(ge=0)]
+    retries: Annotated[int, Field(ge=0)]
+    heartbeat: PositiveInt
+    space: SpaceParams
+
+    @model_validator(mode="after")
+    def _check(self) -> TuneParams:
+        if self.objectives not in (("quality",), ("quality", "speed")):
+            raise ValueError("objectives must be [quality] or [quality, speed]")
+        return self
+
+
 class Params(Settings):
     """All of `params.yaml`."""
 
@@ -390,6 +484,58 @@ class Params(Settings):
     train: TrainParams
     evaluate: EvaluateParams
     register_: RegisterParams = Field(alias="register")
+    tune: TuneParams
+
+    @model_validator(mode="after")
+    def _check(self) -> Params:
+        for kind in ("cnn", "rnn"):
+            for key, dimension in getattr(self.tune.space, kind).items():
+                try:
+                    self._check_dimension(kind, key, dimension)
+                except ValueError as error:
+                    raise ValueError(f"tune.space.{kind}.{key}: {error}") from None
+        return self
+
+    def _check_dimension(self, kind: str, key: str, dimension: Dimension) -> None:
+        rooms = (f"train.{kind}.", "train.loss.", "train.data.", "train.fit.")
+        if not key.startswith(rooms):
+            raise ValueError(f"expected a setting of {', '.join(room[:-1] for room in rooms)}")
+        if key in (f"train.{kind}.steps", "train.fit.epoch_steps"):
+            raise ValueError("the length of a trial is tune.steps and tune.epoch_steps, and not searched")
+        for value in _samples(dimension):
+            tree = {"train": self.train.model_dump(mode="json")}
+            if not _put(tree, key, value):
+                raise ValueError("params.yaml has no such setting")
+            try:
+                TrainParams.model_validate(tree["train"])
+            except ValidationError as error:
+                # What does not go together may go with another trial's values.
+                own = [
+                    e["msg"] for e in error.errors() if ".".join(map(str, e["loc"])).startswith(key[len("train.") :])
+                ]
+                if own:
+                    raise ValueError(f"{value} is no value of this setting: {own[0]}") from None
+
+
+def _samples(dimension: Dimension) -> list[Any]:
+    """Values of a dimension that show whether all are allowed: its ends and those next to them, or every choice."""
+    if isinstance(dimension, Choice):
+        return list(dimension.choices)
+    if isinstance(dimension, WholeRange):
+        return sorted({dimension.low, min(dimension.low + dimension.step, dimension.high), dimension.high})
+    return [dimension.low, dimension.high]
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> bool:
+    """Replace a value of a tree by its dotted key; False where there is none."""
+    *parents, leaf = key.split(".")
+    node: Any = tree
+    for part in parents:
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or leaf not in node or isinstance(node[leaf], dict):
+        return False
+    node[leaf] = list(value) if isinstance(value, tuple) else value
+    return True
 
 
 def load(path: Path = Path("params.yaml"), overrides: tuple[str, ...] = ()) -> Params:
@@ -415,8 +561,75 @@ def load(path: Path = Path("params.yaml"), overrides: tuple[str, ...] = ()) -> P
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise ParamsError("\n".join(lines)) from None
+        raise ParamsError("\n".join(f"{path}: {line}" for line in _told(error))) from None
+
+
+def changed(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Settings with some replaced, by dotted key.
+
+    Raises:
+        ParamsError: a key that there is not, or values that are out of range or do not go together.
+    """
+    tree = params.model_dump(mode="json", by_alias=True)
+    for key, value in changes.items():
+        if not _put(tree, key, value):
+            raise ParamsError(f"params.yaml has no setting {key!r}")
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_told(error))) from None
+
+
+def _told(error: ValidationError) -> list[str]:
+    found = ((".".join(str(part) for part in e["loc"]), e["msg"]) for e in error.errors())
+    return [": ".join(filter(None, words)) for words in found]
+
+
+def edited(text: str, changes: Mapping[str, Any]) -> str:
+    """The text of a settings file with some values replaced, by dotted key, and not a letter else.
+
+    Comments behind the values stay in their column where there is room.
+
+    Raises:
+        ParamsError: a key that there is not, or one whose value cannot be replaced by itself.
+    """
+    expected = yaml.safe_load(text)
+    root = yaml.compose(text, yaml.SafeLoader)
+    spots = []
+    for key, value in changes.items():
+        node: Any = root
+        for part in key.split("."):
+            children = node.value if isinstance(node, yaml.MappingNode) else []
+            node = next((child for name, child in children if name.value == part), None)
+        if node is None or not _put(expected, key, value):
+            raise ParamsError(f"params.yaml has no setting {key!r}")
+        spots.append((node.start_mark.index, node.end_mark.index, written(value)))
+    for start, end, new in sorted(spots, reverse=True):
+        rest = text[end:]
+        if gap := re.match(r"( +)#", rest):
+            rest = " " * max(1, len(gap[1]) + (end - start) - len(new)) + rest[len(gap[1]) :]
+        text = text[:start] + new + rest
+    try:
+        exact = yaml.safe_load(text) == expected
+    except yaml.YAMLError:
+        exact = False
+    if not exact:
+        names = ", ".join(changes)
+        raise ParamsError(
+            f"params.yaml: expected plain values on one line each, to replace them by themselves: {names}"
+        )
+    return text
+
+
+def written(value: Any) -> str:
+    """A value as params.yaml writes it: numbers without exponents, lists on one line."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(written(one) for one in value)}]"
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
+    if isinstance(value, str) and yaml.safe_load(value) == value and not set(value) & set(",[]{}#:"):
+        return value
+    return json.dumps(value)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
@@ -436,11 +649,11 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
-    """Settings as `dotted.key -> plain value`, for tracking."""
+    """Settings of the line as `dotted.key -> plain value`, for tracking; those of the search are not part of it."""
 
     def walk(prefix: str, value: Any) -> dict[str, Any]:
         if isinstance(value, dict) and value:
             return {k: v for key, child in value.items() for k, v in walk(f"{prefix}{key}.", child).items()}
         return {prefix[:-1]: value}
 
-    return walk("", settings.model_dump(mode="json", by_alias=True))
+    return walk("", settings.model_dump(mode="json", by_alias=True, exclude={"tune"}))

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -142,6 +142,67 @@ def register(params: Params) -> None:
     for comparison in decision.comparisons:
         print(f"  {comparison}")
     hooks.announce(decision, params.register_.on_champion, params.register_.on_champion_seconds)
+
+
+# --- tuning -----------------------------------------------------------------------------------------------------------
+
+
+def tune(
+    params: Params,
+    kind: Literal["cnn", "rnn"],
+    overrides: list[str] | None = None,
+    *,
+    trials: int | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+    study: str | None = None,
+    speed: bool = False,
+    chosen: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Search for better settings, and write the winner's into `params.yaml`."""
+    from overtone.tuning.plan import alone, plan
+    from overtone.tuning.search import search, shown
+
+    alone()
+    made = plan(params, kind, PAIRS, trials, workers, storage, study, speed)
+    result = search(made, REPORTS / "tune", chosen, lambda text: print(text, flush=True))
+    print(f"{result.page}: history, importance, parallel coordinates, every trial")
+    if result.trial is None:
+        print(f"study {made.study}: no trial is complete; params.yaml stays as it is")
+        return
+    values = ", ".join(f"{name} {value:.4f}" for name, value in result.values.items())
+    print(f"{'chosen' if chosen is not None else 'best'}: trial {result.trial}, {values}; {shown(result.settings)}")
+    if result.values["quality"] == result.present:
+        print("no better than the present settings")
+    elif result.present is not None:
+        gain = 100 * (1 - result.values["quality"] / result.present)
+        print(f"the present settings: quality {result.present:.4f}; the trial's is {gain:.1f} % lower")
+    _write_settings(result.settings, dry_run)
+    if others := [text for text in overrides or [] if not text.startswith("tune.")]:
+        print(f"the trials had {', '.join(others)} too, which params.yaml does not")
+
+
+def _write_settings(changes: Mapping[str, Any], dry_run: bool, path: Path = Path("params.yaml")) -> None:
+    """Show what would change in the settings file, and change it."""
+    import difflib
+
+    before = path.read_text()
+    flat = settings_file.flatten(settings_file.load(path))
+    after = settings_file.edited(before, {key: value for key, value in changes.items() if flat[key] != value})
+    if after == before:
+        print(f"{path}: has these settings already")
+        return
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path), n=0
+    )
+    print("".join(lines), end="")
+    if dry_run:
+        print(f"{path}: not changed (--dry-run)")
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(after)
+    print(f"{path}: changed; dvc repro trains with it")
 
 
 # --- the registry from the command line -------------------------------------------------------------------------------

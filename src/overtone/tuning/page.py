@@ -1,0 +1,110 @@
+"""A study as one HTML page that needs no network: its figures and a table of its trials."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna import visualization
+from optuna.trial import FrozenTrial, TrialState
+from plotly import offline
+
+from overtone.tuning import space
+from overtone.tuning.space import Space
+
+NAMES = {"quality": "validation LSD", "speed": "real-time factor"}
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em auto;max-width:75em;padding:0 1em}"
+    "table{border-collapse:collapse;font-size:85%}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ccc}"
+    ".best{background:#e6f4e6}"
+)
+
+
+def page(
+    study: optuna.Study, objectives: Sequence[str], searched: Space, present: Mapping[str, Any], best: int | None
+) -> str:
+    """The page. A figure that the study has too few trials for is left out, with the reason."""
+    parts = [f"<h1>Study {html.escape(study.study_name)}</h1>", _summary(study)]
+    for title, figure in _figures(study, objectives):
+        parts.append(f"<h2>{html.escape(title)}</h2>")
+        if isinstance(figure, str):
+            parts.append(f"<p>{html.escape(figure)}</p>")
+        else:
+            parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
+    parts += ["<h2>Trials</h2>", _table(study.get_trials(deepcopy=False), objectives, searched, present, best)]
+    head = f"<meta charset='utf-8'><title>{html.escape(study.study_name)}</title><style>{_STYLE}</style>"
+    script = f"<script>{_script()}</script>"
+    return f"<!doctype html><html><head>{head}{script}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _script() -> str:
+    known: Any = offline  # has no types
+    return str(known.get_plotlyjs())
+
+
+def _summary(study: optuna.Study) -> str:
+    trials = study.get_trials(deepcopy=False)
+    counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
+    shown = ", ".join(f"{count} {state.name.lower()}" for state, count in counts.items() if count)
+    return f"<p>{len(trials)} trials: {shown}.</p>"
+
+
+def _figures(study: optuna.Study, objectives: Sequence[str]) -> list[tuple[str, Any]]:
+    """Titles with figures, or with the reason why there is none."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return [("Figures", "No trial is complete yet.")]
+    made: list[tuple[str, Any]] = []
+    for index, name in enumerate(objectives):
+        label, value = NAMES[name], _value(index)
+        history = visualization.plot_optimization_history(study, target=value, target_name=label)
+        parallel = visualization.plot_parallel_coordinate(study, target=value, target_name=label)
+        made.append((f"History: {label}", history))
+        made.append((f"Importance of the settings: {label}", _importances(study, index, label)))
+        made.append((f"Parallel coordinates: {label}", parallel))
+    if len(objectives) > 1:
+        names = [NAMES[name] for name in objectives]
+        made.append(("Pareto front", visualization.plot_pareto_front(study, target_names=names)))
+    else:
+        made.append(("Curves of the trials, by epoch", visualization.plot_intermediate_values(study)))
+    return made
+
+
+def _value(index: int, sign: float = 1.0) -> Callable[[FrozenTrial], float]:
+    return lambda trial: sign * float(trial.values[index])
+
+
+def _importances(study: optuna.Study, index: int, label: str) -> Any:
+    # Importance for low values is what it computes, and says that it does.
+    sign = 1.0 if study.directions[index] == optuna.study.StudyDirection.MINIMIZE else -1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return visualization.plot_param_importances(study, target=_value(index, sign), target_name=label)
+        except (ValueError, RuntimeError) as error:
+            return f"Not computable yet: {error}"
+
+
+def _table(
+    trials: Sequence[FrozenTrial],
+    objectives: Sequence[str],
+    searched: Space,
+    present: Mapping[str, Any],
+    best: int | None,
+) -> str:
+    columns = ["trial", "state", *(NAMES[name] for name in objectives), *searched, "note"]
+    rows = ["".join(f"<th>{html.escape(column)}</th>" for column in columns)]
+    marks = [""]
+    for trial in trials:
+        values = [f"{value:.4f}" for value in trial.values or []] or [""] * len(objectives)
+        drawn = space.settings(trial.params, searched, present)
+        retry = f"again, after {trial.user_attrs['retry_of']}" if "retry_of" in trial.user_attrs else ""
+        first = "the settings as they were" if trial.user_attrs.get("settings") == "present" else ""
+        notes = ", ".join(filter(None, (first, retry, trial.user_attrs.get("reason", ""))))
+        settings = [str(drawn.get(key, "")) for key in searched]
+        cells = [str(trial.number), trial.state.name.lower(), *values, *settings, notes]
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+        marks.append(" class='best'" if trial.number == best else "")
+    return f"<table>{''.join(f'<tr{mark}>{row}</tr>' for mark, row in zip(marks, rows, strict=True))}</table>"

@@ -1,0 +1,147 @@
+"""What one call of `overtone tune` is to do, in a form that its worker processes inherit."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from overtone import params as settings_file
+from overtone.errors import OvertoneError
+from overtone.params import Params, SpaceParams
+from overtone.tracking import store
+
+Kind = Literal["cnn", "rnn"]
+
+# The plan, and for the other processes of a trial on several devices what that trial drew.
+PLAN = "OVERTONE_TUNE_PLAN"
+DRAWN = "OVERTONE_TRIAL"
+STORAGE = "OVERTONE_TUNE_STORAGE"
+# What launchers say of a process among many.
+LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+WORK = Path("work/tune")
+
+
+class TuningError(OvertoneError):
+    """A search that cannot be done or continued; the message names what and what was expected."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call: `goal` more finished trials of a study.
+
+    Args:
+        call: names this call; its trials carry it.
+        params: settings of a trial, but for what is searched.
+        workers: processes at a time.
+        parent: MLflow run of the study.
+    """
+
+    kind: Kind
+    study: str
+    storage: str
+    call: str
+    goal: int
+    workers: int
+    pairs: Path
+    params: Params
+    parent: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its trials put what they need while they run."""
+        return WORK / self.study
+
+    @property
+    def space(self) -> dict[str, settings_file.Dimension]:
+        return searched(self.params.tune.space, self.kind)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return self.params.tune.objectives
+
+    def text(self) -> str:
+        """For the environment variable that workers read."""
+        plain = {name: str(getattr(self, name)) for name in ("kind", "study", "storage", "call", "pairs", "parent")}
+        numbers = {"goal": self.goal, "workers": self.workers}
+        return json.dumps({**plain, **numbers, "params": self.params.model_dump(mode="json", by_alias=True)})
+
+
+def alone() -> None:
+    """Refuse to be one process of a launcher's many: trials would be drawn in each.
+
+    Raises:
+        TuningError: this is not the first process.
+    """
+    for name in LAUNCHED[:3]:
+        if os.environ.get(name, "0") != "0":
+            raise TuningError(f"{name}={os.environ[name]}: expected one process; a trial starts its others by itself")
+
+
+def inherited() -> Plan:
+    """The plan of the process that started this one."""
+    tree = json.loads(os.environ[PLAN])
+    return Plan(**{**tree, "pairs": Path(tree["pairs"]), "params": Params.model_validate(tree["params"])})
+
+
+def searched(space: SpaceParams, kind: Kind) -> dict[str, settings_file.Dimension]:
+    return space.cnn if kind == "cnn" else space.rnn
+
+
+def plan(
+    params: Params,
+    kind: Kind,
+    pairs: Path,
+    trials: int | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+    study: str | None = None,
+    speed: bool = False,
+) -> Plan:
+    """What a call asks for, where it says nothing filled in from `params.tune`."""
+    tune = params.tune
+    if speed:
+        tune = tune.model_copy(update={"objectives": ("quality", "speed")})
+    workers = tune.workers if workers is None else workers
+    changes = {f"train.{kind}.steps": tune.steps, "train.fit.epoch_steps": tune.epoch_steps}
+    if params.train.data.workers == "auto":
+        cores = (os.cpu_count() or 1) // workers
+        changes["train.data.workers"] = max(cores - max(params.train.fit.threads, 1), 0)
+    suffix = "-speed" if "speed" in tune.objectives else ""
+    return Plan(
+        kind=kind,
+        study=study or f"{tune.study}-{kind}{suffix}",
+        storage=resolved(storage or os.environ.get(STORAGE) or tune.storage),
+        call=uuid.uuid4().hex[:12],
+        goal=tune.trials if trials is None else trials,
+        workers=workers,
+        pairs=pairs,
+        params=settings_file.changed(params.model_copy(update={"tune": tune}), changes),
+    )
+
+
+def resolved(url: str) -> str:
+    """A storage's URL with relative paths taken from the project's root; a file `.log` or `.journal` is a journal."""
+    if "://" not in url and Path(url).suffix in (".log", ".journal"):
+        url = f"journal:///{url}"
+    scheme, separator, rest = url.partition("://")
+    local = scheme.split("+")[0] in ("sqlite", "journal")
+    if not separator or scheme in ("http", "https", "file") or (local and not rest.strip("/")):
+        raise TuningError(
+            f"storage {public(url)!r}: expected sqlite:///FILE, journal:///FILE, postgresql://USER@HOST/NAME "
+            "or a file that ends in .journal or .log"
+        )
+    if local and not rest.startswith("//"):
+        return f"{scheme}:///{store.repository_root() / rest.removeprefix('/')}"
+    return url
+
+
+def public(url: str) -> str:
+    """A storage's URL as runs and messages may hold it: no user, password or path of this machine."""
+    scheme, separator, rest = url.partition("://")
+    if rest.startswith("/"):
+        return f"{scheme}:///{rest[1:].removeprefix(f'{store.repository_root()}{os.sep}')}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

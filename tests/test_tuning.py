@@ -1,0 +1,625 @@
+"""Laws of the search: what is drawn is what is trained and written, and no death of a worker loses or repeats a trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from conftest import ROOT
+from overtone import params as settings
+from overtone import stages
+from overtone.losses import DivergedError
+from overtone.params import ParamsError
+from overtone.tracking import store
+from overtone.training import fit
+from overtone.tuning import crew, search, space, worker
+from overtone.tuning import study as room
+from overtone.tuning import trial as one
+from overtone.tuning.plan import DRAWN, PLAN, Plan, TuningError, alone, inherited, plan, public, resolved
+from overtone.tuning.pruning import Pruning
+
+SPACE = (
+    "tune.space.rnn={train.rnn.learning_rate: {type: float, low: 0.000000001, high: 0.05, log: true}, "
+    "train.loss.mse: {type: float, low: 0.0, high: 1.0, step: 0.1}, "
+    "train.loss.windows: {type: categorical, choices: [[512, 1024, 2048], [1024]]}}"
+)
+SMALL = (
+    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1", "train.fit.warmup_steps=1"),
+    *("train.data.batch=2", "train.data.crop_seconds=0.2", "train.data.workers=0", "train.data.redraw=0.0"),
+    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50", "train.fit.average=0"),
+    *("tune.steps=9", "tune.epoch_steps=3", "tune.prune_after_trials=1", "tune.prune_after_epochs=0", SPACE),
+)
+STORAGES = ("sqlite:///optuna.db", "journal:///trials.journal")
+GOOD = {"train.rnn.learning_rate": 0.01, "train.loss.mse": 0.3, "train.loss.windows": "[1024]"}
+BAD = GOOD | {"train.rnn.learning_rate": 1e-9}
+
+
+def load(*overrides: str) -> settings.Params:
+    return settings.load(Path("params.yaml"), (*SMALL, *overrides))
+
+
+def planned(*overrides: str, trials: int = 1, **asked: Any) -> Plan:
+    return plan(load(*overrides), "rnn", Path("work/pairs"), trials, **asked)
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+@pytest.fixture
+def tuned(project: Path, pairs_folder: Path) -> Path:
+    """A project with settings and pairs, and nothing trained."""
+    shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
+    (project / "work").mkdir()
+    shutil.copytree(pairs_folder, project / "work" / "pairs")
+    return project
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process: starting others takes seconds."""
+
+    def work(made: Plan, study: optuna.Study, told: Callable[[Any], None], note: Callable[[str], None]) -> None:
+        worker.work(made)
+        for trial in room.of_call(study, made.call):
+            told(trial)
+
+    monkeypatch.setattr(crew, "work", work)
+
+
+# --- the space ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dimension", "message"),
+    [
+        ("train.rnn.hidden: {type: int, low: 16, high: 8}", "hidden.*whole number of steps"),
+        ("train.rnn.hidden: {type: int, low: 16.5, high: 32}", "hidden.*low.*valid integer"),
+        ("train.rnn.hidden: {type: real, low: 1, high: 2}", "hidden.*'int', 'float', 'categorical'"),
+        ("train.rnn.hidden: {type: int, low: 0, high: 32}", "hidden: 0 is no value of this setting.*greater than 0"),
+        ("train.rnn.hiden: {type: int, low: 8, high: 32}", "hiden: params.yaml has no such setting"),
+        ("train.rnn.cell: {type: categorical, choices: [gru, rwkv]}", "cell: rwkv is no value of this setting"),
+        ("train.rnn.learning_rate: {type: float, low: 0, high: 1, log: true}", "learning_rate.*low above 0"),
+        ("train.rnn.steps: {type: int, low: 8, high: 32}", "steps: the length of a trial is tune.steps"),
+        ("train.cnn.width: {type: int, low: 8, high: 32}", "expected a setting of train.rnn, train.loss"),
+        ("seed: {type: int, low: 8, high: 32}", "tune.space.rnn.seed: expected a setting of train.rnn"),
+    ],
+)
+def test_space_that_cannot_be_searched_is_explained_at_loading(dimension: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=rf"params\.yaml: .*{message}"):
+        settings.load(ROOT / "params.yaml", (f"tune.space.rnn={{{dimension}}}",))
+
+
+@pytest.mark.parametrize("kind", ["cnn", "rnn"])
+def test_present_settings_lie_in_the_projects_own_space(kind: Any) -> None:
+    params = settings.load(ROOT / "params.yaml")
+    assert space.present(params, getattr(params.tune.space, kind))
+
+
+def test_what_is_drawn_is_what_is_written(tuned: Path) -> None:
+    """Numbers have four digits, lists come back as lists, and the present value stays exact."""
+    made = planned("train.rnn.learning_rate=0.00123456")
+    present = space.present(made.params, made.space)
+    study = room.open_study(made)
+    for _ in range(6):
+        drawn = space.draw(study.ask(), made.space, present)
+        text = settings.edited(Path("params.yaml").read_text(), drawn)
+        tree = yaml.safe_load(text)["train"]
+        assert tree["rnn"]["learning_rate"] == drawn["train.rnn.learning_rate"]
+        assert tree["loss"]["windows"] == drawn["train.loss.windows"]
+        rate = drawn["train.rnn.learning_rate"]
+        assert rate == 0.00123456 or float(f"{rate:.3e}") == rate
+        assert drawn["train.loss.mse"] in [round(0.1 * step, 1) for step in range(11)]
+        assert settings.changed(made.params, drawn)
+
+
+def test_setting_outside_its_space_is_refused_by_name(tuned: Path) -> None:
+    for override in ("train.loss.mse=3.0", "train.loss.windows=[256]"):
+        with pytest.raises(TuningError, match=rf"{override.partition('=')[0]}: expected the present value"):
+            room.open_study(planned(override))
+
+
+# --- params.yaml ----------------------------------------------------------------------------------------------------
+
+
+def test_edited_settings_differ_in_their_values_alone() -> None:
+    before = (ROOT / "params.yaml").read_text()
+    changes = {"train.rnn.learning_rate": 0.00001, "train.cnn.depths": [2, 2, 4], "train.rnn.bidirectional": True}
+    after = settings.edited(before, changes | {"train.loss.mse": 0.25, "train.rnn.cell": "lstm"})
+    pairs = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
+    assert [b.partition("#")[0].strip() for _, b in pairs] == [
+        *("mse: 0.25", "depths: [2, 2, 4]", "learning_rate: 0.00001", "cell: lstm", "bidirectional: true")
+    ]
+    assert pairs[0][0].index("#") == pairs[0][1].index("#")
+    assert pairs[0][0].partition("#")[2] == pairs[0][1].partition("#")[2]
+    assert settings.edited(after, {"train.loss.mse": 0.3}) != before
+    assert settings.edited(before, {}) == before
+
+
+@pytest.mark.parametrize("value", [1e-12, 0.1 + 0.2, 5, -3, True, "gru", "1.0", "on", "a: b # c", [1, 2.5], None])
+def test_written_value_reads_as_itself(value: Any) -> None:
+    read = yaml.safe_load(f"key: {settings.written(value)}")["key"]
+    assert read == value and type(read) is type(value)
+
+
+def test_value_that_cannot_be_replaced_by_itself_is_refused(tmp_path: Path) -> None:
+    shared = "train:\n  a: &rate 0.1\n  b: *rate\n"
+    with pytest.raises(ParamsError, match="expected plain values on one line each"):
+        settings.edited(shared, {"train.b": 0.2})
+    with pytest.raises(ParamsError, match=r"no setting 'train\.c'"):
+        settings.edited(shared, {"train.c": 0.2})
+
+
+# --- the storage and the study ------------------------------------------------------------------------------------------
+
+
+def test_storage_is_named_by_url_or_file(project: Path) -> None:
+    assert resolved("sqlite:///optuna.db") == f"sqlite:///{project}/optuna.db"
+    assert resolved("studies/a.journal") == f"journal:///{project}/studies/a.journal"
+    assert resolved("journal:////elsewhere/a.log") == "journal:////elsewhere/a.log"
+    assert resolved("postgresql://ada@db/studies") == "postgresql://ada@db/studies"
+    assert public("postgresql://ada:secret@db/studies?password=secret") == "postgresql://db/studies"
+    assert public(resolved("sqlite:///optuna.db")) == "sqlite:///optuna.db"
+    for url in ("optuna.db", "https://ada:secret@db/studies", "sqlite://"):
+        with pytest.raises(TuningError, match=r"expected sqlite:///FILE") as error:
+            resolved(url)
+        assert "secret" not in str(error.value)
+
+
+def test_storage_that_cannot_be_opened_is_named(tuned: Path) -> None:
+    Path("optuna.db").write_text("no database at all, but long enough to be looked into" * 20)
+    with pytest.raises(TuningError, match=r"storage sqlite:///optuna\.db: cannot be"):
+        room.open_study(planned())
+
+
+def test_variable_names_the_storage_unless_the_call_does(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERTONE_TUNE_STORAGE", "env.journal")
+    assert planned().storage.endswith("env.journal")
+    assert planned(storage="call.journal").storage.endswith("call.journal")
+
+
+@pytest.mark.parametrize("url", STORAGES)
+def test_present_settings_are_the_first_trial_and_enqueued_once(tuned: Path, url: str) -> None:
+    made = planned(storage=url)
+    study = room.open_study(made)
+    study = room.open_study(made)
+    assert states(study) == ["WAITING"]
+    drawn = space.draw(study.ask(), made.space, space.present(made.params, made.space))
+    assert drawn == {"train.rnn.learning_rate": 0.002, "train.loss.mse": 0.3, "train.loss.windows": [512, 1024, 2048]}
+
+
+def test_plan_reaches_workers_whole(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planned(workers=2, speed=True)
+    monkeypatch.setenv(PLAN, made.text())
+    assert inherited() == made
+    assert made.study == "overtone-rnn-speed"
+    assert (made.params.train.rnn.steps, made.params.train.fit.epoch_steps) == (9, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.fit.clip_norm=2.0", r"begun with train\.fit\.clip_norm 1\.0, expected the same and not 2\.0"),
+        ("tune.steps=12", r"begun with train\.rnn\.steps 9"),
+        ("tune.space.rnn={train.loss.mse: {type: float, low: 0, high: 1}}", "tune.space train.rnn.learning_rate"),
+        (SPACE.replace("0.05, log: true", "0.05"), "tune.space train.rnn.learning_rate"),
+        (SPACE.replace(", [1024]]", "]"), "tune.space train.loss.windows"),
+        ("tune.objectives=[quality, speed]", "has 1 objectives, expected 2"),
+    ],
+)
+def test_study_of_other_trials_is_not_continued(tuned: Path, override: str, message: str) -> None:
+    room.open_study(planned(study="mine"))
+    with pytest.raises(TuningError, match=f"study mine: .*{message}.*give another --study"):
+        room.open_study(planned(override, study="mine"))
+
+
+def test_study_of_other_data_is_not_continued(tuned: Path) -> None:
+    room.open_study(planned())
+    with Path("work/pairs/manifest.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(TuningError, match="begun with the pairs of digest"):
+        room.open_study(planned())
+    shutil.rmtree("work/pairs")
+    with pytest.raises(TuningError, match=r"work/pairs/manifest\.csv: no such file"):
+        room.open_study(planned())
+
+
+def test_limits_machine_and_winner_may_change_within_a_study(tuned: Path) -> None:
+    room.open_study(planned())
+    moved = SPACE.replace("high: 0.05", "high: 0.5")
+    changes = ("train.fit.threads=2", "train.data.workers=1", "train.rnn.learning_rate=0.1", "train.cnn.width=64")
+    study = room.open_study(planned(moved, *changes, "tune.trials=7", "evaluate.figures=1"))
+    assert states(study) == ["WAITING", "WAITING"]
+
+
+def test_settings_that_a_trial_drew_are_not_tried_again(tuned: Path) -> None:
+    made = planned()
+    study = room.open_study(made)
+    for _ in range(3):
+        drawn = space.draw(study.ask(), made.space, space.present(made.params, made.space))
+    assert drawn["train.rnn.learning_rate"] != study.trials[-1].params["train.rnn.learning_rate"]
+    study = room.open_study(planned(*(f"{key}={settings.written(value)}" for key, value in drawn.items())))
+    assert states(study) == ["RUNNING"] * 3
+
+
+# --- workers ------------------------------------------------------------------------------------------------------------
+
+# A worker that takes a trial and is then stuck in it.
+STUCK = """
+import time
+from overtone.tuning import space, study
+from overtone.tuning.plan import inherited
+made = inherited()
+trial = study.join_study(made).ask()
+study.sign(trial, made.call)
+space.draw(trial, made.space, space.present(made.params, made.space))
+print("working", flush=True)
+time.sleep(600)
+"""
+
+
+def stuck(made: Plan) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], env=os.environ | {PLAN: made.text()}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "working\n"
+    return process
+
+
+@pytest.mark.parametrize("url", STORAGES)
+def test_trial_of_a_killed_worker_fails_and_is_tried_again(tuned: Path, url: str) -> None:
+    made = planned("tune.retries=1", storage=url)
+    study = room.open_study(made)
+    for number in (0, 1):
+        process = stuck(made)
+        assert room.reap(study, 1) == []
+        process.kill()
+        process.wait()
+        (failed,) = room.reap(study, 1)
+        assert failed.number == number
+    first, second = study.trials
+    assert states(study) == ["FAIL", "FAIL"]
+    assert (second.user_attrs["retry"], second.user_attrs["retry_of"]) == (1, 0)
+    assert second.params == first.params
+    assert room.reap(study, 1) == []
+
+
+def test_trial_of_a_silent_machine_fails_and_is_tried_again(tuned: Path) -> None:
+    made = planned("tune.heartbeat=1")
+    study = room.open_study(made)
+    trial = study.ask()
+    trial.set_user_attr("worker", {"host": "another", "pid": os.getpid(), "started": 0.0, "call": "theirs"})
+    storage: Any = study._storage
+    storage.record_heartbeat(trial._trial_id)
+    assert room.reap(study, 1) == []
+    deadline = time.monotonic() + 30
+    while states(study) != ["FAIL", "WAITING"] and time.monotonic() < deadline:
+        time.sleep(1)
+        optuna.storages.fail_stale_trials(study)
+    assert states(study) == ["FAIL", "WAITING"]
+
+
+def test_workers_that_keep_failing_stop_the_call(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[int]()
+
+    def start(made: Plan) -> crew.Worker:
+        made.folder.mkdir(parents=True, exist_ok=True)
+        log = made.folder / f"worker-{len(started)}.log"
+        started.append(1)
+        with log.open("wb") as out:
+            command = [sys.executable, "-c", "raise SystemExit('no room left')"]
+            return crew.Worker(subprocess.Popen(command, stderr=out, start_new_session=True), log)
+
+    monkeypatch.setattr(crew, "start", start)
+    monkeypatch.setattr(crew, "POLL_SECONDS", 0.01)
+    notes = list[str]()
+    made = planned(trials=4, workers=2)
+    with pytest.raises(TuningError, match=r"5 workers in a row .* ends with: no room left"):
+        crew.work(made, room.open_study(made), lambda trial: None, notes.append)
+    assert all(re.fullmatch(r"worker \d+ ended with status 1: no room left \(.*\)", note) for note in notes)
+
+
+def test_interrupted_worker_fails_its_trial_and_has_it_tried_again(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(made: Plan, trial: optuna.Trial) -> float:
+        space.draw(trial, made.space, space.present(made.params, made.space))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one, "run", interrupted)
+    made = planned()
+    study = room.open_study(made)
+    with pytest.raises(KeyboardInterrupt):
+        worker.work(made)
+    assert states(study) == ["FAIL", "WAITING"]
+    assert study.trials[0].params == space.enqueued(space.present(made.params, made.space))
+
+
+# --- a search -----------------------------------------------------------------------------------------------------------
+
+
+def runs_of(study: str) -> tuple[Any, list[Any]]:
+    """The study's run, and those beneath it by trial number."""
+    client = store.client()
+    found = client.search_runs(["1"], "tags.`tune.study` = '" + study + "'")
+    (parent,) = [run for run in found if "tune.trial" not in run.data.tags]
+    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == len(found) - 1
+    return parent, sorted(children, key=lambda run: int(run.data.tags["tune.trial"]))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("url", STORAGES)
+def test_search_records_every_trial_beneath_the_study_and_continues(tuned: Path, url: str) -> None:
+    said = list[str]()
+    made = planned(trials=1, storage=url)
+    study = room.open_study(made)
+    study.enqueue_trial(GOOD)
+    first = search.search(made, Path("reports"), said=said.append)
+    assert first.trial == 0 and first.present == first.values["quality"]
+    study.enqueue_trial(BAD)
+    second = search.search(planned(trials=2, storage=url), Path("reports"), said=said.append)
+    assert states(study) == ["COMPLETE", "COMPLETE", "PRUNED"]
+    assert second.trial == 1 and second.values["quality"] < first.values["quality"] == second.present
+    assert second.settings == GOOD | {"train.loss.windows": [1024]}
+    assert any(line.startswith("trial 2: pruned, validation LSD") for line in said)
+
+    parent, children = runs_of("overtone-rnn")
+    assert [run.info.run_name for run in children] == [f"overtone-rnn trial {number}" for number in range(3)]
+    assert [run.data.tags["tune.state"] for run in children] == ["complete", "complete", "pruned"]
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    assert children[1].data.params["train.rnn.learning_rate"] == "0.01"
+    assert children[1].data.metrics["tune/quality"] == pytest.approx(second.values["quality"])
+    assert parent.data.tags["tune.best_run"] == children[1].info.run_id
+    history = store.client().get_metric_history(parent.info.run_id, "best_quality")
+    assert {point.step for point in history} == {0, 1}
+    names = {file.path for file in store.client().list_artifacts(parent.info.run_id)}
+    assert names == {"overtone-rnn.html", "overtone-rnn.json"}
+    assert json.loads(Path("reports/overtone-rnn.json").read_text())["settings"] == second.settings
+    text = Path("reports/overtone-rnn.html").read_text()
+    assert text.count("Plotly.newPlot") >= 3 + text.count("Plotly.newPlot=") and "<script src" not in text
+    for title in ("History", "Importance", "Parallel coordinates", "Curves of the trials"):
+        assert f"<h2>{title}" in text
+    assert not [path for path in made.folder.iterdir() if path.is_dir()]
+
+
+@pytest.mark.usefixtures("here")
+def test_settings_that_do_not_go_together_are_pruned_with_the_reason(tuned: Path) -> None:
+    zeros = tuple(f"train.loss.{name}=0" for name in ("log_spectral", "error_ratio", "harm"))
+    made = planned(*zeros, trials=2)
+    study = room.open_study(made)
+    study.enqueue_trial({**GOOD, "train.loss.mse": 0.0})
+    search.search(made, Path("reports"))
+    assert states(study) == ["COMPLETE", "PRUNED"]
+    assert "at least one loss weight must be above 0" in study.trials[1].user_attrs["reason"]
+
+
+@pytest.mark.usefixtures("here")
+def test_two_objectives_give_a_front_and_prune_nothing(tuned: Path) -> None:
+    made = planned(trials=2, speed=True)
+    study = room.open_study(made)
+    study.enqueue_trial(BAD)
+    result = search.search(made, Path("reports"))
+    assert states(study) == ["COMPLETE", "COMPLETE"]
+    assert set(result.values) == {"quality", "speed"}
+    assert result.trial == 0 and result.values["speed"] > 1.0
+    assert "<h2>Pareto front" in (Path("reports") / "overtone-rnn-speed.html").read_text()
+    other = search.search(planned(trials=0, speed=True), Path("reports"), chosen=1)
+    assert other.trial == 1 and other.settings["train.rnn.learning_rate"] == 1e-9
+    with pytest.raises(TuningError, match="has no complete trial 7"):
+        search.search(planned(trials=0, speed=True), Path("reports"), chosen=7)
+
+
+def test_what_a_lone_worker_draws_repeats(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(made: Plan, trial: optuna.Trial) -> float:
+        return float(space.draw(trial, made.space, space.present(made.params, made.space))["train.loss.mse"])
+
+    monkeypatch.setattr(one, "run", fake)
+    drawn = []
+    for name in ("one", "two"):
+        made = planned("tune.random_trials=4", trials=8, storage=f"{name}.journal")
+        study = room.open_study(made)
+        worker.work(made)
+        drawn.append([trial.params for trial in study.trials])
+    assert drawn[0] == drawn[1]
+    assert len({str(params) for params in drawn[0]}) == 8
+
+
+@pytest.mark.usefixtures("here")
+def test_diverged_trial_is_pruned_with_its_reason(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*arguments: Any) -> fit.Outcome:
+        raise DivergedError("the loss is not finite: mse")
+
+    monkeypatch.setattr(one, "_train", diverge)
+    result = search.search(planned(), Path("reports"))
+    assert result.trial is None
+    (child,) = runs_of("overtone-rnn")[1]
+    assert (child.info.status, child.data.tags["tune.state"]) == ("FAILED", "pruned")
+    assert "not finite: mse" in (Path("reports") / "overtone-rnn.html").read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_winner_is_written_unless_it_is_there_or_only_shown(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(made: Plan, params: settings.Params, *arguments: Any) -> fit.Outcome:
+        return fit.Outcome(0, 1.0 - params.train.rnn.learning_rate, 9, False, 1)
+
+    monkeypatch.setattr(one, "_train", fake)
+    before = Path("params.yaml").read_text()
+    stages.tune(load(), "rnn", trials=1)
+    shown = capsys.readouterr().out
+    assert "no better than the present settings" in shown and "params.yaml: has these settings already" in shown
+    room.open_study(planned()).enqueue_trial(GOOD)
+    stages.tune(load(), "rnn", trials=1, dry_run=True)
+    shown = capsys.readouterr().out
+    assert "-    learning_rate: 0.002\n+    learning_rate: 0.01\n" in shown and "not changed (--dry-run)" in shown
+    assert Path("params.yaml").read_text() == before
+    stages.tune(load(), "rnn", ["seed=3", "tune.steps=9"], trials=0)
+    shown = capsys.readouterr().out
+    assert "0.8 % lower" in shown and "the trials had seed=3 too" in shown
+    after = Path("params.yaml").read_text()
+    assert settings.load(Path("params.yaml")).train.rnn.learning_rate == 0.01
+    assert sum(a != b for a, b in zip(before.splitlines(), after.splitlines(), strict=True)) == 2
+    stages.tune(load(), "rnn", trials=0)
+    assert "has these settings already" in capsys.readouterr().out
+
+
+# --- several processes --------------------------------------------------------------------------------------------------
+
+
+def test_one_process_of_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    alone()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(TuningError, match="LOCAL_RANK=1: expected one process"):
+        alone()
+
+
+def test_other_ranks_train_with_what_the_first_one_drew(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They open no study."""
+    seen = list[Any]()
+    monkeypatch.setattr(one, "_train", lambda *arguments: seen.append(arguments))
+    drawn = {"train.rnn.learning_rate": 0.01, "train.loss.windows": [1024]}
+    made = planned()
+    monkeypatch.setenv(PLAN, made.text())
+    monkeypatch.setenv(DRAWN, json.dumps({"number": 4, "drawn": drawn}))
+    worker.main()
+    ((_, params, folder, logger, watch),) = seen
+    assert (params.train.rnn.learning_rate, params.train.loss.windows) == (0.01, (1024,))
+    assert folder == made.folder / "4" and logger is False and watch.judge is None
+    assert not Path("optuna.db").exists()
+
+
+JOINED = """
+import sys
+from pathlib import Path
+import pytorch_lightning as pl
+import torch
+from overtone.tuning.pruning import Pruning
+
+class Line(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(1, 1)
+    def training_step(self, batch, index):
+        return self.line(batch[0]).mean()
+    def validation_step(self, batch, index):
+        self.log("valid_lsd", float(self.current_epoch), sync_dist=True)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+class Note(pl.Callback):
+    def on_fit_end(self, trainer, module):
+        text = f"{trainer.current_epoch} {watch.pruned} {asked}"
+        (Path(sys.argv[1]) / f"rank{trainer.global_rank}").write_text(text)
+
+asked = []
+def judge(epoch, value):
+    asked.append((epoch, value))
+    return epoch == 1
+
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 1)))
+watch = Pruning(100, judge)
+pl.Trainer(accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=5, min_epochs=0, num_sanity_val_steps=1,
+    logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=[watch, Note()]).fit(Line(), data, data)
+"""
+
+
+@pytest.mark.slow
+def test_all_ranks_end_in_the_epoch_that_the_first_one_decides(tmp_path: Path, environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-c", JOINED, str(tmp_path)], env=environment, check=True, timeout=300)
+    assert (tmp_path / "rank0").read_text() == "2 True [(0, 0.0), (1, 1.0)]"
+    assert (tmp_path / "rank1").read_text() == "2 True []"
+
+
+def test_training_at_its_last_step_is_not_pruned() -> None:
+    class Stage:
+        sanity_checking, is_global_zero, current_epoch, should_stop = False, True, 2, False
+        callback_metrics = {"valid_lsd": 1.0}  # noqa: RUF012
+        global_step = 8
+
+        class strategy:  # noqa: N801
+            broadcast = staticmethod(lambda value: value)
+
+    trainer: Any = Stage()
+    watch = Pruning(9, lambda epoch, value: True)
+    watch.on_validation_end(trainer, trainer)
+    assert trainer.should_stop and watch.pruned
+    trainer.should_stop, trainer.global_step, watch.pruned = False, 9, False
+    watch.on_validation_end(trainer, trainer)
+    assert not trainer.should_stop and not watch.pruned
+
+
+def command(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    overrides = [text for override in (*SMALL, "tune.steps=30") for text in ("--set", override)]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from overtone.cli import main; main()",
+            "tune",
+            "--model",
+            "rnn",
+            *arguments,
+            *overrides,
+        ],
+        cwd=folder,
+        env=environment | {"DVC_ROOT": str(folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_search_survives_the_death_of_a_worker_and_goes_on(tuned: Path, environment: dict[str, str]) -> None:
+    process = command(tuned, environment, "--trials", "4", "--workers", "2")
+    deadline = time.monotonic() + 300
+    victim = None
+    while victim is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        try:
+            study = optuna.load_study(study_name="overtone-rnn", storage=f"sqlite:///{tuned}/optuna.db")
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        except Exception:  # not made yet
+            continue
+        victim = next((trial for trial in running if trial.intermediate_values), None)
+    assert victim is not None, process.communicate()[0]
+    os.kill(victim.user_attrs["worker"]["pid"], signal.SIGKILL)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert f"trial {victim.number}: its worker is gone; failed" in output
+    assert "was killed by SIGKILL" in output
+    finished = study.get_trials(deepcopy=False, states=room.FINISHED)
+    assert len(finished) == 4
+    assert study.trials[victim.number].state == TrialState.FAIL
+    (retried,) = [trial for trial in study.trials if trial.user_attrs.get("retry_of") == victim.number]
+    assert retried.params == victim.params and retried.state in room.FINISHED
+    assert victim.user_attrs["worker"]["pid"] not in {trial.user_attrs["worker"]["pid"] for trial in finished}
+    _, children = runs_of("overtone-rnn")
+    assert children[victim.number].info.status == "KILLED"
+    assert children[victim.number].data.tags["tune.state"] == "killed"
+
+    again = command(tuned, environment, "--trials", "1")
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
+    assert "study overtone-rnn: 4 trials finished, 1 more by 1 worker" in output
+    assert len(study.get_trials(deepcopy=False, states=room.FINISHED)) == 5
+    assert len(runs_of("overtone-rnn")[1]) == len(study.trials)
+    # What the killed one said is kept.
+    assert len(list((tuned / "work" / "tune" / "overtone-rnn").glob("worker-*"))) == 1
