@@ -183,7 +183,7 @@ def test_corpus_without_noise_leaves_none(made: tuple[Path, Path], settings: Deg
 
 
 def test_folder_without_kept_noise_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(corpus.CorpusError, match=r"noise.manifest\.csv: no such file"):
+    with pytest.raises(pairs.PairsError, match=r"noise.manifest\.csv: no such file"):
         pairs.training_noise(tmp_path)
 
 

@@ -29,7 +29,7 @@ from overtone.training import fit
 from overtone.tuning import crew, search, space, worker
 from overtone.tuning import study as room
 from overtone.tuning import trial as one
-from overtone.tuning.plan import DRAWN, PLAN, Plan, TuningError, alone, inherited, plan, public, resolved
+from overtone.tuning.plan import PLAN, Plan, TuningError, alone, inherited, plan, public, resolved
 from overtone.tuning.pruning import Pruning
 
 SPACE = (
@@ -490,19 +490,23 @@ def test_one_process_of_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         alone()
 
 
-def test_other_ranks_train_with_what_the_first_one_drew(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They open no study."""
-    seen = list[Any]()
-    monkeypatch.setattr(one, "_train", lambda *arguments: seen.append(arguments))
-    drawn = {"train.rnn.learning_rate": 0.01, "train.loss.windows": [1024]}
-    made = planned()
-    monkeypatch.setenv(PLAN, made.text())
-    monkeypatch.setenv(DRAWN, json.dumps({"number": 4, "drawn": drawn}))
-    worker.main()
-    ((_, params, folder, logger, watch),) = seen
-    assert (params.train.rnn.learning_rate, params.train.loss.windows) == (0.01, (1024,))
-    assert folder == made.folder / "4" and logger is False and watch.judge is None
-    assert not Path("optuna.db").exists()
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_trial_on_two_processes_draws_once_and_is_judged_by_the_first(tuned: Path) -> None:
+    made = planned("train.fit.devices=2", "tune.prune_after_trials=1", trials=2)
+    study = room.open_study(made)
+    study.enqueue_trial(GOOD)
+    study.enqueue_trial(BAD)
+    stages.tune(made.params, "rnn", trials=2)
+    first, second = room.open_study(made).get_trials(deepcopy=False)
+    assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
+    assert list(first.intermediate_values) == [0, 1, 2] and list(second.intermediate_values) == [0]
+    assert first.values == [min(first.intermediate_values.values())]
+    for trial in (first, second):
+        history = store.client().get_metric_history(trial.user_attrs["run_id"], "valid_lsd")
+        assert [point.value for point in history] == pytest.approx(list(trial.intermediate_values.values()))
+        assert store.client().get_run(trial.user_attrs["run_id"]).data.tags["tune.state"] == trial.state.name.lower()
+    assert not list(made.folder.glob("[0-9]*"))
 
 
 JOINED = """

@@ -77,7 +77,7 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
         launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
         options = [word for override in overrides for word in ("--set", override)]
         try:
-            launch.launch(["stage", "train", "--model", kind, *options], processes)
+            launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
         finally:
             if note.is_file():
                 runs.end(note.read_text().strip())
@@ -400,6 +400,8 @@ def _rescore(params: Params, folder: Path) -> Scored:
     from overtone.upsample import Upsampler
 
     plain = params.evaluate.model_copy(update={"figures": 0})
+    # Whether it can be used at all is better known before processes are started for it.
+    Upsampler.load(folder)
     with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
         report.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, out, plain, progress)

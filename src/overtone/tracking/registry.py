@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
+from overtone.models.build import ModelError
 from overtone.params import RegisterParams
 from overtone.tracking import bootstrap, decisions, evidence, gate, packaging, runs, store, turns, versions
 from overtone.tracking.decisions import WITHDRAWN, Decision
@@ -217,7 +218,15 @@ def _against(
             where = scored.test_set[:12] or "without digest"
             return (), False, f"champion {champion} has no scores by clip on test set {where}: not comparable"
         with tempfile.TemporaryDirectory(prefix="overtone-") as cache:
-            held = rescore(fetch(params.name, str(champion), Path(cache)))
+            try:
+                held = rescore(fetch(params.name, str(champion), Path(cache)))
+            except ModelError as error:
+                why = str(error).replace(cache, "").rpartition(": ")[2]
+                return (
+                    (),
+                    False,
+                    f"champion {champion} cannot be run by this code ({why}): not comparable, promote by hand",
+                )
         # A champion may outlive its run; it is scored again the next time.
         with suppress(MlflowException, OSError):
             evidence.keep(client, version, held)

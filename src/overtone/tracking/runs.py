@@ -110,13 +110,7 @@ class TrainingRun:
 
     def logger(self) -> MLFlowLogger | Literal[False]:
         """Lightning's logger, writing to this run; False, Lightning's word for none, in processes that do not record."""
-        if not self.run_id:
-            return False
-        from pytorch_lightning.loggers import MLFlowLogger
-
-        return MLFlowLogger(
-            experiment_name=self._experiment, tracking_uri=store.tracking_uri(), run_id=self.run_id, log_model=False
-        )
+        return logger_of(self.run_id) if self.run_id else False
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` says of this run; the trainer adds the best epoch and the step count."""
@@ -197,6 +191,15 @@ def _status(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "FINISHED"
     return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def logger_of(run_id: str) -> MLFlowLogger:
+    """Lightning's logger, writing to a run."""
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    client = store.client()
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
+    return MLFlowLogger(experiment_name=experiment, tracking_uri=store.tracking_uri(), run_id=run_id, log_model=False)
 
 
 def end(run_id: str) -> None:

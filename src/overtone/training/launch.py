@@ -84,8 +84,8 @@ def wanted(fit: FitParams) -> int:
     return max(torch.cuda.device_count(), 1)
 
 
-def launch(arguments: Sequence[str], processes: int) -> None:
-    """Run `overtone ARGUMENTS` in several processes of one job, and wait for them.
+def launch(module: str, arguments: Sequence[str], processes: int) -> None:
+    """Run `python -m MODULE ARGUMENTS` in several processes of one job, and wait for them.
 
     Raises:
         LaunchError: one of them died; the others were ended.
@@ -103,7 +103,7 @@ def launch(arguments: Sequence[str], processes: int) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "overtone", *arguments)
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: _suspicion(item[1].exitcode))
         how = (

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 import optuna
 import torch
 
+from overtone.audio import replacing
 from overtone.losses import DivergedError
 from overtone.params import Params, ParamsError, changed
 from overtone.tracking.studies import TrialRun, beneath
-from overtone.training import fit
+from overtone.training import fit, launch
 from overtone.tuning import space
 from overtone.tuning.plan import DRAWN, Plan
 from overtone.tuning.pruning import Judge, Pruning
@@ -26,6 +28,8 @@ from overtone.upsample import Upsampler
 SPEED_SECONDS = 10
 SPEED_RATE = 16_000
 SPEED_RUNS = 3
+# What the processes of a training on several leave for the trial's own.
+RESULT = "result.json"
 
 
 def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
@@ -46,37 +50,72 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
         raise optuna.TrialPruned(str(error)) from None
     folder = plan.folder / str(trial.number)
     shutil.rmtree(folder, ignore_errors=True)
-    # What other processes of this training take as drawn.
-    os.environ[DRAWN] = json.dumps({"number": trial.number, "drawn": drawn})
-    watch = Pruning(_steps(params, plan), _judge(trial) if len(plan.objectives) == 1 else None)
     try:
         with beneath(plan.parent), TrialRun(plan.kind, params, plan.study, trial.number) as record:
             trial.set_user_attr("run_id", record.run_id)
             try:
-                outcome = _train(plan, params, folder, record.logger() or False, watch)
+                best, pruned = _trained(plan, params, trial, drawn, record)
             except DivergedError as error:
                 trial.set_user_attr("reason", str(error))
                 record.conclude("pruned", {})
                 raise optuna.TrialPruned(str(error)) from None
-            values = {"quality": outcome.best}
-            if not watch.pruned and "speed" in plan.objectives:
+            values = {"quality": best}
+            if not pruned and "speed" in plan.objectives:
                 values["speed"] = real_time_factor(folder / "model")
-            record.conclude("pruned" if watch.pruned else "complete", values)
+            record.conclude("pruned" if pruned else "complete", values)
     except SystemExit as error:  # Lightning's word for an interruption
         raise KeyboardInterrupt from error
     finally:
-        del os.environ[DRAWN]
         shutil.rmtree(folder, ignore_errors=True)
-    if watch.pruned:
+    if pruned:
         raise optuna.TrialPruned
-    return tuple(values.values()) if len(values) > 1 else outcome.best
+    return tuple(values.values()) if len(values) > 1 else best
+
+
+def _trained(
+    plan: Plan, params: Params, trial: optuna.Trial, drawn: Mapping[str, Any], record: TrialRun
+) -> tuple[float, bool]:
+    """The best validation LSD of a trial's training, and whether it was pruned; on as many processes as the settings say."""
+    processes = launch.wanted(params.train.fit)
+    if processes == 1:
+        return _alone(plan, params, trial.number, record.logger(), _judge(trial) if _judged(plan) else None)
+    launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
+    # What the processes take as drawn; the first of them asks on behalf of this trial.
+    told = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
+    os.environ[DRAWN] = json.dumps(told)
+    result = plan.folder / str(trial.number) / RESULT
+    try:
+        launch.launch("overtone.tuning.worker", (), processes)
+    except launch.LaunchError:
+        if result.is_file() and "diverged" in (found := json.loads(result.read_text())):
+            raise DivergedError(found["diverged"]) from None
+        raise
+    finally:
+        del os.environ[DRAWN]
+    found = json.loads(result.read_text())
+    return found["best"], found["pruned"]
 
 
 def follow(plan: Plan) -> None:
-    """Another process of a trial's training: the settings are those that the first one drew."""
+    """One process of a trial's training on several: the settings are those that the trial's own process drew."""
+    from overtone.tracking import runs
+    from overtone.tuning import study as room
+
     given = json.loads(os.environ[DRAWN])
     params = changed(plan.params, given["drawn"])
-    _train(plan, params, plan.folder / str(given["number"]), False, Pruning(_steps(params, plan), None))
+    result = plan.folder / str(given["number"]) / RESULT
+    leads = os.environ["RANK"] == "0"
+    logger = runs.logger_of(given["run_id"]) if leads else False
+    judge = _judge(optuna.Trial(room.join_study(plan), given["id"])) if leads and _judged(plan) else None
+    try:
+        best, pruned = _alone(plan, params, given["number"], logger, judge)
+    except DivergedError as error:
+        with replacing(result) as path:
+            path.write_text(json.dumps({"diverged": str(error)}))
+        raise
+    if leads:
+        with replacing(result) as path:
+            path.write_text(json.dumps({"best": best, "pruned": pruned}))
 
 
 def real_time_factor(model: Path) -> float:
@@ -98,8 +137,17 @@ def real_time_factor(model: Path) -> float:
     return SPEED_SECONDS / min(taken)
 
 
-def _train(plan: Plan, params: Params, folder: Path, logger: Any, watch: Pruning) -> fit.Outcome:
-    return fit.train(params, plan.kind, plan.pairs, folder / "model", folder / "checkpoints", logger, (watch,))
+def _alone(plan: Plan, params: Params, number: int, logger: Any, judge: Judge | None) -> tuple[float, bool]:
+    """This process's part of a trial's training."""
+    folder = plan.folder / str(number)
+    watch = Pruning(_steps(params, plan), judge)
+    outcome = fit.train(params, plan.kind, plan.pairs, folder / "model", folder / "checkpoints", logger, (watch,))
+    return outcome.best, watch.pruned
+
+
+def _judged(plan: Plan) -> bool:
+    """Whether trials are pruned: Optuna cannot with several objectives."""
+    return len(plan.objectives) == 1
 
 
 def _steps(params: Params, plan: Plan) -> int:

@@ -19,8 +19,7 @@ _TAKEN = (TrialState.RUNNING, *room.FINISHED)
 def work(plan: Plan) -> None:
     """Take trials of the plan's study until its call has as many finished or under way as it asked for.
 
-    Ends after the present trial when the process that started this one is gone, or when the training left this process
-    joined to others: those were started for one training.
+    Ends after the present trial when the process that started this one is gone.
     """
     from overtone.tuning import trial as one
 
@@ -34,7 +33,7 @@ def work(plan: Plan) -> None:
         claim.release()
         return one.run(plan, trial)
 
-    while os.getppid() == parent and "LOCAL_RANK" not in os.environ:
+    while os.getppid() == parent:
         claim.acquire()
         try:
             room.reap(study, retries)
