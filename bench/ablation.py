@@ -46,6 +46,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no-waveform-loss": ("rnn", ("train.loss.error_ratio=0", "train.loss.mse=0")),
     "mse-only": ("rnn", ("train.loss.log_spectral=0", "train.loss.error_ratio=0", "train.loss.mse=1")),
     "one-window": ("rnn", ("train.loss.windows=[1024]",)),
+    "no-harm": ("rnn", ("train.loss.harm=0",)),
     "no-redraw": ("rnn", ("train.data.redraw=0",)),
     "no-average": ("rnn", ("train.fit.average=0",)),
     "crops-2s": ("rnn", ("train.data.crop_seconds=2", "train.data.batch=8")),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
 from overtone import cli
+from overtone.models.build import ModelError
 from overtone.params import Guard, RegisterParams
 from overtone.tracking import evidence, gate, packaging, registry, store
 from overtone.tracking.evidence import Scored
@@ -194,6 +195,19 @@ def test_champion_that_cannot_be_compared_stays(shelf: ModelMaker) -> None:
     decision = registry.register([Candidate(shelf(2), scored(0.1, test_set="hard"))], GATE)
     assert not decision.promoted
     assert "not comparable" in decision.reason
+
+
+def test_champion_of_other_code_stays_and_is_said_to_be(shelf: ModelMaker) -> None:
+    """Its weights do not fit today's network."""
+    registry.register([Candidate(shelf(1), scored(1.0, test_set="easy"))], GATE)
+
+    def rescore(folder: Path) -> Scored:
+        raise ModelError(f"{folder}/weights.safetensors: not the weights of the network in config.json: missing keys")
+
+    decision = registry.register([Candidate(shelf(2), scored(0.1, test_set="hard"))], GATE, rescore)
+    assert not decision.promoted
+    assert "champion 1 cannot be run by this code (missing keys): not comparable, promote by hand" in decision.reason
+    assert champion() == 1
 
 
 def test_new_gate_settings_are_judged_afresh(shelf: ModelMaker) -> None:
@@ -486,6 +500,7 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
     code = f"""
 import json, sys
 from pathlib import Path
+from overtone.models.build import ModelError
 from overtone.params import RegisterParams
 from overtone.tracking import registry
 from overtone.tracking.evidence import Scored

@@ -444,7 +444,7 @@ def test_diverged_trial_is_pruned_with_its_reason(tuned: Path, monkeypatch: pyte
     def diverge(*arguments: Any) -> fit.Outcome:
         raise DivergedError("the loss is not finite: mse")
 
-    monkeypatch.setattr(one, "_train", diverge)
+    monkeypatch.setattr(fit, "train", diverge)
     result = search.search(planned(), Path("reports"))
     assert result.trial is None
     (child,) = runs_of("overtone-rnn")[1]
@@ -456,10 +456,10 @@ def test_diverged_trial_is_pruned_with_its_reason(tuned: Path, monkeypatch: pyte
 def test_winner_is_written_unless_it_is_there_or_only_shown(
     tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fake(made: Plan, params: settings.Params, *arguments: Any) -> fit.Outcome:
+    def fake(params: settings.Params, *arguments: Any) -> fit.Outcome:
         return fit.Outcome(0, 1.0 - params.train.rnn.learning_rate, 9, False, 1)
 
-    monkeypatch.setattr(one, "_train", fake)
+    monkeypatch.setattr(fit, "train", fake)
     before = Path("params.yaml").read_text()
     stages.tune(load(), "rnn", trials=1)
     shown = capsys.readouterr().out

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
-from overtone.models.build import ModelError
 from overtone.params import RegisterParams
 from overtone.tracking import bootstrap, decisions, evidence, gate, packaging, runs, store, turns, versions
 from overtone.tracking.decisions import WITHDRAWN, Decision
@@ -206,6 +205,8 @@ def _against(
 ) -> tuple[tuple[Comparison, ...], bool, str]:
     """The candidate against the champion's scores on the candidate's test set, measured afresh where they are not known."""
     from mlflow.exceptions import MlflowException
+
+    from overtone.models.build import ModelError
 
     version = client.get_model_version(params.name, str(champion))
     scores = gate.scores(scored.metrics, params)
