@@ -173,9 +173,8 @@ def _settings(case: Case) -> Iterator[Link]:
 
 def _disagreements(settings: Mapping[str, Any], run: Run, model: str) -> Iterator[str]:
     """The keys of a params.yaml that the run logged otherwise. Defaults may have been filled in; they are no difference."""
-    other = "cnn" if model == "rnn" else "rnn"
     for key, value in _flat(settings):
-        if key.startswith((f"train.{other}.", "evaluate.", "register.")):
+        if key.startswith(runs.foreign(model)):
             continue
         name = entries.legal(key)
         logged = run.data.tags.get(f"changed.{name}", run.data.params.get(name))

@@ -49,11 +49,16 @@ def run_name(model: Model, train: settings.TrainParams) -> str:
 
 
 def trained_with(params: settings.Params, model: Model) -> dict[str, str]:
-    """The settings that this training depends on, flattened to text: not the other network's, not those of later stages."""
-    other = "cnn" if model == "rnn" else "rnn"
-    left_out = (f"train.{other}.", "evaluate.", "register.")
+    """The settings that this training depends on, flattened to text."""
     flat = settings.flatten(params)
-    return {entries.legal(key): entries.text(value) for key, value in flat.items() if not key.startswith(left_out)}
+    return {
+        entries.legal(key): entries.text(value) for key, value in flat.items() if not key.startswith(foreign(model))
+    }
+
+
+def foreign(model: str) -> tuple[str, ...]:
+    """How keys of settings begin that a model's training does not depend on: the other network's and those of later stages."""
+    return (f"train.{'cnn' if model == 'rnn' else 'rnn'}.", "evaluate.", "register.", "tune.")
 
 
 class TrainingRun:
