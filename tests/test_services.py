@@ -60,7 +60,7 @@ class Desk:
             env=self.environment(name, password),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
@@ -293,7 +293,7 @@ def test_pushed_data_is_pulled_byte_for_byte_into_a_clone(team: Team, tmp_path: 
                 env=team.environment | quiet | checksums,
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=600,
                 check=False,
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
