@@ -35,18 +35,19 @@ ModelMaker = Callable[..., Path]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: starts servers or trains; deselect with `-m 'not slow'`")
+    config.addinivalue_line("markers", "services: starts a team's servers, PostgreSQL and an object store among them")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of the pipeline share a run of minutes: one process gets them all, and gets them first.
+    """Tests of the pipeline share a run of minutes, those of the services their servers: one process gets all of a file.
 
     pytest-xdist's own `--dist loadgroup` would do, but 3.8.0 cannot group under pytest 9.2.
     """
 
     def scope(nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        return file if file.endswith("test_pipeline.py") else nodeid
+        return file if file.endswith(("test_pipeline.py", "test_services.py")) else nodeid
 
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
     scheduler._split_scope = scope

@@ -152,6 +152,7 @@ def test_every_import_is_a_declared_dependency_and_none_is_idle() -> None:
 def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    lines = [line for line in lines if not line.startswith("overtone[")]
     assert [line for line in lines if not re.fullmatch(r"[\w\[\]-]+>=[\d.]+,<[\d.]+", line)] == []
 
 

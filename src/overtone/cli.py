@@ -247,3 +247,13 @@ def main() -> None:
     except OvertoneError as error:
         print(f"overtone: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        # Errors of a library that was never loaded cannot have come.
+        if "mlflow" not in sys.modules:
+            raise
+        from overtone.tracking import refusal
+
+        if (sentence := refusal.sentence(error)) is None:
+            raise
+        print(f"overtone: {sentence}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,24 @@
+"""What a tracking server's refusal means to the one who typed the command, in a sentence."""
+
+from __future__ import annotations
+
+import os
+
+from overtone.tracking import store
+
+
+def sentence(error: BaseException) -> str | None:
+    """What to tell of an error; None for one that is no refusal of a tracking server."""
+    from mlflow.exceptions import MlflowException
+
+    uri = store.public_uri()
+    if not isinstance(error, MlflowException) or not uri.startswith(("http://", "https://")):
+        return None
+    told = " ".join(str(error.message).split())
+    if error.error_code == "UNAUTHENTICATED":
+        return f"{uri}: unknown user or wrong password; expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if error.error_code == "PERMISSION_DENIED":
+        return f"{uri}: refused to {os.environ.get('MLFLOW_TRACKING_USERNAME') or 'a user without a name'}: {told}"
+    if "failed with exception" in told:
+        return f"{uri}: does not answer: {told}"
+    return None

@@ -1,0 +1,332 @@
+"""Laws of a team's deployment: real commands against the servers of docs/team-server.md, nothing stood in for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import services
+from conftest import ROOT
+from overtone import audio
+from overtone.tracking import registry
+from services import BUCKET, Team
+from test_serving import post, served, tone
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+SMALL = (
+    *(
+        "train.rnn.width=16",
+        "train.rnn.hidden=16",
+        "train.rnn.layers=1",
+        "train.rnn.steps=8",
+        "train.fit.epoch_steps=2",
+    ),
+    *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.fit.accelerator=cpu"),
+    *("train.fit.threads=1", "train.fit.patience=50", "evaluate.figures=1"),
+)
+OVERRIDES = tuple(word for override in SMALL for word in ("--set", override))
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A member's project folder, and commands in it under a name."""
+
+    folder: Path
+    team: Team
+
+    def environment(self, name: str = "ada", password: str | None = None) -> dict[str, str]:
+        own = {"DVC_ROOT": str(self.folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+        return self.team.member(name, password) | own
+
+    def run(self, *command: str, name: str = "ada", password: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(name, password),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def say(self, *command: str, name: str = "ada") -> str:
+        """What a command prints that has to end well."""
+        done = self.run(*command, name=name)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Team]:
+    """The servers, or the reason why they cannot be had."""
+    for name in ("psycopg", "boto3", "flask_wtf"):
+        pytest.importorskip(name, reason=f"{name} is missing: pip install -e '.[services]'", exc_type=ImportError)
+    try:
+        with services.team(tmp_path_factory.mktemp("team"), environment) as team:
+            yield team
+    except services.Missing as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def desk(team: Team, tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Desk:
+    """A project with pairs, whose small training was killed once and then ended."""
+    folder = tmp_path_factory.mktemp("desk")
+    desk = Desk(folder, team)
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    shutil.copytree(pairs_folder, folder / "work" / "pairs")
+    command = ["overtone", "stage", "train", "--model", "rnn", *OVERRIDES]
+    first = subprocess.Popen(
+        command, cwd=folder, env=desk.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert first.stdout is not None
+    said = []
+    for line in first.stdout:
+        said.append(line)
+        # The checkpoint of the epoch before this one is on disk for certain.
+        if line.startswith("step 4/"):
+            break
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert said[-1].startswith("step 4/"), "".join(said)
+    assert "resuming run" in desk.say(*command)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def evaluated(desk: Desk) -> Desk:
+    """As `desk`, its network scored."""
+    desk.say("overtone", "stage", "evaluate", "--system", "rnn", *OVERRIDES)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def registered(evaluated: Desk) -> Desk:
+    """As `evaluated`, its network the champion, before one that scored worse."""
+    models, reports = evaluated.folder / "models", evaluated.folder / "reports"
+    shutil.copytree(models / "rnn", models / "cnn")
+    scores = evaluated.json("reports/rnn/metrics.json")
+    scores["overall"]["all"]["lsd"] += 1
+    (reports / "cnn").mkdir()
+    (reports / "cnn" / "metrics.json").write_text(json.dumps(scores))
+    assert "rnn -> overtone version 1 (registered)" in evaluated.say("overtone", "stage", "register", *OVERRIDES)
+    return evaluated
+
+
+@pytest.fixture
+def client(team: Team, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """MLflow's client for the member who trains."""
+    from mlflow import MlflowClient
+
+    for name, value in team.member("ada").items():
+        if name.startswith("MLFLOW_"):
+            monkeypatch.setenv(name, value)
+    return MlflowClient(team.uri, team.uri)
+
+
+# --- training -----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_and_continued_training_is_one_finished_run_with_its_whole_curve(desk: Desk, client: Any) -> None:
+    experiment = client.get_experiment_by_name("overtone")
+    (run,) = client.search_runs([experiment.experiment_id])
+    facts = desk.json("models/rnn/run.json")
+    assert (facts["run_id"], facts["tracking_uri"]) == (run.info.run_id, desk.team.uri)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.rnn.steps"] == "8"
+    curve = pd.read_csv(desk.folder / "models" / "rnn" / "history.csv")
+    assert list(curve["step"]) == [2, 4, 6, 8]
+    history = client.get_metric_history(run.info.run_id, "valid_lsd")
+    assert sorted({round(metric.value, 4) for metric in history}) == sorted({round(v, 4) for v in curve["valid_lsd"]})
+    assert len({metric.step for metric in history}) == 4
+    assert not list((desk.folder / "checkpoints").iterdir())
+
+
+def test_runs_and_users_are_rows_of_postgresql(desk: Desk) -> None:
+    import psycopg
+
+    reach = desk.team.postgres.environment
+    address = f"host={reach['PGHOST']} port={reach['PGPORT']} user={reach['PGUSER']} password={reach['PGPASSWORD']}"
+    with psycopg.connect(f"{address} dbname=mlflow") as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
+    with psycopg.connect(f"{address} dbname=mlflow_auth") as database:
+        assert {name for (name,) in database.execute("select username from users")} == set(services.USERS)
+    with psycopg.connect(f"{address} dbname=optuna") as database:
+        assert database.execute("select current_user").fetchone() == ("overtone",)
+
+
+def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Desk) -> None:
+    run = evaluated.json("models/rnn/run.json")["run_id"]
+    report = evaluated.folder / "reports" / "rnn"
+    written = {str(path.relative_to(report)): path.stat().st_size for path in report.rglob("*") if path.is_file()}
+    stored = {
+        key.partition("/artifacts/evaluation/")[2]: size
+        for key, size in evaluated.team.objects.objects("mlflow/").items()
+        if f"/{run}/artifacts/evaluation/" in key
+    }
+    assert stored == written
+    assert {Path(name).suffix for name in stored} >= {".png", ".flac", ".json"}
+    assert not [name for name in ("mlruns", "mlartifacts", "mlflow.db") if (evaluated.folder / name).exists()]
+
+
+# --- the registry -------------------------------------------------------------------------------------------------------
+
+
+def test_champion_is_listed_and_fetched_with_the_trained_weights(registered: Desk) -> None:
+    listed = registered.say("overtone", "models", name="bob")
+    assert re.search(r"version 1 \(challenger, champion\): promoted: first champion", " ".join(listed.split())), listed
+    registered.say("overtone", "fetch", "champion", "best", name="bob")
+    fetched = sha256(registered.folder / "best" / "weights.safetensors")
+    assert fetched == sha256(registered.folder / "models" / "rnn" / "weights.safetensors")
+    assert [key for key in registered.team.objects.objects("mlflow/") if key.endswith("/model/weights.safetensors")]
+
+
+def test_champion_is_served_from_the_servers_files(registered: Desk, tmp_path: Path) -> None:
+    with served(tmp_path, registered.environment("bob")) as address:
+        status, answer = post(address, audio.encode(tone(seconds=0.5), 16_000), mode="extend")
+    assert status == 200, answer
+    enhanced, rate = audio.decode(base64.b64decode(answer["predictions"][0]["audio"]))
+    assert (rate, enhanced.shape) == (48_000, (1, 24_000))
+
+
+def test_only_who_may_change_the_model_promotes_and_rolls_back(
+    registered: Desk, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.get_model_version("overtone", "1")
+    model_id = first.source.removeprefix("models:/")
+    client.create_model_version("overtone", first.source, first.run_id, tags=first.tags, model_id=model_id)
+    refused = registered.run("overtone", "promote", "2", name="bob")
+    assert refused.returncode == 1
+    assert re.fullmatch(rf"overtone: {registered.team.uri}: refused to bob: [^\n]+\n", refused.stderr), refused.stderr
+    assert champion(client) == "1"
+    grant = {"username": "bob", "resource_type": "registered_model", "resource_id": "overtone", "permission": "EDIT"}
+    services.administer(registered.team, "3.0/mlflow/users/permissions/grant", grant)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", services.USERS["bob"])
+        assert registry.promote("overtone", "2").champion == 2
+    assert champion(client) == "2"
+    assert registry.rollback("overtone").champion == 1
+    assert champion(client) == "1"
+
+
+def champion(client: Any) -> str:
+    return str(client.get_model_version_by_alias("overtone", "champion").version)
+
+
+# --- who is let in ------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_password_is_refused_in_a_sentence_that_names_the_server(team: Team, tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    refused = Desk(tmp_path, team).run("overtone", "models", password="guessed-wrongly")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"overtone: {team.uri}: unknown user or wrong password; "
+        "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD\n"
+    )
+    assert "guessed-wrongly" not in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "mlflow.example.org", "Origin": "https://mlflow.example.org"}, 200),
+        ({"Host": "mlflow.evil.org"}, 403),
+        ({"Origin": "https://mlflow.evil.org"}, 403),
+    ],
+    ids=["own", "other host", "other origin"],
+)
+def test_only_allowed_hosts_and_origins_are_answered(team: Team, headers: dict[str, str], status: int) -> None:
+    connection = http.client.HTTPConnection(team.uri.removeprefix("http://"), timeout=60)
+    login = base64.b64encode(f"ada:{services.USERS['ada']}".encode()).decode()
+    sent = {"Content-Type": "application/json", "Authorization": f"Basic {login}", **headers}
+    connection.request("POST", "/api/2.0/mlflow/experiments/search", json.dumps({"max_results": 1}), sent)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_settings_of_the_server_are_those_that_its_example_lists(team: Team) -> None:
+    lines = (ROOT / "deploy" / "server.env").read_text().splitlines()
+    listed = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    used = set(services.server_settings(team.postgres, team.objects, 1))
+    assert {name for name in used if "CHECKSUM" not in name} == listed
+
+
+# --- DVC ------------------------------------------------------------------------------------------------------------------
+
+
+def test_pushed_data_is_pulled_byte_for_byte_into_a_clone(team: Team, tmp_path: Path) -> None:
+    """The project's own configuration, its remote swapped as docs/team-server.md says."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    keys = team.objects.environment
+    quiet = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "GIT_CONFIG_GLOBAL": "/dev/null"}
+    checksums = {name: value for name, value in keys.items() if "CHECKSUM" in name}
+
+    def run(folder: Path, *commands: str) -> None:
+        for command in commands:
+            done = subprocess.run(
+                command.split(),
+                cwd=folder,
+                env=team.environment | quiet | checksums,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+    login = (
+        f"dvc remote modify --local team access_key_id {keys['AWS_ACCESS_KEY_ID']}",
+        f"dvc remote modify --local team secret_access_key {keys['AWS_SECRET_ACCESS_KEY']}",
+    )
+    rng = np.random.default_rng(7)
+    contents = {f"speech/{index}.bin": rng.bytes(1000 * index) for index in range(4)} | {"music/größe.flac": b"fLaC"}
+    for name, content in contents.items():
+        (first / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (first / "data" / name).write_bytes(content)
+    (first / ".dvc").mkdir()
+    for name in (".dvc/config", ".dvc/.gitignore"):
+        shutil.copyfile(ROOT / name, first / name)
+    run(
+        first,
+        "git init -q",
+        "dvc add -q data",
+        f"dvc remote add -d team s3://{BUCKET}/dvc",
+        f"dvc remote modify team endpointurl {team.objects.endpoint}",
+        "dvc remote modify team region us-east-1",
+        *login,
+        "dvc push",
+        "git add -A",
+        "git -c user.name=A -c user.email=a@b.c commit -qm data",
+    )
+    # The five files, two of them alike or empty perhaps, and the list of them.
+    assert len(team.objects.objects("dvc/")) == len(contents) + 1
+    run(tmp_path, f"git clone -q {first} {second}")
+    assert keys["AWS_SECRET_ACCESS_KEY"] not in (second / ".dvc" / "config").read_text()
+    assert not (second / "data").exists()
+    run(second, *login, "dvc pull")
+    pulled = {str(p.relative_to(second / "data")): p.read_bytes() for p in (second / "data").rglob("*") if p.is_file()}
+    assert pulled == contents
