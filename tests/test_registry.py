@@ -500,7 +500,6 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
     code = f"""
 import json, sys
 from pathlib import Path
-from overtone.models.build import ModelError
 from overtone.params import RegisterParams
 from overtone.tracking import registry
 from overtone.tracking.evidence import Scored

@@ -131,6 +131,7 @@ def registered(evaluated: Desk) -> Desk:
     scores["overall"]["all"]["lsd"] += 1
     (reports / "cnn").mkdir()
     (reports / "cnn" / "metrics.json").write_text(json.dumps(scores))
+    shutil.copyfile(reports / "rnn" / "scores.csv", reports / "cnn" / "scores.csv")
     assert "rnn -> overtone version 1 (registered)" in evaluated.say("overtone", "stage", "register", *OVERRIDES)
     return evaluated
 
@@ -191,6 +192,37 @@ def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Desk) -
     assert not [name for name in ("mlruns", "mlartifacts", "mlflow.db") if (evaluated.folder / name).exists()]
 
 
+# --- tuning -------------------------------------------------------------------------------------------------------------
+
+
+def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
+    team: Team, tmp_path: Path, pairs_folder: Path, client: Any
+) -> None:
+    """Two workers; and a second call that goes on with what the database has."""
+    import psycopg
+
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    shutil.copytree(pairs_folder, tmp_path / "work" / "pairs")
+    tuner, reach = Desk(tmp_path, team), team.postgres.environment
+    place = f"{reach['PGHOST']}:{reach['PGPORT']}/optuna"
+    space = "tune.space.rnn={train.rnn.learning_rate: {type: float, low: 0.0001, high: 0.05, log: true}}"
+    short = ("--set", "tune.steps=4", "--set", "tune.epoch_steps=2", "--set", space)
+    command = ("overtone", "tune", "--model", "rnn", "--workers", "2", "--dry-run", *OVERRIDES, *short)
+    command += ("--storage", f"postgresql+psycopg://{reach['PGUSER']}:{reach['PGPASSWORD']}@{place}")
+    said = tuner.say(*command, "--trials", "3") + tuner.say(*command, "--trials", "1")
+    assert reach["PGPASSWORD"] not in said
+    experiment = client.get_experiment_by_name("overtone")
+    (study,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'tune overtone-rnn'")
+    beneath = f"tags.mlflow.parentRunId = '{study.info.run_id}'"
+    trials = client.search_runs([experiment.experiment_id], beneath)
+    assert len(trials) == 4
+    assert {trial.info.status for trial in trials} == {"FINISHED"}
+    assert not (tmp_path / "optuna.db").exists()
+    address = f"host={reach['PGHOST']} port={reach['PGPORT']} user={reach['PGUSER']} password={reach['PGPASSWORD']}"
+    with psycopg.connect(f"{address} dbname=optuna") as database:
+        assert database.execute("select count(*) from trials where state in ('COMPLETE', 'PRUNED')").fetchone() == (4,)
+
+
 # --- the registry -------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +280,10 @@ def test_wrong_password_is_refused_in_a_sentence_that_names_the_server(team: Tea
         "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD\n"
     )
     assert "guessed-wrongly" not in refused.stdout + refused.stderr
+    audio.write(tmp_path / "in.wav", tone(), 48_000)
+    enhanced = Desk(tmp_path, team).run("overtone", "enhance", "in.wav", "out.wav", password="guessed-wrongly")
+    assert (enhanced.returncode, enhanced.stderr) == (1, refused.stderr)
+    assert not (tmp_path / "out.wav").exists()
 
 
 @pytest.mark.parametrize(

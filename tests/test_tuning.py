@@ -494,9 +494,7 @@ def test_one_process_of_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("here")
 def test_trial_on_two_processes_draws_once_and_is_judged_by_the_first(tuned: Path) -> None:
     made = planned("train.fit.devices=2", "tune.prune_after_trials=1", trials=2)
-    study = room.open_study(made)
-    study.enqueue_trial(GOOD)
-    study.enqueue_trial(BAD)
+    room.open_study(made).enqueue_trial(BAD)
     stages.tune(made.params, "rnn", trials=2)
     first, second = room.open_study(made).get_trials(deepcopy=False)
     assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")

@@ -331,13 +331,16 @@ def models(name: str) -> list[ModelRow]:
 
 
 def has_champion(name: str) -> bool:
-    """Whether the registry holds a champion of this name."""
+    """Whether the registry holds a champion of this name; a registry that refuses to say is an error."""
     from mlflow.exceptions import MlflowException
 
     try:
         store.client().get_model_version_by_alias(name, versions.CHAMPION)
-    except MlflowException:
-        return False
+    except MlflowException as error:
+        # The second is MLflow's word for an alias that a model lacks.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return False
+        raise
     return True
 
 

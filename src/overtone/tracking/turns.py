@@ -62,7 +62,9 @@ def _take(client: MlflowClient, name: str) -> str:
             mark = f"{datetime.now(UTC).isoformat(timespec='seconds')} {uuid.uuid4().hex}"
             try:
                 client.set_registered_model_tag(name, TAG, mark)
-            except MlflowException:
+            except MlflowException as error:
+                if error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+                    raise
                 # Two first writes of one tag collide in a database; the next look says who was quicker.
                 mark = ""
             time.sleep(SETTLE_SECONDS)

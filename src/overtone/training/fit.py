@@ -196,5 +196,6 @@ def quiet() -> None:
         ".*lr_scheduler.step.*",
         ".*`LeafSpec`.*",
         ".*exists and is not empty.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", pattern)

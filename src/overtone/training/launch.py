@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from overtone.errors import OvertoneError
@@ -84,8 +84,11 @@ def wanted(fit: FitParams) -> int:
     return max(torch.cuda.device_count(), 1)
 
 
-def launch(module: str, arguments: Sequence[str], processes: int) -> None:
+def launch(module: str, arguments: Sequence[str], processes: int, environment: Mapping[str, str] | None = None) -> None:
     """Run `python -m MODULE ARGUMENTS` in several processes of one job, and wait for them.
+
+    Args:
+        environment: variables that they have besides those of this process.
 
     Raises:
         LaunchError: one of them died; the others were ended.
@@ -102,6 +105,8 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
         rdzv_endpoint="127.0.0.1:0",
         max_restarts=0,
     )
+    before = {name: os.environ.get(name) for name in environment or {}}
+    os.environ.update(environment or {})
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:
@@ -115,6 +120,11 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> None:
             f"training: process {rank} of {processes} {how}, and the others were ended; "
             "the same command goes on from the last checkpoint"
         ) from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _suspicion(status: int) -> int:

@@ -20,7 +20,7 @@ from overtone.params import Params, ParamsError, changed
 from overtone.tracking.studies import TrialRun, beneath
 from overtone.training import fit, launch
 from overtone.tuning import space
-from overtone.tuning.plan import DRAWN, Plan
+from overtone.tuning.plan import DRAWN, PLAN, Plan
 from overtone.tuning.pruning import Judge, Pruning
 from overtone.upsample import Upsampler
 
@@ -82,16 +82,13 @@ def _trained(
     launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
     # What the processes take as drawn; the first of them asks on behalf of this trial.
     told = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
-    os.environ[DRAWN] = json.dumps(told)
     result = plan.folder / str(trial.number) / RESULT
     try:
-        launch.launch("overtone.tuning.worker", (), processes)
+        launch.launch("overtone.tuning.worker", (), processes, {PLAN: plan.text(), DRAWN: json.dumps(told)})
     except launch.LaunchError:
         if result.is_file() and "diverged" in (found := json.loads(result.read_text())):
             raise DivergedError(found["diverged"]) from None
         raise
-    finally:
-        del os.environ[DRAWN]
     found = json.loads(result.read_text())
     return found["best"], found["pruned"]
 
