@@ -34,8 +34,7 @@ def main() -> None:
     model, config = build.load(options.trained)
     families: dict[str, type[CnnParams] | type[RnnParams]] = {"cnn": CnnParams, "rnn": RnnParams}
     settings = families[config["model"]].model_validate(config["network"])
-    # Where a file lay says nothing to anybody else; its digest is in the lineage.
-    training = config["train"] | {"fit": config["train"]["fit"] | {"start": None}}
+    training = without_place(config["train"])
     options.out.mkdir(parents=True, exist_ok=True)
     build.save(model, options.out, config["model"], settings, dtype=torch.float16, facts={"train": training})
     shutil.copyfile(options.trained / "history.csv", options.out / "history.csv")
@@ -52,11 +51,16 @@ def main() -> None:
         lineage["started_from"] = {
             "weights_sha256": digest(options.earlier / build.WEIGHTS),
             "steps": last_step(options.earlier / "history.csv"),
-            "train": before.get("train"),
+            "train": without_place(before["train"]),
         }
     (options.out / "run.json").write_text(json.dumps(lineage, indent=2, sort_keys=True) + "\n")
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB, {lineage['parameters'] / 1e6:.2f} M parameters")
+
+
+def without_place(train: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training without where its start lay: that says nothing to anybody else, and its digest is kept."""
+    return train | {"fit": train["fit"] | {"start": None}}
 
 
 def sources(manifest: Path) -> dict[str, float]:
