@@ -570,16 +570,7 @@ def test_training_at_its_last_step_is_not_pruned() -> None:
 def command(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     overrides = [text for override in (*SMALL, "tune.steps=30") for text in ("--set", override)]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from overtone.cli import main; main()",
-            "tune",
-            "--model",
-            "rnn",
-            *arguments,
-            *overrides,
-        ],
+        [sys.executable, "-m", "overtone", "tune", "--model", "rnn", *arguments, *overrides],
         cwd=folder,
         env=environment | {"DVC_ROOT": str(folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
         stdout=subprocess.PIPE,
