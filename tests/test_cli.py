@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, cli, stages
+from overtone import audio, cli, resolve
 from overtone.errors import OvertoneError
 
 COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "stage")
@@ -268,7 +268,7 @@ def test_interruption_leaves_nothing_behind(
 
     source, folder = sound(tmp_path / "old.wav", 8_000, 1), tmp_path / "out"
     folder.mkdir()
-    upsampler, _ = stages.upsampler(str(make_model()))
+    upsampler, _ = resolve.upsampler(str(make_model()))
     monkeypatch.setattr(Stream, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         upsampler.enhance_file(source, folder / "new.wav")
@@ -284,7 +284,7 @@ def test_exported_folder_enhances_as_before(overtone: Command, make_model: Model
     status, output, errors = overtone("export", folder)
     assert status == 0, errors
     assert f"{folder / 'model.onnx'}: " in output.replace("\n", "")
-    assert stages.upsampler(str(folder))[0].graph is not None
+    assert resolve.upsampler(str(folder))[0].graph is not None
     assert overtone("enhance", source, tmp_path / "after.wav", "--model", folder)[0] == 0
     before, after = (audio.read(tmp_path / name)[0] for name in ("before.wav", "after.wav"))
     np.testing.assert_allclose(after, before, atol=1.5 / 32_768)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, stages
+from overtone import cli, resolve, stages
 from overtone.tracking import registry, released, store
 from overtone.tracking.store import TrackingError
 
@@ -167,7 +167,7 @@ def same(upsampler: Any, folder: Path) -> bool:
 
 
 def test_without_a_store_auto_is_the_released_model_and_makes_none(model: Path, bare_project: Path) -> None:
-    upsampler, name = stages.upsampler("auto")
+    upsampler, name = resolve.upsampler("auto")
     assert name == "released"
     assert same(upsampler, model)
     assert not (bare_project / "mlflow.db").exists()
@@ -175,7 +175,7 @@ def test_without_a_store_auto_is_the_released_model_and_makes_none(model: Path, 
 
 
 def test_without_a_champion_auto_is_the_released_model(model: Path, project: Path) -> None:
-    upsampler, name = stages.upsampler("auto")
+    upsampler, name = resolve.upsampler("auto")
     assert name == "released"
     assert same(upsampler, model)
 
@@ -185,7 +185,7 @@ def test_store_elsewhere_that_nobody_used_is_not_made(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///deep/other.db?timeout=9")
     assert not store.exists()
-    assert stages.upsampler("auto")[1] == "released"
+    assert resolve.upsampler("auto")[1] == "released"
     assert not (bare_project / "deep").exists()
 
 
@@ -196,10 +196,10 @@ def test_champion_comes_before_the_released_model(
     client = store.client()
     client.create_registered_model("overtone")
     version = client.create_model_version("overtone", source=champion.as_uri()).version
-    assert stages.upsampler("auto")[1] == "released", "a version without the alias is no champion"
+    assert resolve.upsampler("auto")[1] == "released", "a version without the alias is no champion"
     client.set_registered_model_alias("overtone", "champion", version)
     monkeypatch.setattr(registry, "fetch", lambda *_: champion)
-    upsampler, name = stages.upsampler("auto")
+    upsampler, name = resolve.upsampler("auto")
     assert name == "champion"
     assert same(upsampler, champion)
     assert not same(upsampler, model)
@@ -208,7 +208,7 @@ def test_champion_comes_before_the_released_model(
 def test_released_is_the_model_and_not_the_folder_of_that_name(model: Path, bare_project: Path) -> None:
     """Released models lie in a folder `released` of the project's root, where commands are run."""
     assert (bare_project / "released").is_dir()
-    upsampler, name = stages.upsampler("released")
+    upsampler, name = resolve.upsampler("released")
     assert name == "released"
     assert same(upsampler, model)
 

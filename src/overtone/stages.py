@@ -19,7 +19,6 @@ from overtone.params import Params, RegisterParams
 if TYPE_CHECKING:
     from overtone.tracking.decisions import Decision
     from overtone.tracking.evidence import Scored
-    from overtone.upsample import Upsampler
 
 CORPUS = Path("work/corpus")
 PAIRS = Path("work/pairs")
@@ -289,9 +288,11 @@ def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
 
 def fetch(reference: str, folder: Path) -> None:
     """Copy a registered model to a folder."""
+    from overtone import resolve
+
     if folder.exists():
         raise OvertoneError(f"{folder}: exists already; expected a folder to make")
-    shutil.copytree(_fetched(reference), folder)
+    shutil.copytree(resolve.fetched(reference), folder)
     print(f"{folder}: {reference}")
 
 
@@ -303,39 +304,6 @@ def export(folder: Path) -> None:
     model, _ = build.load(folder)
     path = room.export(model, folder)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {room.TOLERANCE:g}")
-
-
-def upsampler(model: str) -> tuple[Upsampler, str]:
-    """The model that a command names, and its name.
-
-    Args:
-        model: a folder; an alias or version of the registry; `released` or `released-cnn`; or `auto`, the registry's
-            champion, and the released model where there is none.
-    """
-    from overtone.tracking import released
-    from overtone.upsample import Upsampler
-
-    if model == "auto":
-        model = "champion" if _has_champion() else "released"
-    # The project has a folder `released`, which is not what that name means.
-    is_folder = Path(model).is_dir() and model not in released.NAMES
-    return Upsampler.load(Path(model) if is_folder else _fetched(model)), model
-
-
-def _has_champion() -> bool:
-    from overtone.tracking import registry, store
-
-    # Looking into a database that is not there would make one, which takes ten seconds.
-    return store.exists() and registry.has_champion(settings().register_.name)
-
-
-def _fetched(reference: str) -> Path:
-    from overtone.tracking import registry, released, store
-
-    root = store.repository_root()
-    if reference in released.NAMES:
-        return released.fetch(reference, root)
-    return registry.fetch(settings().register_.name, reference, root / ".overtone" / "models")
 
 
 def print_summary(by_kind: bool = False) -> None:

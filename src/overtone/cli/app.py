@@ -1,0 +1,17 @@
+"""The application that the other files of this room add their commands to, and what several of them share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    help="Audio super-resolution: narrow-band, codec-crushed or noisy audio in, full-band 48 kHz audio out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: dotted.key=value. Repeatable.")]
+Kind = Literal["cnn", "rnn"]

@@ -1,0 +1,114 @@
+"""The line: its stages, the search for better settings, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from overtone.cli.app import Kind, Set, app
+
+stage = typer.Typer(help="One stage of the line, as dvc.yaml runs it.", no_args_is_help=True)
+app.add_typer(stage, name="stage")
+
+
+@stage.command()
+def corpus(set: Set = None) -> None:
+    """Check, resample and split the raw recordings: data/ -> work/corpus/."""
+    from overtone import stages
+
+    stages.corpus(stages.settings(set))
+
+
+@stage.command()
+def degrade(set: Set = None) -> None:
+    """Make seeded degraded twins of every clip: work/corpus/ -> work/pairs/."""
+    from overtone import stages
+
+    stages.degrade(stages.settings(set))
+
+
+@stage.command()
+def train(
+    model: Annotated[Kind, typer.Option(help="Which family of networks.")],
+    set: Set = None,
+) -> None:
+    """Train one network as one MLflow run: work/pairs/ -> models/MODEL/."""
+    from overtone import stages
+
+    stages.train(stages.settings(set), model, set or ())
+
+
+@stage.command()
+def evaluate(
+    system: Annotated[Literal["baselines", "cnn", "rnn"], typer.Option(help="What is judged.")],
+    set: Set = None,
+) -> None:
+    """Score a system on the test split: every condition, every metric -> reports/SYSTEM/."""
+    from overtone import stages
+
+    stages.evaluate(stages.settings(set), system)
+
+
+@stage.command()
+def register(set: Set = None) -> None:
+    """Put the better model into the registry, as challenger, and as champion if it passes the gate."""
+    from overtone import stages
+
+    stages.register(stages.settings(set))
+
+
+@app.command()
+def tune(
+    model: Annotated[Kind, typer.Option(help="Which family of networks.")],
+    trials: Annotated[
+        int | None, typer.Option(min=0, help="Trials to finish; 0 only plots and chooses. Default: tune.trials.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: tune.workers.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="sqlite:///FILE, journal:///FILE or postgresql://... Default: OVERTONE_TUNE_STORAGE, else tune.storage."
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study to begin or continue. Default: tune.study-MODEL.")
+    ] = None,
+    objective: Annotated[
+        Literal["quality", "speed"] | None,
+        typer.Option(help="speed: maximise the real-time factor beside quality, in a study of its own."),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Write this trial's settings in place of those of best quality.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change in params.yaml.")] = False,
+    set: Set = None,
+) -> None:
+    """Search for better settings of a network and write them into params.yaml; the same command again goes on.
+
+    Example: overtone tune --model rnn --trials 20 --workers 2
+    """
+    from overtone import stages
+
+    stages.tune(
+        stages.settings(set),
+        model,
+        set,
+        trials=trials,
+        workers=workers,
+        storage=storage,
+        study=study,
+        speed=objective == "speed",
+        chosen=trial,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def summary(
+    by_kind: Annotated[bool, typer.Option("--by-kind", help="Rows for speech and music too.")] = False,
+) -> None:
+    """What the last run of the line came to: registered version, scores beside the baselines', what to type next."""
+    from overtone import stages
+
+    stages.print_summary(by_kind)
