@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from overtone import params
+from overtone import extras, params, released
 from overtone.upsample import Runtime, Upsampler
+
+# What models are registered as where no `params.yaml` says otherwise.
+NAME = "overtone"
 
 
 def upsampler(model: str = "auto", device: str = "cpu", runtime: Runtime = "auto") -> tuple[Upsampler, str]:
@@ -29,8 +32,6 @@ def folder(model: str = "auto") -> tuple[Path, str]:
     Raises:
         OvertoneError: no such model.
     """
-    from overtone.tracking import released
-
     if model == "auto":
         model = "champion" if _has_champion() else "released"
     # The project has a folder `released`, which is not what that name means.
@@ -44,17 +45,33 @@ def fetched(reference: str) -> Path:
 
     Args:
         reference: an alias, a version number, `released` or `released-cnn`.
+
+    Raises:
+        OvertoneError: no such model, or its digest is wrong; for the registry's, the extra `train` is missing too.
     """
-    from overtone.tracking import registry, released, store
+    from overtone.tracking import store
 
     root = store.repository_root()
     if reference in released.NAMES:
-        return released.fetch(reference, root)
-    return registry.fetch(params.load().register_.name, reference, root / ".overtone" / "models")
+        return released.find(reference, root)
+    with extras.needed(f"the model registry, where {reference!r} is looked up,"):
+        from overtone.tracking import registry
+
+        return registry.fetch(_registered_name(), reference, root / ".overtone" / "models")
 
 
 def _has_champion() -> bool:
-    from overtone.tracking import registry, store
+    from overtone.tracking import store
 
     # Looking into a database that is not there would make one, which takes ten seconds.
-    return store.exists() and registry.has_champion(params.load().register_.name)
+    if not store.exists():
+        return False
+    with extras.needed("the model registry, which may hold a champion (`--model released` does without),"):
+        from overtone.tracking import registry
+
+        return registry.has_champion(_registered_name())
+
+
+def _registered_name() -> str:
+    """As the settings of the folder say; outside a project there are none."""
+    return params.load().register_.name if Path("params.yaml").exists() else NAME
