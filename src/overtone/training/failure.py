@@ -201,12 +201,13 @@ def replay(folder: Path) -> Replay:
 
     def again(start: int, stop: int) -> tuple[float, dict[str, float]]:
         part = cast(Crop, {name: value[start:stop] for name, value in batch.items()})
+        # As the training does for each part.
+        torch.manual_seed((int(facts["seed"]) << 24) + step)
         with torch.no_grad():
             value, terms = module.loss_of(part, step)
         weights = loss.model_dump()
         return float(value), {name: weights[name] * float(term) for name, term in terms.items()}
 
-    torch.manual_seed((int(facts["seed"]) << 24) + step)
     size = max(int(facts["part"]), 1)
     values = [again(start, start + size)[0] for start in range(0, count, size)]
     rows = []
