@@ -69,7 +69,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 BANDS = st.builds(
     NarrowBand,
-    rate=st.integers(4_000, 44_100),
+    # Of rates without a common divisor torchaudio's resampler would be a filter of gigabytes.
+    rate=st.one_of(st.sampled_from([11_025, 22_050, 44_100]), st.integers(16, 90).map(lambda turn: 500 * turn)),
     filter=st.sampled_from(["sinc", "butterworth", "chebyshev1", "elliptic", "bessel"]),
     order=st.integers(1, 11),
     ripple_db=st.floats(0.05, 1.0).map(lambda value: round(value, 2)),
@@ -222,8 +223,9 @@ def test_rounding_is_at_most_half_a_step_off(signal: Signal, step: Quantise, see
 @given(signal=VOICES, rate=st.floats(0.0, 0.003), seed=SEEDS)
 def test_bits_that_flip_cost_what_their_number_says(signal: Signal, rate: float, seed: int) -> None:
     """A flipped bit of mu-law moves a sample by two full scales at most; without any it is 8-bit coding."""
-    error = power(applied(BitErrors(rate=rate), signal, seed).astype(np.float64) - signal)
-    coded = power(applied(BitErrors(rate=0.0), signal, seed).astype(np.float64) - signal)
+    within = np.clip(signal, -1.0, 1.0)
+    error = power(applied(BitErrors(rate=rate), signal, seed).astype(np.float64) - within)
+    coded = power(applied(BitErrors(rate=0.0), signal, seed).astype(np.float64) - within)
     assert coded < power(signal) / 1000
     assert error <= coded * 1.01 + 4.0 * 8 * (1.5 * rate + 10 / signal.size)
 

@@ -69,7 +69,7 @@ def log_spectral(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         prediction, target complex (B, N, F); weight (B, F) -> ().
     """
     difference = torch.log10(_power(prediction) + POWER_FLOOR) - torch.log10(_power(target) + POWER_FLOOR)
-    share = weight / torch.clamp(weight.sum(-1, keepdim=True), min=1.0)
+    share = (weight / torch.clamp(weight.sum(-1, keepdim=True), min=1.0)).to(difference.dtype)
     return torch.sqrt(torch.einsum("bnf,bf->bn", difference.square(), share) + 1e-6).mean()
 
 
