@@ -323,7 +323,8 @@ def test_untrained_networks_have_no_dead_nor_saturated_layers(params: Params, ki
 def test_dead_saturated_and_broken_layers_are_told_apart(params: Params) -> None:
     torch.manual_seed(0)
     network = build.network(params.train.rnn, 48_000).eval()
-    layer: Any = network.body.layers[0]  # type: ignore[index, union-attr]  # a ModuleList
+    body: Any = network.body
+    layer = body.layers[0]
     with torch.no_grad():
         layer.cell.weight_ih_l0 *= 1e4
         layer.widen.weight[:8] = 0.0
@@ -353,7 +354,12 @@ def test_diverged_stage_is_one_sentence_and_a_failed_run(
     variables = environment | {"DVC_ROOT": str(project), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
     done = subprocess.run(
         ["overtone", "stage", "train", "--model", "rnn", *words],
-        **{"cwd": project, "env": variables, "capture_output": True, "text": True, "timeout": 600},
+        cwd=project,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
     last = done.stderr.rstrip().splitlines()[-1]
