@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as search
 
 from overtone import params as settings
 
@@ -28,6 +30,14 @@ INHERITED = (
     *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
 )
+
+# Of the tests of properties: the same few examples every time, or by HYPOTHESIS_PROFILE=long many new ones.
+_CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
+search.register_profile(
+    "short", derandomize=True, database=None, max_examples=20, deadline=None, suppress_health_check=_CHECKS
+)
+search.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=_CHECKS, print_blob=True)
+search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 # (folder name, run id, seed of the weights) -> model folder
 ModelMaker = Callable[..., Path]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +21,23 @@ from overtone.params import LossParams
 POWER_FLOOR = 1e-8
 # Share of the target's power below which an error does next to no harm: -40 dB.
 HARMLESS = 1e-4
+# What to do about a training that diverged.
+ADVICE = "try a lower learning_rate or clip_norm"
 
 
 class DivergedError(OvertoneError, FloatingPointError):
-    """A loss that is NaN or infinite; the message names the terms."""
+    """A training that came to no number or exploded.
+
+    Attributes:
+        reason: what was not finite, or how far above what is usual, and what to try.
+        folder: where the batch is kept for inspection; None where it is not.
+    """
+
+    def __init__(self, reason: str, folder: Path | None = None) -> None:
+        kept = f"; the batch is kept, see: overtone failure {folder}" if folder else ""
+        super().__init__(reason + kept)
+        self.reason = reason
+        self.folder = folder
 
 
 @functools.lru_cache(maxsize=16)
@@ -54,7 +69,7 @@ def log_spectral(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         prediction, target complex (B, N, F); weight (B, F) -> ().
     """
     difference = torch.log10(_power(prediction) + POWER_FLOOR) - torch.log10(_power(target) + POWER_FLOOR)
-    share = weight / torch.clamp(weight.sum(-1, keepdim=True), min=1.0)
+    share = (weight / torch.clamp(weight.sum(-1, keepdim=True), min=1.0)).to(difference.dtype)
     return torch.sqrt(torch.einsum("bnf,bf->bn", difference.square(), share) + 1e-6).mean()
 
 
@@ -160,12 +175,22 @@ def total(
                 value = functions[name](ours, theirs, mask) / len(params.windows)
                 terms[name] = terms[name] + value if name in terms else value
     weights |= {"mse": params.mse, "error_ratio": params.error_ratio, "harm": params.harm}
-    loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    if not math.isfinite(float(loss.detach())):
-        bad = [name for name, value in terms.items() if not math.isfinite(float(value.detach()))]
-        advice = "try a lower learning_rate or clip_norm"
-        raise DivergedError(f"loss is not finite: {', '.join(bad) or 'sum'}; {advice}")
-    return loss, terms
+    return torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms
+
+
+def check(loss: float, terms: Mapping[str, float]) -> None:
+    """See that a loss is a number.
+
+    Args:
+        loss: of `total`.
+        terms: of the same, by name.
+
+    Raises:
+        DivergedError: it is NaN or infinite; the message names the terms that are.
+    """
+    if not math.isfinite(loss):
+        bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
+        raise DivergedError(f"loss is not finite: {bad or 'sum'}; {ADVICE}")
 
 
 def _power(spectrum: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from overtone import migration
 from overtone.errors import OvertoneError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -581,8 +583,29 @@ def changed(params: Params, changes: Mapping[str, Any]) -> Params:
 
 
 def _told(error: ValidationError) -> list[str]:
-    found = ((".".join(str(part) for part in e["loc"]), e["msg"]) for e in error.errors())
-    return [": ".join(filter(None, words)) for words in found]
+    lines = []
+    for e in error.errors():
+        key, message = ".".join(str(part) for part in e["loc"]), e["msg"]
+        if e["type"] == "extra_forbidden":
+            message = f"no such setting{migration.instead(key, _known())}"
+        elif e["type"] == "missing":
+            message = migration.missing(key)
+        lines.append(": ".join(filter(None, (key, message))))
+    return lines
+
+
+@functools.cache
+def _known() -> tuple[str, ...]:
+    """Dotted keys of all settings, and of the tables that they stand in."""
+
+    def walk(prefix: str, table: type[BaseModel]) -> Iterator[str]:
+        for name, field in table.model_fields.items():
+            key = f"{prefix}{field.alias or name}"
+            yield key
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from walk(f"{key}.", field.annotation)
+
+    return tuple(walk("", Params))
 
 
 def edited(text: str, changes: Mapping[str, Any]) -> str:
@@ -641,7 +664,8 @@ def _override(tree: dict[str, Any], text: str) -> None:
     for part in parents:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or leaf not in node:
-        raise ParamsError(f"override {text!r}: params.yaml has no setting {key.strip()!r}")
+        better = migration.instead(key.strip(), _known())
+        raise ParamsError(f"override {text!r}: params.yaml has no setting {key.strip()!r}{better}")
     try:
         node[leaf] = yaml.safe_load(value)
     except yaml.YAMLError:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +76,16 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
         launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
         options = [word for override in overrides for word in ("--set", override)]
+        begun = time.time()
         try:
             launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
+        except launch.LaunchError:
+            # Loads Lightning, which this process needs for nothing else.
+            from overtone.training import failure
+
+            if diverged := failure.latest(folder, begun):
+                raise diverged from None
+            raise
         finally:
             if note.is_file():
                 runs.end(note.read_text().strip())
@@ -102,6 +111,13 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
                 path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
     if run.run_id:
         shutil.rmtree(folder)
+
+
+def print_failure(folder: Path) -> None:
+    """Why a training diverged, by the batch that it kept, and how to go on."""
+    from overtone.training import failure
+
+    print(failure.text(folder))
 
 
 def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -56,6 +57,19 @@ def register(set: Set = None) -> None:
     from overtone import stages
 
     stages.register(stages.settings(set))
+
+
+@app.command()
+def failure(
+    folder: Annotated[Path, typer.Argument(help="failure-step-N of a training that diverged; its error names it.")],
+) -> None:
+    """Show why a training diverged: take its last step again from the batch that it kept, and say how to go on.
+
+    Example: overtone failure checkpoints/rnn-0123456789abcdef/failure-step-140
+    """
+    from overtone import stages
+
+    stages.print_failure(folder)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from overtone.audio import Signal
 from overtone.params import Codec
 
 _HEADROOM = 0.99
+# Seconds that every encoder can encode and its decoder recognise; what is shorter is given silence behind it.
+_SHORTEST = 0.2
 _FIXED_RATES = {"gsm610": 8_000, "mulaw": 8_000, "alaw": 8_000, "ima_adpcm": 16_000, "vorbis": 48_000}
 _WAV_SUBTYPES = {"gsm610": "GSM610", "mulaw": "ULAW", "alaw": "ALAW", "ima_adpcm": "IMA_ADPCM"}
 
@@ -60,7 +62,8 @@ def round_trip(signal: Signal, rate: int, step: Codec) -> Signal:
     gain = np.float32(min(1.0, _HEADROOM / peak))
     coded_rate = codec_rate(step, signal.shape[0])
     low = audio.resample(signal * gain, rate, coded_rate)
-    decoded = decode(encode(low, coded_rate, step), step, low.shape[1])
+    whole = audio.fit_length(low, max(low.shape[1], round(_SHORTEST * coded_rate)))
+    decoded = decode(encode(whole, coded_rate, step), step, whole.shape[1])[:, : low.shape[1]]
     high = audio.fit_length(audio.resample(decoded, coded_rate, rate), signal.shape[1]) / gain
     if step.codec == "opus":
         high = _aligned(high, signal, rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ from overtone.params import CnnParams, RnnParams
 Kind = Literal["cnn", "rnn"]
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
+# Of a model folder, counted up when one that this code writes can no longer be read by older code. Folders without a
+# number are of format 1: version 0.1.0 wrote none.
+FORMAT = 1
 
 
 class ModelError(OvertoneError):
@@ -53,6 +57,7 @@ def save(
         facts: kept in `config.json` as they are.
     """
     config = {"model": kind, "rate": model.rate, "network": params.model_dump(mode="json"), **(facts or {})}
+    config |= {"format": FORMAT, "overtone": metadata.version("overtone")}
     with replacing(folder / WEIGHTS) as path:
         save_file({name: value.to(dtype).contiguous().cpu() for name, value in model.state_dict().items()}, path)
     with replacing(folder / CONFIG) as path:
@@ -67,8 +72,7 @@ def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
     """
     config = read_config(folder)
     try:
-        families: dict[str, type[CnnParams] | type[RnnParams]] = {"cnn": CnnParams, "rnn": RnnParams}
-        model = network(families[config["model"]].model_validate(config["network"]), int(config["rate"]))
+        model = network(settings_of(config), int(config["rate"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG}: not the settings of a model: {error}") from None
     weights = folder / WEIGHTS
@@ -82,11 +86,21 @@ def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
     return model.eval(), config
 
 
+def settings_of(config: Mapping[str, Any]) -> CnnParams | RnnParams:
+    """The network's settings in a `config.json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not those of a network.
+    """
+    families: dict[str, type[CnnParams] | type[RnnParams]] = {"cnn": CnnParams, "rnn": RnnParams}
+    return families[config["model"]].model_validate(config["network"])
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's `config.json`.
 
     Raises:
-        ModelError: no such folder, or the file is missing or not a JSON object.
+        ModelError: no such folder, the file is missing or not a JSON object, or a later version of the project wrote it.
     """
     path = folder / CONFIG
     try:
@@ -97,4 +111,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a JSON object")
+    format = config.get("format", 1)
+    if isinstance(format, bool) or not isinstance(format, int) or format < 1:
+        raise ModelError(f"{path}: format: expected a whole number from 1, got {format!r}")
+    if format > FORMAT:
+        maker = config.get("overtone", "that made it")
+        raise ModelError(
+            f"{path}: a model folder of format {format}, and this version of overtone reads up to {FORMAT}; "
+            f"install overtone {maker} or later"
+        )
     return config

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import MLFlowLogger
 
 Model = Literal["cnn", "rnn"]
+# Of a run that failed.
+REASON = "overtone.failure"
+BATCH = "overtone.failure_batch"
+_TAG_LENGTH = 1000
 RESTORED = "overtone.restored"
 RESTORED_FROM = "overtone.restored_from"
 SAMPLE_SECONDS = 10
@@ -95,6 +99,8 @@ class TrainingRun:
         self._experiment = client.get_experiment(run.info.experiment_id).name
         if not created:
             client.update_run(self.run_id, status="RUNNING")
+            for name in {REASON, BATCH} & set(run.data.tags):
+                client.delete_tag(self.run_id, name)
             if _GENERATED_NAME.fullmatch(run.info.run_name or ""):
                 client.update_run(self.run_id, name=run_name(self.model, self._params.train))
         entries.log_params(client, self.run_id, trained_with(self._params, self.model), run.data.params)
@@ -111,7 +117,10 @@ class TrainingRun:
             return
         if self._monitor is not None:
             self._monitor.finish()
-        store.client().set_terminated(self.run_id, _status(error))
+        client = store.client()
+        if isinstance(error, Exception):
+            entries.log_tags(client, self.run_id, _why(error))
+        client.set_terminated(self.run_id, _status(error))
 
     def logger(self) -> MLFlowLogger | Literal[False]:
         """Lightning's logger, writing to this run; False, Lightning's word for none, in processes that do not record."""
@@ -196,6 +205,13 @@ def _status(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "FINISHED"
     return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def _why(error: Exception) -> dict[str, str]:
+    """Tags of a run that failed: the reason, and where the batch is kept if its training diverged (`DivergedError`)."""
+    tags = {REASON: str(getattr(error, "reason", error))[:_TAG_LENGTH] or type(error).__name__}
+    folder = getattr(error, "folder", None)
+    return tags | ({BATCH: str(folder)} if folder else {})
 
 
 def logger_of(run_id: str) -> MLFlowLogger:

@@ -51,7 +51,7 @@ class PairsModule(pl.LightningDataModule):
         assert self.trainer is not None
         fit, world = self.params.train.fit, self.trainer.world_size
         batch = self.params.train.data.batch
-        sampler = CropSampler(fit.epoch_steps * batch, self.trainer.global_rank, world)
+        self._sampler = sampler = CropSampler(fit.epoch_steps * batch, self.trainer.global_rank, world)
         # Lightning tells the sampler the epoch too late for the first one of a resumed training.
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         sampler.set_epoch(progress.processed)
@@ -63,6 +63,12 @@ class PairsModule(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             drop_last=True,
         )
+
+    def numbers(self, index: int) -> list[int]:
+        """Of the examples in this process's batch `index` of the present epoch: `self.train` makes each again."""
+        assert self.trainer is not None
+        size = share(self.params.train.data.batch, self.trainer.world_size, self.params.train.fit.accumulate)
+        return list(self._sampler)[index * size : (index + 1) * size]
 
     def val_dataloader(self) -> DataLoader[Crop]:
         assert self.trainer is not None

@@ -17,9 +17,11 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from overtone.audio import replacing
+from overtone.losses import DivergedError
 from overtone.models import build
 from overtone.models.spectral import SpectralUpsampler
 from overtone.params import Params
+from overtone.training import failure
 from overtone.training.datamodule import PairsModule
 from overtone.training.launch import layout, share
 from overtone.training.module import UpsamplerModule
@@ -108,7 +110,8 @@ def train(
         logger: receives metrics by epoch.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: loss or gradient became NaN or infinite, or the loss exploded; the batch is kept in `checkpoints`
+            (see `training.failure`).
         LaunchError: the processes do not fit the settings.
         PairsError: no training or validation pairs.
     """
@@ -150,13 +153,17 @@ def train(
         use_distributed_sampler=False,
         log_every_n_steps=1,
         logger=logger,
-        callbacks=[history, Pace(settings.steps, params.seed), *kept, early, *bar, *callbacks],
+        callbacks=[history, Pace(settings.steps, params.seed), module.watch, *kept, early, *bar, *callbacks],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=checkpoints,
     )
     last = checkpoints / LAST
-    trainer.fit(module, datamodule=PairsModule(params, pairs), ckpt_path=last if last.is_file() else None)
+    data = PairsModule(params, pairs)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None)
+    except DivergedError as error:
+        raise _kept(error, trainer, module, data, checkpoints, kind) from None
     if trainer.is_global_zero:
         _keep_best(module, checkpoints, out, kind, params, history)
     rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
@@ -173,6 +180,24 @@ def _begin_with(network: SpectralUpsampler, folder: Path) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise build.ModelError(f"train.fit.start: {folder}: not a network of the same settings: {reason}") from None
+
+
+def _kept(
+    error: DivergedError,
+    trainer: pl.Trainer,
+    module: UpsamplerModule,
+    data: PairsModule,
+    checkpoints: Path,
+    kind: build.Kind,
+) -> DivergedError:
+    """The error with the folder of the batch; without one where the disk refuses it."""
+    place = failure.Place(trainer.global_step, trainer.current_epoch, trainer.global_rank, trainer.world_size)
+    examples = [number for part in module.watch.parts for number in data.numbers(part.index)]
+    try:
+        folder = failure.keep(error, module, place, examples, checkpoints, checkpoints / BEST, data.params, kind)
+    except OSError as refused:
+        return DivergedError(f"{error.reason}; the batch could not be kept: {refused}")
+    return DivergedError(error.reason, folder)
 
 
 def _keep_best(

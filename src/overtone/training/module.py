@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.optim import swa_utils
+from torch.nn import utils as gradients
+from torch.optim import Optimizer, swa_utils
 from torch.optim.swa_utils import AveragedModel
 
 from overtone import losses
 from overtone.data.crops import Crop
+from overtone.losses import ADVICE, DivergedError
 from overtone.models.spectral import HOP, SpectralUpsampler
 from overtone.params import FitParams, LossParams, NetworkParams
+from overtone.training.watch import Part, Watch
 
 # The window and hop of the project's log-spectral distance (`metrics`), for a validation figure in the same units.
 VALID_WINDOW = 2048
@@ -24,8 +28,9 @@ SHIFT = 197
 class UpsamplerModule(pl.LightningModule):
     """Trains a network; validates and keeps the exponential average of its weights.
 
-    Metrics: `train_loss` and its terms by epoch; `valid_lsd` (log10 power, over the bins below each clip's bandwidth),
-    `valid_lsd_extend` and `valid_lsd_restore` by mode; `learning_rate`.
+    Metrics: `train_loss` and its terms by epoch; `gradient_norm` before clipping, and `clipped`, the share of steps whose
+    gradient was; `valid_lsd` (log10 power, over the bins below each clip's bandwidth), `valid_lsd_extend` and
+    `valid_lsd_restore` by mode; `learning_rate`.
     """
 
     def __init__(self, network: SpectralUpsampler, params: NetworkParams, loss: LossParams, fit: FitParams) -> None:
@@ -38,6 +43,7 @@ class UpsamplerModule(pl.LightningModule):
         self.params = params
         self.loss = loss
         self.fit = fit
+        self.watch = Watch()
         # Optimiser steps that the average has followed.
         self._followed = 0
 
@@ -51,16 +57,18 @@ class UpsamplerModule(pl.LightningModule):
     def loss_of(self, batch: Crop, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch at an optimiser step, and its terms by name."""
         output = self.network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"], batch["opened"])
-        return losses.total(
-            output,
-            batch["target"],
-            batch["input"],
-            batch["restore"] & ~batch["opened"],
-            batch["bandwidth_hz"],
-            self.network.rate,
-            self.loss,
-            step * SHIFT % HOP if self.loss.shift else 0,
-        )
+        # Whatever precision the network computes in: a sum over a spectrum's bins in half precision is no sum.
+        with torch.autocast(output.device.type, enabled=False):
+            return losses.total(
+                output,
+                batch["target"],
+                batch["input"],
+                batch["restore"] & ~batch["opened"],
+                batch["bandwidth_hz"],
+                self.network.rate,
+                self.loss,
+                step * SHIFT % HOP if self.loss.shift else 0,
+            )
 
     def follow(self) -> None:
         """Let the average follow the weights, after an optimiser step."""
@@ -69,9 +77,36 @@ class UpsamplerModule(pl.LightningModule):
 
     def training_step(self, batch: Crop, index: int) -> Tensor:
         loss, terms = self.loss_of(batch, self.global_step)
-        values = {f"train_{name}": value.detach() for name, value in terms.items()}
-        self.log_dict({"train_loss": loss.detach(), **values}, on_step=False, on_epoch=True, sync_dist=True)
+        part = Part(batch, loss.detach(), {name: value.detach() for name, value in terms.items()}, index)
+        self.watch.hear(part)
+        values = {f"train_{name}": value for name, value in part.terms.items()}
+        self.log_dict({"train_loss": part.loss, **values}, on_step=False, on_epoch=True, sync_dist=True)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient to the norm `gradient_clip_val`, unless it or the loss ends the training.
+
+        All processes come to the same verdict: they share the gradient, and judge the mean of their losses.
+
+        Raises:
+            DivergedError: loss or gradient is not finite, or the loss has exploded.
+        """
+        limit = gradient_clip_val or math.inf
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = gradients.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        loss = self.watch.loss()
+        if self.trainer.world_size > 1:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.watch.judge(float(loss), float(norm), scaled)
+        gradients.clip_grads_with_norm_(weights, limit, norm)
+        clipped = (norm > limit).to(norm.dtype)
+        self.log_dict({"gradient_norm": norm, "clipped": clipped}, on_step=False, on_epoch=True)
 
     def on_train_batch_end(self, outputs: Any, batch: Crop, batch_idx: int) -> None:
         """An accumulated batch is one optimiser step in several of these."""
@@ -94,8 +129,9 @@ class UpsamplerModule(pl.LightningModule):
             chosen = batch["restore"] == bool(mode)
             count = int(chosen.sum()) if pairs.counts else 0
             if count:
-                ours, theirs = (losses.spectrum(s[chosen], VALID_WINDOW) for s in (output, batch["target"]))
-                distance = losses.log_spectral(ours, theirs, weight[chosen])
+                with torch.autocast(output.device.type, enabled=False):
+                    ours, theirs = (losses.spectrum(s[chosen], VALID_WINDOW) for s in (output, batch["target"]))
+                    distance = losses.log_spectral(ours, theirs, weight[chosen])
                 self._distances[mode] += torch.stack((distance * count, distance.new_tensor(count)))
 
     def on_validation_epoch_end(self) -> None:
@@ -104,7 +140,10 @@ class UpsamplerModule(pl.LightningModule):
         for name, (distance, count) in zip(("valid_lsd_extend", "valid_lsd_restore"), sums, strict=True):
             if count:
                 self.log(name, distance / count)
-        self.log("valid_lsd", sums[:, 0].sum() / sums[:, 1].sum(), prog_bar=True)
+        distance = sums[:, 0].sum() / sums[:, 1].sum()
+        if not bool(distance.isfinite()):
+            raise DivergedError(f"validation distance is not finite; {ADVICE}")
+        self.log("valid_lsd", distance, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -56,9 +56,10 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
             try:
                 best, pruned = _trained(plan, params, trial, drawn, record)
             except DivergedError as error:
-                trial.set_user_attr("reason", str(error))
+                # Not where the batch lies: a trial's folder goes with it.
+                trial.set_user_attr("reason", error.reason)
                 record.conclude("pruned", {})
-                raise optuna.TrialPruned(str(error)) from None
+                raise optuna.TrialPruned(error.reason) from None
             values = {"quality": best}
             if not pruned and "speed" in plan.objectives:
                 values["speed"] = real_time_factor(folder / "model")
@@ -108,7 +109,7 @@ def follow(plan: Plan) -> None:
         best, pruned = _alone(plan, params, given["number"], logger, judge)
     except DivergedError as error:
         with replacing(result) as path:
-            path.write_text(json.dumps({"diverged": str(error)}))
+            path.write_text(json.dumps({"diverged": error.reason}))
         raise
     if leads:
         with replacing(result) as path:

@@ -1,0 +1,67 @@
+"""What became of settings from version to version: what to write where an older `params.yaml` no longer fits.
+
+A setting that is renamed or removed gets a row in `GONE`, one that is new and has no default a row in `NEW`. Nothing is
+changed silently: a file that says something else than it did when it was written is worse than one that is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+# Old key -> what to write now. A part of the tree stands for all that was in it.
+GONE: dict[str, str] = {}
+
+# New key -> (value that keeps what the line did before, what it is). Keys of one table of settings follow each other.
+NEW: dict[str, tuple[str, str]] = {
+    "degrade.target.colour_db": ("0.0", "no random microphone"),
+    "degrade.damage.noise_layers": ("1", "one recording at a time"),
+    "degrade.damage.noise_speed": ("1.0", "recordings at their own speed"),
+    "degrade.damage.noise_colour_db": ("0.0", "recordings in their own colour"),
+    "train.loss.error_ratio": ("0.0", "the term is left out"),
+    "train.loss.harm": ("0.0", "the term is left out"),
+    "train.loss.beyond": ("0.0", "nothing above a clip's bandwidth counts"),
+    "train.loss.shift": ("false", "the loss's frames stay where they are"),
+    "train.fit.num_nodes": ("auto", "one machine unless a launcher says otherwise"),
+    "train.fit.strategy": ("auto", "one process"),
+    "train.fit.accumulate": ("1", "the batch is computed at once"),
+    "train.fit.compile": ("false", "no torch.compile"),
+    "train.fit.start": ("null", "training begins anew"),
+    "train.cnn.phase": ("copied", "the known band's phase, copied upwards"),
+    "train.rnn.phase": ("copied", "the known band's phase, copied upwards"),
+    "train.rnn.width": ("384", "what flows past the cells; networks before had no such thing"),
+    "train.rnn.expansion": ("2", "of the bottleneck; networks before had none"),
+    "tune": ("{...}", "copy the whole part from the params.yaml of this version; no stage depends on it"),
+}
+
+
+def instead(key: str, known: Collection[str]) -> str:
+    """What to write instead of a setting that there is not, as the end of a sentence; empty where nobody knows.
+
+    Args:
+        key: dotted.
+        known: dotted keys of all settings and tables of settings that there are.
+    """
+    for old, now in GONE.items():
+        if key == old or key.startswith(f"{old}."):
+            return f"; {now}"
+    near = _near(key, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def missing(key: str) -> str:
+    """What to say of a setting that a file lacks."""
+    if key not in NEW:
+        return "missing; docs/settings.md says what it is"
+    value, meaning = NEW[key]
+    return f"missing, since settings of older versions did not have it; write {key.rpartition('.')[2]}: {value} ({meaning})"
+
+
+def _near(key: str, known: Collection[str]) -> str | None:
+    """The setting that was most likely meant: the same name elsewhere, or one like it in the same table."""
+    table, _, name = key.rpartition(".")
+    if same := sorted(other for other in known if other.rpartition(".")[2] == name):
+        return " or ".join(same[:3])
+    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == table}
+    found = difflib.get_close_matches(name, beside, n=1)
+    return beside[found[0]] if found else None

@@ -1,0 +1,239 @@
+"""Laws of an upgrade: what an earlier version wrote is read and gives the same output, or is refused with what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import ROOT, ModelMaker
+from overtone import audio, migration
+from overtone import params as settings
+from overtone.models import build, export
+from overtone.models.build import ModelError
+from overtone.params import ParamsError
+from overtone.upsample import Mode, Upsampler
+
+FIXTURES = Path(__file__).parent / "fixtures"
+VERSIONS = sorted(path.name for path in (FIXTURES / "versions").iterdir())
+OLD_SETTINGS = sorted((FIXTURES / "settings").glob("*.yaml"))
+# Of recorded outputs by torch, as a share of the loudest sample: another processor adds up in another order.
+SAME, GRAPH = 1e-5, 2e-5
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> Path:
+    return FIXTURES / "versions" / request.param
+
+
+@pytest.fixture
+def registered(version: Path, tmp_path: Path) -> Path:
+    """A registered model as MLflow stores it."""
+    with tarfile.open(version / "registered.tar.xz") as archive:
+        archive.extractall(tmp_path / "registered", filter="data")
+    return tmp_path / "registered"
+
+
+def difference(upsampler: Upsampler, version: Path, kind: str, mode: Mode) -> float:
+    """Between what a model makes of the recorded input, and what it made of it then."""
+    signal, rate = audio.read(version / "input.flac")
+    found = upsampler.enhance(signal, rate, mode=mode, cutoff_hz=6_000.0)
+    recorded = np.load(version / f"{kind}-{mode}.npz", allow_pickle=False)["output"]
+    assert found.shape == recorded.shape
+    assert np.abs(recorded - audio.resample(signal, rate, 48_000)).max() > 0.01, "adds nothing, proves nothing"
+    return float(np.abs(found - recorded).max() / max(1.0, np.abs(recorded).max()))
+
+
+# --- models -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+def test_model_folders_of_earlier_versions_give_the_same_output(version: Path, registered: Path, mode: Mode) -> None:
+    for kind, folder in (("cnn", version / "cnn"), ("rnn", registered / "artifacts" / "model")):
+        assert difference(Upsampler.load(folder, runtime="torch"), version, kind, mode) < SAME
+
+
+@pytest.mark.parametrize("mode", ["extend", "restore"])
+def test_graphs_of_earlier_versions_run_in_torchs_place(version: Path, registered: Path, mode: Mode) -> None:
+    upsampler = Upsampler.load(registered / "artifacts" / "model")
+    assert upsampler.graph is not None
+    assert difference(upsampler, version, "rnn", mode) < GRAPH
+
+
+def test_registered_models_of_earlier_versions_are_fetched_and_used(
+    version: Path, registered: Path, project: Path
+) -> None:
+    """By `champion`, as every command names it."""
+    from overtone.tracking import registry, store, versions
+
+    client = store.client()
+    tags = json.loads((version / "registered.json").read_text())
+    experiment = store.experiment_id(client)
+    run = client.create_run(experiment).info.run_id
+    logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run, model_type="pyfunc").model_id
+    client.log_model_artifacts(logged, str(registered))
+    client.finalize_logged_model(logged, "READY")
+    client.create_registered_model("overtone")
+    client.create_model_version("overtone", f"models:/{logged}", run, tags=tags, model_id=logged)
+    client.set_registered_model_alias("overtone", versions.CHAMPION, "1")
+    folder = registry.fetch("overtone", versions.CHAMPION, project / "cache")
+    assert difference(Upsampler.load(folder, runtime="torch"), version, "rnn", "extend") < SAME
+    (row,) = registry.models("overtone")
+    assert (row.aliases, row.model, row.decision) == ((versions.CHAMPION,), "rnn", tags["decision"])
+
+
+@pytest.mark.slow
+def test_registered_models_of_earlier_versions_still_serve_by_their_own_code(
+    version: Path, registered: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    script = """
+import sys, pandas, mlflow.pyfunc, overtone
+from pathlib import Path
+model = mlflow.pyfunc.load_model(sys.argv[1])
+frame = pandas.DataFrame({"audio": [Path(sys.argv[2]).read_bytes()]})
+Path(sys.argv[3]).write_bytes(model.predict(frame, params={"mode": "extend", "cutoff_hz": 6000.0})["audio"][0])
+"""
+    heard, made = version / "input.flac", tmp_path / "made.wav"
+    # The code that the model carries comes first, as in `mlflow models serve`.
+    variables = environment | {"PYTHONPATH": str(registered / "code")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(registered), str(heard), str(made)],
+        env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, _ = audio.read(made)
+    recorded = np.load(version / "rnn-extend.npz", allow_pickle=False)["output"]
+    # Encoded in 16 bit, which clips.
+    np.testing.assert_allclose(found, np.clip(recorded, -1.0, 1.0), atol=GRAPH + 1 / 32_768)
+
+
+def test_files_of_this_version_are_kept_for_the_next() -> None:
+    """A tag without them could not be upgraded from with any certainty."""
+    from importlib import metadata
+
+    assert metadata.version("overtone") in VERSIONS, "run tests/fixtures/make_version.py; see docs/releasing.md"
+
+
+def test_files_of_a_version_are_small() -> None:
+    for name in VERSIONS:
+        files = [path for path in (FIXTURES / "versions" / name).rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) < 300_000
+
+
+# --- the format of a model folder ---------------------------------------------------------------------------------------
+
+
+def reformatted(folder: Path, **changes: Any) -> Path:
+    path = folder / build.CONFIG
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    return folder
+
+
+def test_model_folder_says_its_format_and_who_wrote_it(make_model: ModelMaker) -> None:
+    config = build.read_config(make_model())
+    assert config["format"] == build.FORMAT
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", config["overtone"])
+
+
+def test_folder_without_a_format_is_of_the_first(make_model: ModelMaker) -> None:
+    build.load(reformatted(make_model(), format=None, overtone=None))
+
+
+def test_folder_of_a_later_format_says_which_version_reads_it(make_model: ModelMaker) -> None:
+    folder = reformatted(make_model(), format=build.FORMAT + 1, overtone="7.1.0", network={"unheard": "of"})
+    with pytest.raises(
+        ModelError, match=r"config\.json: a model folder of format 2, .* install overtone 7\.1\.0 or later"
+    ):
+        build.load(folder)
+
+
+@pytest.mark.parametrize("format", [0, -1, 1.5, "1", True, [1]])
+def test_format_that_is_no_number_is_refused(make_model: ModelMaker, format: Any) -> None:
+    with pytest.raises(ModelError, match=r"config\.json: format: expected a whole number from 1"):
+        build.load(reformatted(make_model(), format=format))
+
+
+def test_graph_is_not_needed_to_load(registered: Path) -> None:
+    (registered / "artifacts" / "model" / export.GRAPH).unlink()
+    assert Upsampler.load(registered / "artifacts" / "model").graph is None
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", OLD_SETTINGS, ids=lambda path: path.stem)
+def test_older_settings_are_refused_with_what_to_write(path: Path, tmp_path: Path) -> None:
+    """And what the message says to write makes them settings of today."""
+    with pytest.raises(ParamsError) as caught:
+        settings.load(path)
+    tree = yaml.safe_load(path.read_text())
+    for line in str(caught.value).splitlines():
+        found = re.fullmatch(r".*?\.yaml: ([\w.]+): missing, since .*; write (\w+): (\S+) \(.+\)", line)
+        assert found, line
+        *parents, leaf = found[1].split(".")
+        assert found[2] == leaf
+        node = tree
+        for part in parents:
+            node = node[part]
+        assert leaf not in node
+        node[leaf] = yaml.safe_load(found[3])
+    # The one whole part that is to be copied.
+    tree["tune"] = yaml.safe_load((ROOT / "params.yaml").read_text())["tune"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    settings.load(tmp_path / "params.yaml")
+
+
+def test_every_row_of_the_table_names_a_setting_that_there_is() -> None:
+    known = set(settings._known())
+    assert set(migration.NEW) <= known
+    assert not set(migration.GONE) & known
+
+
+def test_every_setting_of_todays_file_is_known() -> None:
+    flat = settings.flatten(settings.load(ROOT / "params.yaml"))
+    known = set(settings._known())
+    tables = ("degrade.conditions", "degrade.damage.weights")
+    assert [key for key in flat if key not in known and not key.startswith(tables)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.fit.epochs", "train.fit.epoch_steps"),
+        ("train.rnn.leraning_rate", "train.rnn.learning_rate"),
+        ("train.fit.learning_rate", "train.cnn.learning_rate or train.rnn.learning_rate"),
+        ("register.margins", "register.margin"),
+    ],
+)
+def test_misspelt_or_misplaced_setting_is_told_what_was_meant(tmp_path: Path, key: str, meant: str) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *parents, leaf = key.split(".")
+    node = tree
+    for part in parents:
+        node = node[part]
+    node[leaf] = 1
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ParamsError, match=rf"{key}: no such setting; did you mean {meant}\?"):
+        settings.load(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match=rf"has no setting '{key}'; did you mean {meant}\?"):
+        settings.load(ROOT / "params.yaml", (f"{key}=1",))
+
+
+def test_setting_that_went_is_told_where_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(migration.GONE, "train.optimiser", "its settings are train.fit's")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["train"]["optimiser"] = {"decay": 0.1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ParamsError, match=r"train\.optimiser: no such setting; its settings are train\.fit's"):
+        settings.load(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="its settings are train"):
+        settings.load(ROOT / "params.yaml", ("train.optimiser.decay=1",))
