@@ -53,11 +53,12 @@ HOMES = {
     "typer": ("overtone.cli", "overtone.cli.*"),
     "yaml": ("overtone.params", "overtone.released", "overtone.tracking.source", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
+    "dotenv": ("overtone.tracking.environment",),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),
 }
 # What the import's name is called where it is installed from.
-DISTRIBUTIONS = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "dotenv": "python-dotenv", "pytorch_lightning": "pytorch-lightning"}
 # What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.export": {"onnx"}}
 # Statements that run when a module is loaded and may import.
