@@ -317,6 +317,13 @@ def test_default_remote_travels_with_the_repository() -> None:
     assert (ROOT / ".dvc" / url).resolve() == ROOT / "dvcstore"
 
 
+def test_first_run_pulls_all_that_git_points_to() -> None:
+    """`dvc exp apply` and `dvc checkout` fail where one pointer's files were never pulled."""
+    pointers = {str(path.relative_to(ROOT)) for path in own_files() if path.suffix == ".dvc"}
+    (pulled,) = re.findall(r"dvc pull (.+)", (ROOT / "Makefile").read_text())
+    assert set(pulled.split()) == pointers
+
+
 def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
