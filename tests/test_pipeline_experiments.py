@@ -164,11 +164,15 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
     assert registry(home) == shelf
 
 
-def test_mlflow_run_of_a_search_is_the_studys_run(home: Line) -> None:
+def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
     settings = "tune.steps=4 tune.epoch_steps=2 train.fit.patience=50"
-    arguments = ("-P", "model=rnn", "-P", "trials=1", "-P", f"set={settings}", "--experiment-name", "overtone")
-    home.run("mlflow", "run", ".", "-e", "tune", *arguments, "--env-manager", "local")
+    arguments = ("-P", "model=rnn", "-P", "trials=1", "-P", f"set={settings}", "--env-manager", "local")
+    (home.folder / ".env").write_text("MLFLOW_EXPERIMENT_NAME=overtone\nMLFLOW_TRACKING_URI=sqlite:///mlflow.db\n")
+    try:
+        home.run("mlflow", "--env-file", ".env", "run", ".", "-e", "tune", *arguments)
+    finally:
+        (home.folder / ".env").unlink()
     found = {run: facts for run, facts in runs_in(home.folder / "mlflow.db").items() if run not in before}
     (study,) = (run for run, facts in found.items() if "tune.trial" not in facts["tags"])
     (trial,) = set(found) - {study}
