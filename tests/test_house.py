@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
-    ("overtone.resolve", "overtone.reproduction", "overtone.stages"),
+    ("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
     ("overtone.cli", "overtone.cli.*"),
     ("overtone.__main__",),
 )
@@ -53,7 +53,7 @@ HOMES = {
     "typer": ("overtone.cli", "overtone.cli.*"),
     "yaml": ("overtone.params", "overtone.released", "overtone.tracking.source", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
-    "dotenv": ("overtone.tracking.environment",),
+    "dotenv": ("overtone.environment",),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from overtone.tracking import store
-
 FILE = ".env"
 # What the project and its stores look at; a file for other programs too changes nothing else here.
 TAKEN = ("MLFLOW_", "OVERTONE_", "AWS_")
@@ -17,6 +15,8 @@ def load() -> None:
     DVC runs queued experiments in whatever environment its worker was started in, so a tracking server that only the
     shell knows is lost on the way.
     """
+    from overtone.tracking import store
+
     path = store.repository_root() / FILE
     if not path.is_file():
         return
