@@ -166,7 +166,8 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
 
 def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
-    settings = "tune.steps=4 tune.epoch_steps=2 train.fit.patience=50"
+    space = 'tune.space.rnn={"train.rnn.layers":{"type":"int","low":1,"high":2}}'
+    settings = f"tune.steps=4 tune.epoch_steps=2 {space}"
     arguments = ("-P", "model=rnn", "-P", "trials=1", "-P", f"set={settings}", "--env-manager", "local")
     (home.folder / ".env").write_text("MLFLOW_EXPERIMENT_NAME=overtone\nMLFLOW_TRACKING_URI=sqlite:///mlflow.db\n")
     try:
