@@ -135,6 +135,9 @@ def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Li
     columns = shown(home, "elsewhere")
     assert columns["reports/rnn/summary.json"]["run"] == made
     assert columns["reports/cnn/summary.json"]["run"] == here["cnn"]
+    header, *rows = home.run("dvc", "exp", "show", "--csv", "--drop", "^(?!Experiment|.*:run$)").splitlines()
+    assert header == "Experiment,reports/cnn/summary.json:run,reports/rnn/summary.json:run"
+    assert f"elsewhere,{here['cnn']},{made}" in rows
 
 
 def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own_runs(home: Line) -> None:
