@@ -19,8 +19,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: $(VENV)/.installed ## install, pull the corpus, run the line, say what came of it
-	$(BIN)/dvc pull data.dvc
+repro: $(VENV)/.installed ## install, pull what git points to, run the line, say what came of it
+	$(BIN)/dvc pull data.dvc released/cnn.dvc released/rnn.dvc
 	$(BIN)/dvc repro
 	@$(BIN)/overtone summary
 

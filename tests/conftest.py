@@ -50,14 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of the pipeline share a run of minutes, those of the services their servers: one process gets all of a file.
+    """Tests of the pipeline share a run of minutes, those of the services their servers: one process gets all of them.
 
     pytest-xdist's own `--dist loadgroup` would do, but 3.8.0 cannot group under pytest 9.2.
     """
 
     def scope(nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        return file if file.endswith(("test_pipeline.py", "test_services.py")) else nodeid
+        shared = ("test_pipeline", "test_services")
+        return next((name for name in shared if Path(file).name.startswith(name)), nodeid)
 
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
     scheduler._split_scope = scope
@@ -158,6 +159,14 @@ def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Any:
+    """The project as `test_pipeline` makes it, run once: a `test_pipeline.Line`."""
+    from test_pipeline import make_line
+
+    return make_line(tmp_path_factory.mktemp("line"), empty_store, environment)
 
 
 @pytest.fixture(scope="session")

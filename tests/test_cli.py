@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +78,47 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys, overtone.cli; print([n for n in ('torch', 'mlflow', 'scipy', 'pandas', 'numpy') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- surroundings -------------------------------------------------------------------------------------------------------
+
+
+def test_env_file_of_the_project_fills_in_what_is_not_set(
+    overtone: Command, bare_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    for name in ("MLFLOW_EXPERIMENT_NAME", "OVERTONE_OF_A_TEST", "AWS_OF_A_TEST", "OF_A_TEST"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    lines = (
+        "MLFLOW_TRACKING_USERNAME=ben",
+        "export MLFLOW_EXPERIMENT_NAME='mine # too'",
+        "OVERTONE_OF_A_TEST=1",
+        "OF_A_TEST=1",
+    )
+    (bare_project / ".env").write_text("# a comment\n" + "\n".join(lines) + "\nAWS_OF_A_TEST=2\n")
+    overtone("stage", "corpus")
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "ada"
+    assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "mine # too"
+    assert (os.environ["OVERTONE_OF_A_TEST"], os.environ["AWS_OF_A_TEST"]) == ("1", "2")
+    assert "OF_A_TEST" not in os.environ, "only what the project and its stores look at"
+
+
+def test_copy_of_an_experiment_runs_its_own_code(bare_project: Path, environment: dict[str, str]) -> None:
+    copy = bare_project / ".dvc" / "tmp" / "exps" / "tmp0"
+    (copy / ".dvc").mkdir(parents=True)
+    shutil.copytree(ROOT / "src" / "overtone", copy / "src" / "overtone", ignore=shutil.ignore_patterns("__pycache__"))
+    stages = copy / "src" / "overtone" / "stages.py"
+    stages.write_text(stages.read_text() + "\n\ndef corpus(params: object) -> None:\n    print('as it was queued')\n")
+    shutil.copyfile(ROOT / "params.yaml", copy / "params.yaml")
+    own = {"DVC_ROOT": str(bare_project), "DVC_EXP_NAME": "brave-owl"}
+    command = [sys.executable, "-m", "overtone", "stage"]
+    for stage, said in (("corpus", "as it was queued\n"), ("register", "experiment brave-owl: not registered")):
+        done = subprocess.run(
+            [*command, stage], cwd=copy, env=environment | own, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(said), done.stderr
+    assert not (bare_project / "mlflow.db").exists(), "an experiment in a copy does not even open the registry"
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------

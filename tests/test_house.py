@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
-    ("overtone.resolve", "overtone.reproduction", "overtone.stages"),
+    ("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
     ("overtone.cli", "overtone.cli.*"),
     ("overtone.__main__",),
 )
@@ -53,11 +53,12 @@ HOMES = {
     "typer": ("overtone.cli", "overtone.cli.*"),
     "yaml": ("overtone.params", "overtone.released", "overtone.tracking.source", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
+    "dotenv": ("overtone.environment",),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),
 }
 # What the import's name is called where it is installed from.
-DISTRIBUTIONS = {"yaml": "pyyaml", "pytorch_lightning": "pytorch-lightning"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "dotenv": "python-dotenv", "pytorch_lightning": "pytorch-lightning"}
 # What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.export": {"onnx"}}
 # Statements that run when a module is loaded and may import.
@@ -314,6 +315,13 @@ def test_default_remote_travels_with_the_repository() -> None:
     assert not url.startswith("/")
     assert "://" not in url
     assert (ROOT / ".dvc" / url).resolve() == ROOT / "dvcstore"
+
+
+def test_first_run_pulls_all_that_git_points_to() -> None:
+    """`dvc exp apply` and `dvc checkout` fail where one pointer's files were never pulled."""
+    pointers = {str(path.relative_to(ROOT)) for path in own_files() if path.suffix == ".dvc"}
+    (pulled,) = re.findall(r"dvc pull (.+)", (ROOT / "Makefile").read_text())
+    assert set(pulled.split()) == pointers
 
 
 def documents() -> list[Path]:

@@ -149,6 +149,53 @@ def test_uncommitted_changes_are_kept_and_said(trained: Trainer, repository: Pat
     assert "cannot be made again" in lineage.text(lost)
 
 
+def test_new_files_are_kept_unless_they_are_data_or_private(trained: Trainer, repository: Path) -> None:
+    Path("code.py").write_text("import new\n")
+    Path("new.py").write_text("made = 1\n")
+    Path("deep").mkdir()
+    Path("deep/naïve name.txt").write_text("text\n")
+    Path("voice.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
+    Path("large.csv").write_text("1,2\n" * (source.NEW_FILE_BYTES // 4 + 1))
+    Path(".env").write_text("MLFLOW_TRACKING_PASSWORD=secret\n")
+    with Path(".gitignore").open("a") as file:
+        file.write("/report/\n")
+    index = Path(".git/index").read_bytes()
+    trained()
+    assert Path(".git/index").read_bytes() == index, "the user's index is left alone"
+    found = trace()
+    assert found.origin.patch is not None
+    for part, kept in (
+        ("new.py", True),
+        ("made = 1", True),
+        ("voice.wav", False),
+        ("large.csv", False),
+        ("secret", False),
+    ):
+        assert (part.encode() in found.origin.patch) is kept, part
+    (run,) = store.client().search_runs(["1"])
+    assert run.data.tags[source.LEFT_OUT] == "2 new files: large.csv, voice.wav"
+    assert "without 2 new files: large.csv, voice.wav" in lineage.text(found)
+    clone = reproduction._clone(found.origin, repository, repository / "report")
+    assert (clone / "new.py").read_text() == "made = 1\n"
+    assert (clone / "deep" / "naïve name.txt").read_text() == "text\n"
+    assert not (clone / "voice.wav").exists()
+
+
+def test_new_files_that_are_too_many_are_left_out_of_the_changes(
+    trained: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "PATCH_BYTES", 1_000)
+    Path("code.py").write_text("second\n")
+    for number in range(12):
+        Path(f"new{number:02}.txt").write_text(f"{number}\n" * 50)
+    trained()
+    found = trace()
+    assert found.origin.patch and b"+second" in found.origin.patch and b"new00" not in found.origin.patch
+    (run,) = store.client().search_runs(["1"])
+    assert run.data.tags[source.LEFT_OUT].startswith("12 new files: new00.txt, ")
+    assert run.data.tags[source.LEFT_OUT].endswith(", new09.txt and 2 more")
+
+
 def test_too_large_changes_are_not_kept(trained: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "PATCH_BYTES", 10)
     Path("code.py").write_text("second\n")

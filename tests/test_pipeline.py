@@ -23,7 +23,7 @@ from test_serving import post, served
 
 pytestmark = pytest.mark.slow
 
-NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "docs", "bench")
+NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "released", "tests", "docs", "bench")
 EVERY_STAGE = {
     *("corpus", "degrade", "train@cnn", "train@rnn"),
     *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "register"),
@@ -54,6 +54,7 @@ TINY: dict[str, Any] = {
     "train.rnn.layers": 1,
     "evaluate.figures": 2,
 }
+GIT = ("git", "-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
 CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_32k", "noise_10db")
 
 
@@ -168,15 +169,12 @@ def ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
-@pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Line:
+def make_line(folder: Path, empty_store: Path, environment: dict[str, str]) -> Line:
     """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
-    folder = tmp_path_factory.mktemp("line")
     own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
     line = Line(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
     copy_project(folder)
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    git = ("git", "-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
     line.run("git", "init", "-q")
     make_data(folder / "data")
     line.run("dvc", "add", "-q", "data")
@@ -184,7 +182,7 @@ def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environmen
     conditions = yaml.safe_load((folder / "params.yaml").read_text())["degrade"]["conditions"]
     line.set(degrade__conditions={name: conditions[name] for name in CONDITIONS})
     line.run("git", "add", "-A")
-    line.run(*git, "commit", "-qm", "tiny")
+    line.run(*GIT, "commit", "-qm", "tiny")
     line.first = line.run("dvc", "repro")
     return line
 

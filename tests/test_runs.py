@@ -75,6 +75,20 @@ def test_dirty_ignores_what_the_pipeline_writes(bare_project: Path) -> None:
     assert store.git_dirty()
 
 
+def test_copy_of_an_experiment_has_its_own_source_and_the_projects_store(
+    bare_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.source_root() == bare_project and not store.in_copy()
+    copy = bare_project / ".dvc" / "tmp" / "exps" / "tmp0"
+    (copy / ".dvc").mkdir(parents=True)
+    (copy / "src").mkdir()
+    for folder in (copy, copy / "src"):
+        monkeypatch.chdir(folder)
+        assert store.in_copy()
+        assert store.source_root() == copy
+        assert store.tracking_uri() == f"sqlite:///{bare_project}/mlflow.db"
+
+
 def test_data_digest_is_that_of_the_pointer_file(bare_project: Path) -> None:
     assert store.data_digest(Path("data")) is None
     Path("data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: data\n")
@@ -82,6 +96,16 @@ def test_data_digest_is_that_of_the_pointer_file(bare_project: Path) -> None:
     Path("data.dvc").write_text("outs: 7\n")
     with pytest.raises(TrackingError, match=r"data\.dvc: expected"):
         store.data_digest(Path("data"))
+
+
+def test_evaluation_adds_the_run_to_the_summary(project: Path, params: Params, make_model: ModelMaker) -> None:
+    with runs.TrainingRun("rnn", params) as run:
+        folder = make_model("rnn", **run.summary())
+    report = project / "report"
+    report.mkdir()
+    (report / "summary.json").write_text('{"overall": {"lsd": 1.0}}')
+    runs.log_evaluation(folder, {}, report)
+    assert json.loads((report / "summary.json").read_text()) == {"overall": {"lsd": 1.0}, "run": run.run_id}
 
 
 def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

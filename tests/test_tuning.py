@@ -349,6 +349,71 @@ def test_interrupted_worker_fails_its_trial_and_has_it_tried_again(
     assert study.trials[0].params == space.enqueued(space.present(made.params, made.space))
 
 
+# A call in a clone of its own, which begins when it is told to.
+BEGINNER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_tuning import planned
+from overtone.tracking import store
+from overtone.tuning import search
+store.client()
+made = planned(trials=0, storage={storage!r})
+Path("ready").touch()
+while not Path({go!r}).exists():
+    time.sleep(0.01)
+search.search(made, Path("reports"))
+"""
+
+
+@pytest.mark.slow
+def test_calls_that_begin_together_in_two_clones_share_one_study_and_one_run(
+    tuned: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    go, storage = tuned / "go", f"sqlite:///{tuned}/shared.db"
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{tuned}/mlflow.db", "DVC_ROOT": ""}
+    code = BEGINNER.format(tests=str(Path(__file__).parent), storage=storage, go=str(go))
+    clones = [tmp_path_factory.mktemp(name) / "clone" for name in ("first", "second")]
+    running = []
+    for clone in clones:
+        (clone / "work").mkdir(parents=True)
+        shutil.copyfile(tuned / "params.yaml", clone / "params.yaml")
+        shutil.copytree(tuned / "work" / "pairs", clone / "work" / "pairs")
+        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=clone, env=environment | uri))
+    deadline = time.monotonic() + 300
+    while not all((clone / "ready").exists() for clone in clones):
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running)
+        time.sleep(0.05)
+    go.touch()
+    assert [process.wait(300) for process in running] == [0, 0]
+    parent, _ = runs_of("overtone-rnn")
+    assert optuna.get_all_study_names(room.storage(planned(storage=storage))) == ["overtone-rnn"]
+    study = room.join_study(planned(storage=storage))
+    assert study.user_attrs["run_id"] == parent.info.run_id
+    assert states(study) == ["WAITING"], "the present settings are enqueued once"
+
+
+@pytest.mark.parametrize("url", STORAGES)
+def test_turn_of_a_dead_call_does_not_hold_up_the_next(tuned: Path, url: str) -> None:
+    made = planned(storage=url)
+    holder = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import json; from overtone.tuning import processes; print(json.dumps(processes.this()))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept = room.storage(made)
+    dead = kept.create_new_study([optuna.study.StudyDirection.MINIMIZE], "overtone-rnn.opening")
+    kept.set_study_user_attr(dead, "holder", json.loads(holder.stdout))
+    with room.opening(made):
+        assert optuna.get_all_study_names(room.storage(made)) == ["overtone-rnn.opening"]
+    assert optuna.get_all_study_names(room.storage(made)) == []
+
+
 # --- a search -----------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,9 +148,17 @@ def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None
 
 
 def register(params: Params) -> None:
-    """The better model -> registry, as challenger, and as champion if it passes the gate."""
-    from overtone.tracking import hooks, registry
+    """The better model -> registry, as challenger, and as champion if it passes the gate.
 
+    An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
+    """
+    from overtone.tracking import hooks, registry, store
+
+    if store.in_copy():
+        name = os.environ.get("DVC_EXP_NAME", "NAME")
+        print(f"experiment {name}: not registered, as it ran outside the workspace; to register its model:")
+        print(f"  dvc exp apply {name} && dvc repro")
+        return
     candidates = [registry.Candidate(MODELS / kind, _scored(REPORTS / kind)) for kind in KINDS]
     decision = registry.register(candidates, params.register_, functools.partial(_rescore, params), params.seed)
     verb = "registered" if decision.created else "known already"

@@ -148,6 +148,8 @@ def _commit(case: Case) -> Iterator[Link]:
         note = (
             f"with uncommitted changes, kept with the run (source/{source.PATCH}): not reproduced by the commit alone"
         )
+        if left_out := case.run_tags.get(source.LEFT_OUT):
+            note += f"; without {left_out}"
         yield Link("commit", case.commit, "ok", note)
 
 

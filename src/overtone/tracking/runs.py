@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
+from overtone.audio import replacing
 from overtone.tracking import entries, source, store
 from overtone.tracking.store import TrackingError
 
@@ -120,7 +121,7 @@ class TrainingRun:
         client = store.client()
         if isinstance(error, Exception):
             entries.log_tags(client, self.run_id, _why(error))
-        client.set_terminated(self.run_id, _status(error))
+        client.set_terminated(self.run_id, ended(error))
 
     def logger(self) -> MLFlowLogger | Literal[False]:
         """Lightning's logger, writing to this run; False, Lightning's word for none, in processes that do not record."""
@@ -170,8 +171,8 @@ class TrainingRun:
 
     def _log_source(self, client: MlflowClient) -> None:
         """Keep what leads back to the source when the repository has moved on, under `source`."""
-        files = source.files_now(self._params.corpus.path)
-        entries.log_tags(client, self.run_id, source.facts_now(files))
+        files, left_out = source.files_now(self._params.corpus.path)
+        entries.log_tags(client, self.run_id, source.facts_now(files, left_out))
         with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
@@ -200,7 +201,7 @@ class TrainingRun:
         self._monitor.start()
 
 
-def _status(error: BaseException | None) -> str:
+def ended(error: BaseException | None) -> str:
     """How a run ends: Lightning turns Ctrl-C and SIGTERM into SystemExit, so any exit with a code is an interruption."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "FINISHED"
@@ -239,7 +240,8 @@ def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> st
     Args:
         folder: the model folder; its `run.json` names the run.
         metrics: the tree of `metrics.json`: group -> kind -> metric -> mean; entries that are not numbers are left out.
-        report: the report folder (scores, `figures/`, `audio/`), kept as the run's artifacts under `evaluation`.
+        report: the report folder (scores, `figures/`, `audio/`), kept as the run's artifacts under `evaluation`; its
+            `summary.json` gets the id that `run.json` names, which `dvc exp show` has as a column then.
 
     Returns:
         The id of the run in use: that of `run.json`, or of its copy if this store never had it (see `open_run`).
@@ -249,11 +251,20 @@ def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> st
     """
     client = store.client()
     run_id = open_run(folder)
+    _sign(report / "summary.json", read_run(folder)["run_id"])
     entries.log_metrics(client, run_id, [(f"test/{name}", value, 0) for name, value in entries.leaves(metrics)])
     if test_set := metrics.get("test_set"):
         client.set_tag(run_id, "test_set", str(test_set))
     client.log_artifacts(run_id, str(report), "evaluation")
     return run_id
+
+
+def _sign(summary: Path, run_id: str) -> None:
+    if not summary.is_file():
+        return
+    tree = json.loads(summary.read_text()) | {"run": run_id}
+    with replacing(summary) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
 
 
 def read_run(folder: Path) -> dict[str, Any]:

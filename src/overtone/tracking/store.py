@@ -50,6 +50,23 @@ def repository_root() -> Path:
     return Path(_git("rev-parse", "--show-toplevel") or Path.cwd()).resolve()
 
 
+def source_root() -> Path:
+    """The root of the files in use: that of the copy in which DVC runs an experiment with `--temp` or `--queue`, else
+    `repository_root`.
+    """
+    home = repository_root()
+    here = Path.cwd().resolve()
+    copies = home / ".dvc" / "tmp" / "exps"
+    if copies not in here.parents:
+        return home
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), home)
+
+
+def in_copy() -> bool:
+    """Whether this is a copy of the project that DVC made for an experiment and removes afterwards."""
+    return source_root() != repository_root()
+
+
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root; a relative SQLite path is taken from the root."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"

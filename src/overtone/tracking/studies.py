@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from overtone import params as settings
 from overtone.tracking import entries, store
-from overtone.tracking.runs import Model, TrainingRun, _status
+from overtone.tracking.runs import Model, TrainingRun, ended
 
 PARENT = "OVERTONE_PARENT_RUN_ID"
 
@@ -61,7 +61,7 @@ class StudyRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        store.client().set_terminated(self.run_id, _status(error))
+        store.client().set_terminated(self.run_id, ended(error))
 
     def log(self, points: list[tuple[str, float, int]], files: list[Path], tags: Mapping[str, str]) -> None:
         """Add (name, value, trial number) points, files and what the best trial is."""

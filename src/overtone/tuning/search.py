@@ -51,14 +51,16 @@ def search(plan: Plan, reports: Path, chosen: int | None = None, said: Said = pr
     Raises:
         TuningError: the study cannot be continued, the workers keep dying, or there is no complete trial `chosen`.
     """
-    study = room.open_study(plan)
-    if chosen is not None:
-        _complete(study, chosen)
-    facts = {"tune.study": plan.study, "model": plan.kind, "tune.objectives": ", ".join(plan.objectives)}
-    tags = facts | {"tune.storage": public(plan.storage), "tune.data": study.user_attrs["identity"]["data"][:12]}
     with contextlib.ExitStack() as stack:
-        # Calls that begin together record into one run.
-        with room.lock(plan, "open"):
+        with room.opening(plan):
+            study = room.open_study(plan)
+            if chosen is not None:
+                _complete(study, chosen)
+            facts = {"tune.study": plan.study, "model": plan.kind, "tune.objectives": ", ".join(plan.objectives)}
+            tags = facts | {
+                "tune.storage": public(plan.storage),
+                "tune.data": study.user_attrs["identity"]["data"][:12],
+            }
             known = study.user_attrs.get("run_id")
             run = stack.enter_context(studies.StudyRun(plan.study, known, tags, _logged(plan)))
             if known != run.run_id:

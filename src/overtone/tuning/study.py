@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
-import socket
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -14,15 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import psutil
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from overtone.params import flatten
 from overtone.tracking import studies
-from overtone.tuning import space
+from overtone.tuning import processes, space
 from overtone.tuning.plan import Plan, TuningError, public
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -33,10 +32,54 @@ _MACHINE = {
 }
 _PATIENCE = 4  # heartbeats missed before a worker on another machine counts as killed
 _UNCLAIMED = timedelta(minutes=1)  # a worker signs its trial at once
+# What a call that died while it opened a study, on another machine, holds the others up.
+_LEASE_SECONDS = 300.0
+_LOOK_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def opening(plan: Plan) -> Iterator[None]:
+    """One call at a time opens a study, wherever it runs: those that begin together get one study and one MLflow run.
+
+    Names of studies are unique in every kind of storage, so the one that can make the study `NAME.opening` has the turn;
+    it is deleted afterwards.
+
+    Raises:
+        TuningError: the storage cannot be used.
+    """
+    with lock(plan, "open"):
+        kept = storage(plan)
+        with _told(plan):
+            turn = _turn(kept, f"{plan.study}.opening")
+        try:
+            yield
+        finally:
+            # Another call may have taken the turn for dead.
+            with contextlib.suppress(KeyError):
+                kept.delete_study(turn)
+
+
+def _turn(kept: BaseStorage, name: str) -> int:
+    waited: dict[int, float] = {}
+    while True:
+        try:
+            turn = kept.create_new_study([StudyDirection.MINIMIZE], name)
+            kept.set_study_user_attr(turn, "holder", processes.this())
+            return turn
+        except optuna.exceptions.DuplicatedStudyError:
+            pass
+        with contextlib.suppress(KeyError):
+            held = kept.get_study_id_from_name(name)
+            since = waited.setdefault(held, time.monotonic())
+            holder = kept.get_study_user_attrs(held).get("holder")
+            if (holder and processes.gone(holder)) or time.monotonic() - since > _LEASE_SECONDS:
+                # By its number, which no later turn has.
+                kept.delete_study(held)
+        time.sleep(_LOOK_SECONDS)
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """The study of a plan, begun if there is none; its first trial is then the present settings.
+    """The study of a plan, begun if there is none; its first trial is then the present settings. Called in its `opening`.
 
     Raises:
         TuningError: the study was begun with other data, settings or a space that does not go with the present one.
@@ -44,29 +87,28 @@ def open_study(plan: Plan) -> optuna.Study:
     present = space.present(plan.params, plan.space)
     directions: list[Literal["minimize", "maximize"]]
     directions = ["maximize" if name == "speed" else "minimize" for name in plan.objectives]
-    with lock(plan, "open"):
-        store = storage(plan)
-        with _told(plan):
-            study = optuna.create_study(
-                storage=store,
-                study_name=plan.study,
-                directions=directions,
-                load_if_exists=True,
-                sampler=_sampler(plan),
-                pruner=_pruner(plan),
-            )
-        if [direction.name.lower() for direction in study.directions] != directions:
-            raise TuningError(
-                f"study {plan.study}: has {len(study.directions)} objectives, expected {len(directions)} "
-                f"({', '.join(plan.objectives)}); give another --study"
-            )
-        now = identity(plan)
-        if "identity" in study.user_attrs:
-            _compare(plan.study, study.user_attrs["identity"], now)
-        if study.user_attrs.get("identity") != now:
-            study.set_user_attr("identity", now)
-        if not with_settings(study, plan, present):
-            study.enqueue_trial(space.enqueued(present), user_attrs={"settings": "present"})
+    store = storage(plan)
+    with _told(plan):
+        study = optuna.create_study(
+            storage=store,
+            study_name=plan.study,
+            directions=directions,
+            load_if_exists=True,
+            sampler=_sampler(plan),
+            pruner=_pruner(plan),
+        )
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise TuningError(
+            f"study {plan.study}: has {len(study.directions)} objectives, expected {len(directions)} "
+            f"({', '.join(plan.objectives)}); give another --study"
+        )
+    now = identity(plan)
+    if "identity" in study.user_attrs:
+        _compare(plan.study, study.user_attrs["identity"], now)
+    if study.user_attrs.get("identity") != now:
+        study.set_user_attr("identity", now)
+    if not with_settings(study, plan, present):
+        study.enqueue_trial(space.enqueued(present), user_attrs={"settings": "present"})
     return study
 
 
@@ -185,8 +227,7 @@ def lock(plan: Plan, purpose: str) -> FileLock:
 
 def sign(trial: optuna.Trial, call: str) -> None:
     """Say which process works on a trial."""
-    pid = os.getpid()
-    trial.set_user_attr("worker", {"host": _host(), "pid": pid, "started": _started(pid), "call": call})
+    trial.set_user_attr("worker", processes.this() | {"call": call})
 
 
 def of_call(study: optuna.Study, call: str, states: tuple[TrialState, ...] = FINISHED) -> list[FrozenTrial]:
@@ -227,29 +268,7 @@ def _dead(trial: FrozenTrial) -> bool:
     worker = trial.user_attrs.get("worker")
     if worker is None:
         return trial.datetime_start is not None and datetime.now() - trial.datetime_start > _UNCLAIMED
-    if worker["host"] != _host():
-        return False
-    started = _started(worker["pid"])
-    return started is None or abs(started - worker["started"]) > 1.0
-
-
-def _started(pid: int) -> float | None:
-    """When a process of this machine was started: numbers are used again. None where there is none that runs."""
-    known: Any = psutil  # has no types
-    try:
-        process = known.Process(pid)
-        return None if process.status() == known.STATUS_ZOMBIE else float(process.create_time())
-    except known.NoSuchProcess:
-        return None
-
-
-def _host() -> str:
-    """This machine since it was started: names alone are not always unique."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
-    except OSError:
-        boot = ""
-    return f"{socket.gethostname()} {boot}".strip()
+    return processes.gone(worker)
 
 
 # --- what it came to --------------------------------------------------------------------------------------------------
