@@ -35,7 +35,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
     ),
-    ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
+    (
+        *("overtone.upsample", "overtone.training", "overtone.training.*"),
+        *("overtone.report", "overtone.overview", "overtone.overview.*"),
+    ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     ("overtone.resolve", "overtone.reproduction", "overtone.stages"),
     ("overtone.cli", "overtone.cli.*"),

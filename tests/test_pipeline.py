@@ -23,10 +23,10 @@ from test_serving import post, served
 
 pytestmark = pytest.mark.slow
 
-NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "docs", "bench")
+NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "bench")
 EVERY_STAGE = {
     *("corpus", "degrade", "train@cnn", "train@rnn"),
-    *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "register"),
+    *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "report", "register"),
 }
 # Everything as small as it goes; what is not named stays as the project has it.
 TINY: dict[str, Any] = {

@@ -25,7 +25,8 @@ Points = Sequence[tuple[float, float]]
 
 def mark(system: int) -> str:
     """The marker of the nth system as a small picture in the text."""
-    return f"<svg class='mark' viewBox='-8 -8 16 16' aria-hidden='true'><path class='s{system % COLOURS}' {_path(system)}/></svg>"
+    path = f"<path class='s{system % COLOURS}' {_path(system)}/>"
+    return f"<svg class='mark' viewBox='-8 -8 16 16' aria-hidden='true'>{path}</svg>"
 
 
 def legend(names: Sequence[str]) -> str:
@@ -34,10 +35,19 @@ def legend(names: Sequence[str]) -> str:
     return f"<ul class='legend'>{items}</ul>"
 
 
-def dots(rows: Sequence[str], values: Values, unit: str = "") -> str:
-    """A row for each label, in it a marker for each system on one common axis."""
+def dots(rows: Sequence[str], values: Values, unit: str = "", apart: str | None = None) -> str:
+    """A row for each label, in it a marker for each system on one common axis.
+
+    Args:
+        rows: the labels.
+        values: each system's value in each row.
+        unit: after each number.
+        apart: the label above which a gap sets the following rows apart.
+    """
     low, high, ticks = axis([value for line in values.values() for value in line if value is not None])
     parts = []
+    # Equal values shall not hide each other.
+    middle = (len(values) - 1) / 2
     for place, label in enumerate(rows):
         here = [(index, name, line[place]) for index, (name, line) in enumerate(values.items())]
         known = [(index, name, value) for index, name, value in here if value is not None]
@@ -45,17 +55,18 @@ def dots(rows: Sequence[str], values: Values, unit: str = "") -> str:
             continue
         ends = [_percent(value, low, high) for _, _, value in known]
         markers = f"<line class='span' x1='{min(ends):.2f}%' x2='{max(ends):.2f}%' y1='50%' y2='50%'/>" + "".join(
-            f"<svg x='{_percent(value, low, high):.2f}%' y='50%' overflow='visible'>"
-            f"<path class='s{index % COLOURS}' {_path(index)}><title>{escape(name)}: {_number(value)}{unit}</title></path></svg>"
+            f"<svg x='{_percent(value, low, high):.2f}%' y='{50 + 9 * (index - middle):.1f}%' overflow='visible'>"
+            f"<path class='s{index % COLOURS}' {_path(index)}>"
+            f"<title>{escape(name)}: {_number(value)}{unit}</title></path></svg>"
             for index, name, value in known
         )
         spoken = ", ".join(f"{name} {_number(value)}" for _, name, value in known)
-        parts.append(_row(label, f"{_grid(ticks, low, high)}{markers}", 26, f"{label}: {spoken}"))
+        parts.append(_row(label, f"{_grid(ticks, low, high)}{markers}", 26, f"{label}: {spoken}", apart=label == apart))
     return f"<div class='chart'>{''.join(parts)}{_scale(ticks, low, high, unit)}</div>"
 
 
 def strips(values: Mapping[str, Sequence[float]], unit: str = "") -> str:
-    """A row for each system: a point for each clip, over a box of the quartiles and a line from the 5th to the 95th percentile."""
+    """A row for each system: a point for each clip, a box of the quartiles, a line from the 5th to the 95th percentile."""
     low, high, ticks = axis([value for line in values.values() for value in line])
     parts = []
     for index, (name, line) in enumerate(values.items()):
@@ -154,10 +165,10 @@ def _path(system: int) -> str:
     return f"d='{_SHAPES[system % len(_SHAPES)]}'"
 
 
-def _row(label: str, drawn: str, height: int, spoken: str, is_html: bool = False) -> str:
+def _row(label: str, drawn: str, height: int, spoken: str, *, is_html: bool = False, apart: bool = False) -> str:
     text = label if is_html else escape(label)
     picture = f"<svg class='plot' width='100%' height='{height}' role='img' aria-label='{escape(spoken, quote=True)}'>"
-    return f"<div class='label'>{text}</div>{picture}{drawn}</svg>"
+    return f"<div class='label{' apart' if apart else ''}'>{text}</div>{picture}{drawn}</svg>"
 
 
 def _grid(ticks: Sequence[float], low: float, high: float) -> str:

@@ -42,7 +42,9 @@ def extremes(system: System) -> dict[str, Choice]:
     found = {}
     for condition in dict.fromkeys(one.condition for one in system.clips):
         ranked = sorted(
-            (one.scores[METRIC], one.clip) for one in system.clips if one.condition == condition and METRIC in one.scores
+            (one.scores[METRIC], one.clip)
+            for one in system.clips
+            if one.condition == condition and METRIC in one.scores
         )
         if ranked:
             worst = min(clip for score, clip in ranked if score == ranked[-1][0])

@@ -28,7 +28,7 @@ const sound = (card, clip, one, score) => {
   const player = make("audio", { controls: true, preload: "metadata", src: one.audio });
   player.setAttribute("aria-label", one.name);
   const head = make("span", { className: "head" });
-  const picture = make("img", { src: one.picture, alt: `Spectrogram: ${one.name}`, loading: "lazy" });
+  const picture = make("img", { src: one.picture, alt: `Spectrogram: ${one.name}` });
   const view = make("button", { className: "view", type: "button", title: `Play ${one.name}` }, picture, head);
   if (clip.cutoff_khz) {
     const line = make("span", { className: "cutoff", title: `cutoff ${clip.cutoff_khz} kHz` });

@@ -76,7 +76,7 @@ def page(
         "clips": ("Over the clips", _spread(systems)),
         "bands": ("By band", _bands(systems)),
         "training": ("Training", _training(systems)),
-        "listen": ("Listen", _listen(choices)),
+        "listen": ("Listen", _listen(systems, choices)),
         "ablation": ("Ablation", _ablation(ablation)),
     }
     parts = {anchor: (title, body) for anchor, (title, body) in parts.items() if body}
@@ -158,23 +158,27 @@ def _by_condition(systems: Sequence[System]) -> str:
         "metric": {name: METRICS[name][0] for name in metrics},
         "kind": {kind: f"{kind} clips" if kind == "all" else kind for kind in kinds},
     }
-    rows = [*_conditions(systems), *(group for group in comparison.MACRO_GROUPS if group in systems[0].metrics)]
+    macro = [group for group in comparison.MACRO_GROUPS if group in systems[0].metrics]
+    rows = [*_conditions(systems), *macro]
     figures = []
     for metric in metrics:
         _, unit, better = METRICS[metric]
         for kind in kinds:
             values = {one.name: [one.value(row, kind, metric) for row in rows] for one in systems}
-            body = _dots(rows, values, unit) + f"<p class='note'>{better.capitalize()} is better.</p>"
+            body = _dots(rows, values, unit, macro) + f"<p class='note'>{better.capitalize()} is better.</p>"
             figures.append(_shown(metric, kind, body, metric == metrics[0] and kind == "all"))
     legend = charts.legend([system.name for system in systems])
-    full = f"<details><summary>The same as numbers: LSD, in brackets the share of the baseline's</summary>{tables.by_condition(systems)}</details>"
+    full = (
+        "<details><summary>The same as numbers: LSD, in brackets the share of the baseline's</summary>"
+        f"{tables.by_condition(systems)}</details>"
+    )
     return f"{_choosers(options)}{legend}{''.join(figures)}{full}"
 
 
-def _dots(rows: Sequence[str], values: Mapping[str, Sequence[float | None]], unit: str) -> str:
+def _dots(rows: Sequence[str], values: charts.Values, unit: str, macro: Sequence[str]) -> str:
     if not any(value is not None for line in values.values() for value in line):
         return "<p>Not defined for these clips.</p>"
-    return charts.dots(rows, values, unit)
+    return charts.dots(rows, values, unit, apart=macro[0] if macro else None)
 
 
 def _shown(metric: str, kind: str, body: str, first: bool) -> str:
@@ -191,7 +195,7 @@ def _choosers(options: Mapping[str, Mapping[str, str]]) -> str:
 
 def _spread(systems: Sequence[System]) -> str:
     parts = []
-    modes = list(dict.fromkeys(one.mode for system in systems for one in system.clips))
+    modes = sorted({one.mode for system in systems for one in system.clips})
     for mode in modes:
         values = {
             system.name: [one.scores["lsd"] for one in system.clips if one.mode == mode and "lsd" in one.scores]
@@ -242,17 +246,19 @@ def _training(systems: Sequence[System]) -> str:
     return f"<ul class='legend'>{legend}</ul><div class='two'>{''.join(parts)}</div>"
 
 
-def _listen(choices: Mapping[str, Mapping[str, clips.Choice]]) -> str:
+def _listen(systems: Sequence[System], choices: Mapping[str, Mapping[str, clips.Choice]]) -> str:
     if not any(choices.values()):
         return ""
-    conditions = sorted({name for choice in choices.values() for name in choice}, key=comparison.natural)
-    # What is most telling comes first.
-    networks = list(reversed(choices))
+    modes = {one.condition: one.mode for system in systems for one in system.clips}
+    found = {name for choice in choices.values() for name in choice}
+    # What is most telling comes first: the networks, and the band extended.
+    conditions = sorted(found, key=lambda name: (modes[name] != "extend", comparison.natural(name)))
+    networks = list(reversed(list(choices)))
     options = {"system": {name: name for name in networks}, "condition": {name: name for name in conditions}}
     return (
         "<p>The clips with the highest and the lowest LSD of a system under a condition: what went in, what each "
-        "system made of it, and the target. The loudest seconds of each clip; levels are as they are. A click on a "
-        "spectrogram, or the keys 1, 2, 3 ... within a clip, switch between the sounds at the same place. "
+        "system made of it, and the target. The loudest seconds of each clip; levels are as they are. LSD is the whole "
+        "clip's. A click on a spectrogram, or the keys 1, 2, 3 ... within a clip, switch between the sounds at the same place. "
         "Sounds are Opus, which ends at 20 kHz.</p>"
         f"{_choosers(options)}<div id='cards'></div><noscript><p>The players need JavaScript.</p></noscript>"
     )
@@ -282,6 +288,9 @@ def _data(
             key = f"{one.condition}/{one.clip}"
             if key in scores and clips.METRIC in one.scores:
                 scores[key][system.name] = f"{one.scores[clips.METRIC]:.2f}"
+                if system.name == comparison.BASELINE:
+                    # Resampling adds nothing: its score is the input's own.
+                    scores[key]["before"] = scores[key][system.name]
     named = {
         name: {
             condition: {"worst": "/".join(one.worst), "best": "/".join(one.best)} for condition, one in choice.items()

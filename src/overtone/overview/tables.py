@@ -45,7 +45,8 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], text: Sequence[in
 def key(systems: Sequence[System]) -> str:
     """LSD of each system by macro group and kind, the best of each column in bold."""
     columns, rows = comparison.key_figures({system.name: system.metrics for system in systems})
-    best = [min((row[place] for row in rows.values() if row[place] is not None), default=None) for place in range(len(columns))]
+    known = [[value for value in column if value is not None] for column in zip(*rows.values(), strict=True)]
+    best = [min(column, default=None) for column in known]
     lines = []
     for number, (name, row) in enumerate(rows.items()):
         cells = [f"{charts.mark(number)}{escape(name)}"]
@@ -84,7 +85,10 @@ def needs_server(systems: Sequence[System]) -> bool:
 
 
 def server_note() -> str:
-    return f"<p class='note'>The runs are in a database file: <code>{escape(_COMMAND)}</code> in the project's folder, then the links work.</p>"
+    return (
+        f"<p class='note'>The runs are in a database file: <code>{escape(_COMMAND)}</code> in the project's folder, "
+        "then the links work.</p>"
+    )
 
 
 def _link(run: Run | None) -> str:
@@ -123,7 +127,7 @@ def ablation(path: Path) -> str:
     return table(["variant", *names, "steps", "changed"], shown, text=(7,))
 
 
-def read_ablation(path: Path) -> list[Mapping[str, str]]:
+def read_ablation(path: Path) -> Sequence[Mapping[str, str]]:
     """The rows of an ablation's CSV, as `bench/ablation.py` writes them.
 
     Raises:
