@@ -88,10 +88,9 @@ def key_figures(metrics_by_system: Metrics) -> tuple[list[tuple[str, str]], dict
 def key_table(metrics_by_system: Metrics) -> str:
     """`key_figures` as Markdown."""
     columns, figures = key_figures(metrics_by_system)
-    text = [
-        f"| system | {' | '.join(f'{group}, {kind}' for group, kind in columns)} |",
-        "|---|" + "---:|" * len(columns),
-    ]
+    # MLflow's pages set the cells of a table without any space between them.
+    head = " | ".join(f"{group} {kind}&emsp;" for group, kind in columns)
+    text = [f"| system&emsp; | {head} |", "|---|" + "---|" * len(columns)]
     for name, values in figures.items():
         text.append(f"| {name} | {' | '.join('-' if value is None else f'{value:.3f}' for value in values)} |")
     return "\n".join(text)

@@ -148,7 +148,7 @@ def _scores(systems: Sequence[System]) -> str:
     return (
         "<p>LSD: means of the conditions where the band is extended, where damage is repaired, and of all; each condition "
         f"counts the same. The best of a column is bold.</p>{tables.key(systems)}"
-        f"<h3>Networks and their runs</h3>{tables.trainings(systems)}{note}"
+        f"<h3>Systems and their runs</h3>{tables.trainings(systems)}{note}"
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What MLflow's database takes as a description.
 LONGEST = 5000
+# Room for what a registered model's description says above the card.
+_HEADING = 200
 _ABOUT = "Audio super-resolution: encoded audio in, 48 kHz audio out."
 _NO_CHAMPION = "No version is champion yet."
 
@@ -72,18 +74,19 @@ def write(
     parts = [
         _made(system, facts),
         f"**Trained on.** {_trained(facts, heard)}",
+        f"**Licence.** {_licence(heard)}",
+        f"**Limits.** {_limits(system, alike)}",
+        "**Use.** `overtone enhance IN OUT --model VERSION`, in Python `Upsampler.load(folder)` after "
+        "`overtone fetch VERSION folder`, over HTTP `mlflow models serve -m models:/NAME/VERSION --env-manager local`.",
         f"**Scores** on the test set `{str(own.get('test_set', ''))[:12]}`, whose voices and pieces no training heard "
         f"({comparison.NOTE.rstrip('.')}):",
         comparison.key_table(alike),
+        f"By condition, in brackets the share of {comparison.BASELINE}'s:",
         _conditions(system, alike),
-        f"**Limits.** {_limits(system, alike)}",
-        f"**Licence.** {_licence(heard)}",
-        "**Use.** `overtone enhance IN OUT --model VERSION`, in Python `Upsampler.load(folder)` after "
-        "`overtone fetch VERSION folder`, over HTTP `mlflow models serve -m models:/NAME/VERSION --env-manager local`.",
     ]
     # A table cut in two shows nothing: it goes as a whole.
-    while sum(len(part) + 2 for part in parts) > LONGEST - 300 and len(parts) > 5:
-        del parts[4]
+    while sum(len(part) + 2 for part in parts) > LONGEST - _HEADING and len(parts) > 1:
+        parts.pop()
     return "\n\n".join(parts)
 
 
@@ -105,12 +108,20 @@ def _trained(facts: Mapping[str, Any], heard: Heard | None) -> str:
 
 
 def _conditions(system: str, alike: Mapping[str, Mapping[str, Any]]) -> str:
-    head, lines = comparison.rows({name: alike[name] for name in (comparison.BASELINE, system) if name in alike})
-    chosen = [line for line in lines if line[0] not in comparison.MACRO_GROUPS]
-    return "\n".join(
-        [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
-        + [f"| {' | '.join(line)} |" for line in chosen]
-    )
+    """LSD by condition, a column for each kind of clips."""
+    own, base = alike[system], alike.get(comparison.BASELINE, {})
+    names = comparison.conditions({system: own})
+    kinds = sorted({kind for name in names for kind in own[name]} - {"all"})
+
+    def cell(name: str, kind: str) -> str:
+        value, other = (tree.get(name, {}).get(kind, {}).get("lsd") for tree in (own, base))
+        if value is None:
+            return "-"
+        return f"{value:.2f} ({value / other:.0%})" if other and system != comparison.BASELINE else f"{value:.2f}"
+
+    lines = [f"| {name} | {' | '.join(cell(name, kind) for kind in kinds)} |" for name in names]
+    head = f"| condition&emsp; | {' | '.join(f'{kind}&emsp;' for kind in kinds)} |"
+    return "\n".join([head, "|---|" + "---|" * len(kinds), *lines])
 
 
 def _limits(system: str, alike: Mapping[str, Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NOTE = "mlflow.note.content"
 REPORT = "report"
-_HEAD = "## Scores on the test set"
+_HEAD = "**Scores on the test set**"
 # By this MLflow's page shows runs, models and charts of trainings first, not those of language models.
 _EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 _EXPERIMENT = f"""\
@@ -45,7 +45,7 @@ def describe(run_id: str, metrics_by_system: Mapping[str, Mapping[str, Any]], sy
     steps = ", ".join(f"{number} {name}" for number, name in scoreboard.numbered(own).items())
     parts = [
         *([before] if before else []),
-        f"{_HEAD}: {system}",
+        f"{_HEAD} of {system} and what it is compared with",
         comparison.key_table(alike),
         comparison.NOTE,
         f"Charts under `{scoreboard.CONDITIONS}`, by step: {steps}.",
