@@ -41,7 +41,9 @@ def describe(run_id: str, metrics_by_system: Mapping[str, Mapping[str, Any]], sy
     run = client.get_run(run_id)
     before = run.data.tags.get(NOTE, "").partition(_HEAD)[0].strip()
     own = metrics_by_system[system]
-    alike = {name: tree for name, tree in metrics_by_system.items() if tree.get("test_set") == own.get("test_set")}
+    others = {name: tree for name, tree in metrics_by_system.items() if tree.get("test_set") == own.get("test_set")}
+    # MLflow's page shows the first lines and hides the rest behind a click: the run's own comes first.
+    alike = {system: own} | others
     steps = ", ".join(f"{number} {name}" for number, name in scoreboard.numbered(own).items())
     parts = [
         *([before] if before else []),
