@@ -2,6 +2,7 @@
 
     python bench/ablation.py                            # every variant, 200 steps of the rnn each
     python bench/ablation.py baseline phase-free no-shift --steps 400
+    python bench/ablation.py --csv docs/ablation.csv    # what the report and docs/ablation.md show
     python bench/ablation.py --list                     # the variants and the settings that they change
 
 Needs work/pairs (dvc repro degrade). Scores an excerpt of each test source: LSD where the band is extended (speech and
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import io
 import statistics
 import tempfile
@@ -28,6 +30,7 @@ import measure
 from overtone import audio, metrics, params
 from overtone.data.pairs import Pair, read_pairs
 from overtone.models.spectral import HOP
+from overtone.overview.tables import ABLATION
 from overtone.training.fit import train
 from overtone.upsample import Upsampler
 
@@ -66,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures into a CSV file too")
     parser.add_argument("--list", action="store_true", help="name the variants and stop")
     options = parser.parse_args()
     unknown = [name for name in options.variants if name not in VARIANTS]
@@ -79,12 +83,37 @@ def main() -> None:
         "| variant | speech | music | restored | SNR, dB | line, dB | overtone stage train |\n"
         "|---|---:|---:|---:|---:|---:|---|"
     )
+    rows = []
     for name in options.variants:
         kind, changes = VARIANTS[name]
         scores = measured(kind, (*changes, f"train.{kind}.steps={options.steps}"))
-        values = f"{scores['speech']:.3f} | {scores['music']:.3f} | {scores['restored']:.3f} | {scores['snr']:+.2f}"
-        shown = " ".join(["--model", kind, *(f"--set '{change}'" for change in changes)])
-        print(f"| {name} | {values} | {scores['line']:.1f} | `{shown}` |", flush=True)
+        rows.append(row(name, kind, changes, scores, options.steps))
+        *figures, _, shown = rows[-1].values()
+        print(f"| {' | '.join(figures)} | `{shown}` |", flush=True)
+        if options.csv:
+            write(options.csv, rows)
+
+
+def row(name: str, kind: str, changes: tuple[str, ...], scores: dict[str, float], steps: int) -> dict[str, str]:
+    """A variant's figures as they are printed and written."""
+    shown = " ".join(["--model", kind, *(f"--set '{change}'" for change in changes)])
+    texts = {
+        "variant": name,
+        **{part: f"{scores[part]:.3f}" for part in ("speech", "music", "restored")},
+        "snr": f"{scores['snr']:+.2f}",
+        "line": f"{scores['line']:.1f}",
+        "steps": str(steps),
+        "changes": shown,
+    }
+    return {column: texts[column] for column in ABLATION}
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    """The CSV that `overtone.overview` reads."""
+    with audio.replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ABLATION, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def measured(kind: Any, changes: tuple[str, ...]) -> dict[str, float]:

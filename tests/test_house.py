@@ -36,7 +36,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
     ),
-    ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
+    (
+        *("overtone.upsample", "overtone.training", "overtone.training.*"),
+        *("overtone.report", "overtone.overview", "overtone.overview.*"),
+    ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     ("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
     ("overtone.cli", "overtone.cli.*"),

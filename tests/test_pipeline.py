@@ -23,10 +23,10 @@ from test_serving import post, served
 
 pytestmark = pytest.mark.slow
 
-NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "released", "tests", "docs", "bench")
+NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "bench")
 EVERY_STAGE = {
     *("corpus", "degrade", "train@cnn", "train@rnn"),
-    *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "register"),
+    *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "report", "register"),
 }
 # Everything as small as it goes; what is not named stays as the project has it.
 TINY: dict[str, Any] = {
@@ -281,6 +281,26 @@ def test_better_model_is_the_champion(line: Line) -> None:
     assert (tags["model"], tags["run_id"], tags["git_commit"]) == (better, facts["run_id"], facts["commit"])
 
 
+def test_report_is_kept_with_the_run_of_each_system(line: Line) -> None:
+    page = (line.folder / "reports" / "index.html").read_bytes()
+    query = "select a.value, a.run_uuid from tags a join tags b using (run_uuid) where a.key = 'overtone.system'"
+    query += " and b.key = 'overtone.kind' and b.value in ('training', 'baseline')"
+    runs = dict(line.rows(query))
+    assert set(runs) == {"sinc", "sbr", "cnn", "rnn"}
+    for system, run in runs.items():
+        kept = line.folder / "mlruns" / "overtone" / run / "artifacts" / "report" / "index.html"
+        assert kept.read_bytes() == page
+        ((note,),) = line.rows(f"select value from tags where key = 'mlflow.note.content' and run_uuid = '{run}'")
+        assert all(f"| {name} | " in note for name in runs), system
+        assert run in page.decode()
+
+
+def test_champion_has_a_card_of_the_users_own_audio(line: Line) -> None:
+    ((card,),) = line.rows("select description from registered_models where name = 'overtone'")
+    assert "Champion: version 1" in card and "min of speech" in card
+    assert "licences of the training audio are not stated" in card
+
+
 def test_no_checkpoint_is_left(line: Line) -> None:
     folder = line.folder / "checkpoints"
     assert not folder.exists() or not list(folder.iterdir())
@@ -324,7 +344,7 @@ def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(line: 
     before = line.json("models/rnn/run.json")
     cnn = line.json("models/cnn/run.json")
     line.set(train__rnn__steps=4)
-    assert ran(line.run("dvc", "repro")) == {"train@rnn", "evaluate@rnn", "register"}
+    assert ran(line.run("dvc", "repro")) == {"train@rnn", "evaluate@rnn", "report", "register"}
     changed = line.json("models/rnn/run.json")
     assert changed["steps"] == 4
     assert changed["run_id"] != before["run_id"]

@@ -19,6 +19,7 @@ from overtone.errors import OvertoneError
 from overtone.params import Params, RegisterParams
 
 if TYPE_CHECKING:
+    from overtone.report import Enhancer
     from overtone.tracking.decisions import Decision
     from overtone.tracking.evidence import Scored
 
@@ -29,6 +30,8 @@ REPORTS = Path("reports")
 # Not a DVC output: DVC empties outputs before a stage runs, and an interrupted training must find its checkpoints.
 CHECKPOINTS = Path("checkpoints")
 KINDS = ("cnn", "rnn")
+PAGE = REPORTS / "index.html"
+ABLATION = Path("docs/ablation.csv")
 
 
 def settings(overrides: list[str] | None = None) -> Params:
@@ -122,29 +125,63 @@ def print_failure(folder: Path) -> None:
 
 
 def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:
-    """Test pairs -> every metric on every condition; a network's scores go to the run that trained it."""
-    from overtone import report
+    """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
+    from overtone import report as room
     from overtone.data.pairs import read_pairs
-    from overtone.models import baselines
-    from overtone.tracking import runs
-    from overtone.upsample import Upsampler
+    from overtone.tracking import baselines, description, runs, scoreboard
 
     pairs = read_pairs(PAIRS, "test")
-    makers: dict[str, Callable[[], report.Enhancer]]
-    if system == "baselines":
-        known: dict[str, Callable[[], report.Enhancer]] = {
-            "sinc": baselines.Sinc,
-            "sbr": baselines.SpectralBandReplication,
-        }
-        makers = {name: known[name] for name in params.evaluate.baselines}
-    else:
-        makers = {system: functools.partial(Upsampler.load, MODELS / system)}
-    for name, maker in makers.items():
-        out = REPORTS / system / name if system == "baselines" else REPORTS / system
+    for name in params.evaluate.baselines if system == "baselines" else (system,):
+        out = _report_folder(name)
         with _progress(f"evaluate {name}") as progress:
-            made = report.evaluate(name, maker, pairs, PAIRS, out, params.evaluate, progress)
-        if system != "baselines":
-            runs.log_evaluation(MODELS / system, made.metrics, out)
+            made = room.evaluate(name, _maker(name), pairs, PAIRS, out, params.evaluate, progress)
+        if system == "baselines":
+            run_id = baselines.log(name, made.metrics, out)
+        else:
+            run_id = runs.log_evaluation(MODELS / system, made.metrics, out)
+        scoreboard.log(run_id, made.metrics)
+        description.describe(run_id, {name: made.metrics}, name)
+
+
+def report(params: Params) -> None:
+    """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
+    from overtone import comparison
+    from overtone.data.pairs import read_pairs
+    from overtone.overview import page, systems
+    from overtone.tracking import baselines, description, runs, scoreboard
+
+    names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
+    metrics = {name: read_metrics(_report_folder(name)) for name in names}
+    ids: dict[str, str] = {
+        name: baselines.log(name, metrics[name], _report_folder(name)) for name in params.evaluate.baselines
+    }
+    ids |= {kind: runs.open_run(MODELS / kind) for kind in KINDS}
+    shown = []
+    for name, run_id in ids.items():
+        run = systems.Run(run_id, description.name_of(run_id), description.address(run_id))
+        shown.append(systems.load(name, _report_folder(name), MODELS / name if name in KINDS else None, run))
+    # Resampling alone changes nothing that could be heard.
+    listen = {name: _maker(name) for name in names if name != comparison.BASELINE}
+    with _progress("report") as progress:
+        page.write(PAGE, shown, listen, read_pairs(PAIRS, "test"), PAIRS, ABLATION, progress)
+    for name, run_id in ids.items():
+        scoreboard.log(run_id, metrics[name])
+        description.describe(run_id, metrics, name)
+        description.publish(PAGE, run_id)
+    print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB, opens by itself")
+
+
+def _report_folder(system: str) -> Path:
+    return REPORTS / system if system in KINDS else REPORTS / "baselines" / system
+
+
+def _maker(system: str) -> Callable[[], Enhancer]:
+    """What makes a system of the line; it can be sent to another process."""
+    from overtone.models import baselines
+    from overtone.upsample import Upsampler
+
+    known: dict[str, Callable[[], Enhancer]] = {"sinc": baselines.Sinc, "sbr": baselines.SpectralBandReplication}
+    return known.get(system) or functools.partial(Upsampler.load, MODELS / system)
 
 
 def register(params: Params) -> None:
@@ -152,14 +189,24 @@ def register(params: Params) -> None:
 
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
-    from overtone.tracking import hooks, registry, store
+    from overtone.tracking import card, hooks, registry, runs, store
 
     if store.in_copy():
         name = os.environ.get("DVC_EXP_NAME", "NAME")
         print(f"experiment {name}: not registered, as it ran outside the workspace; to register its model:")
         print(f"  dvc exp apply {name} && dvc repro")
         return
-    candidates = [registry.Candidate(MODELS / kind, _scored(REPORTS / kind)) for kind in KINDS]
+    names = (*params.evaluate.baselines, *KINDS)
+    metrics = {name: read_metrics(_report_folder(name)) for name in names if _report_folder(name).is_dir()}
+    heard = card.heard(CORPUS, params.corpus.path)
+    candidates = [
+        registry.Candidate(
+            MODELS / kind,
+            _scored(REPORTS / kind),
+            card.write(kind, metrics, runs.read_run(MODELS / kind), heard),
+        )
+        for kind in KINDS
+    ]
     decision = registry.register(candidates, params.register_, functools.partial(_rescore, params), params.seed)
     verb = "registered" if decision.created else "known already"
     print(f"{decision.model} -> {decision.name} version {decision.version} ({verb}): {decision.reason}")
@@ -337,9 +384,8 @@ def print_summary(by_kind: bool = False) -> None:
     from overtone.tracking import registry
 
     params = settings()
-    folders: dict[str, Path] = {name: REPORTS / "baselines" / name for name in params.evaluate.baselines}
-    folders |= {kind: REPORTS / kind for kind in KINDS}
-    print(comparison.table({name: read_metrics(folder) for name, folder in folders.items()}, by_kind=by_kind))
+    names = (*params.evaluate.baselines, *KINDS)
+    print(comparison.table({name: read_metrics(_report_folder(name)) for name in names}, by_kind=by_kind))
     print()
     for row in registry.models(params.register_.name):
         if row.aliases:
@@ -352,6 +398,7 @@ def print_summary(by_kind: bool = False) -> None:
         "  overtone enhance IN OUT               enhance an audio file with the champion\n"
         "  overtone models                       what the registry holds\n"
         "  overtone summary --by-kind            the table above by speech and music\n"
+        f"  {PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
         "  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs, listen to before and after\n"
         "  dvc exp run -S train.rnn.layers=1     try a setting"
     )
@@ -388,7 +435,7 @@ def _rescore(params: Params, folder: Path) -> Scored:
     """A champion whose scores on this test set are not known, scored on it."""
     import tempfile
 
-    from overtone import report
+    from overtone import report as room
     from overtone.data.pairs import read_pairs
     from overtone.upsample import Upsampler
 
@@ -397,7 +444,7 @@ def _rescore(params: Params, folder: Path) -> Scored:
     Upsampler.load(folder)
     with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
-        report.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, out, plain, progress)
+        room.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, out, plain, progress)
         return _scored(out)
 
 

@@ -52,6 +52,17 @@ def evaluate(
 
 
 @stage.command()
+def report(set: Set = None) -> None:
+    """Put all systems beside each other on one page, with clips to listen to: reports/ -> reports/index.html.
+
+    Example: overtone stage report
+    """
+    from overtone import stages
+
+    stages.report(stages.settings(set))
+
+
+@stage.command()
 def register(set: Set = None) -> None:
     """Put the better model into the registry, as challenger, and as champion if it passes the gate."""
     from overtone import stages

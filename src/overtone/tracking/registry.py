@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.tracking import bootstrap, decisions, evidence, gate, packaging, runs, store, turns, versions
+from overtone.tracking import bootstrap, card, decisions, evidence, gate, packaging, runs, store, turns, versions
 from overtone.tracking.decisions import WITHDRAWN, Decision
 from overtone.tracking.evidence import Scored
 from overtone.tracking.gate import Comparison
@@ -34,10 +34,11 @@ _UNJUDGED = {"on_champion", "on_champion_seconds"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model folder and what it scored."""
+    """A model folder, what it scored, and its card in Markdown, which becomes the version's description."""
 
     folder: Path
     scored: Scored
+    card: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,11 @@ def register(
         registered = client.get_registered_model(params.name)
         if str(registered.aliases.get(versions.CHALLENGER)) != str(version.version):
             client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
-        return _judge(client, version, created, best.scored, params, rescore, seed)
+        if best.card and version.description != best.card:
+            client.update_model_version(params.name, version.version, best.card)
+        decision = _judge(client, version, created, best.scored, params, rescore, seed)
+        card.show_champion(client, params.name)
+        return decision
 
 
 def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
@@ -148,7 +153,7 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Audio super-resolution: encoded audio in, 48 kHz audio out.")
+        client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -259,6 +264,7 @@ def promote(name: str, reference: str | int) -> Decision:
         versions.crown(client, registered, number)
         if WITHDRAWN in version.tags:
             client.delete_model_version_tag(name, version.version, WITHDRAWN)
+        card.show_champion(client, name)
         record = decisions.write(client, registered, version, "promote", True, "by hand")
         return _by_hand(version, True, number, champion, "by hand", record)
 
@@ -286,6 +292,7 @@ def rollback(name: str) -> Decision:
         versions.set_champion(client, name, target, history)
         withdrawn = {WITHDRAWN: versions.now(), "decision": f"taken back: by hand, for version {target}"}
         versions.write(client, name, champion, withdrawn)
+        card.show_champion(client, name)
         version, reason = versions.resolve(client, name, target), f"by rollback from version {champion}"
         record = decisions.write(client, registered, version, "rollback", True, reason, withdrawn=champion)
         versions.write(client, name, champion, {"decision_number": str(record["number"])})

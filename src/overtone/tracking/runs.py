@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
 from overtone.audio import replacing
-from overtone.tracking import entries, source, store
+from overtone.tracking import entries, naming, source, store
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -31,26 +31,6 @@ RESTORED_FROM = "overtone.restored_from"
 SAMPLE_SECONDS = 10
 _DIGEST_LENGTH = 36
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-
-
-def run_name(model: Model, train: settings.TrainParams) -> str:
-    """A short name that says what differs between trainings, such as `rnn gru 2x384 s500`."""
-    if model == "rnn":
-        network = train.rnn
-        body = f"{network.cell}{' bi' if network.bidirectional else ''} {network.layers}x{network.hidden}"
-        common: settings.NetworkParams = network
-    else:
-        body = f"w{train.cnn.width} d{'-'.join(map(str, train.cnn.depths))} {train.cnn.pooling}"
-        common = train.cnn
-    parts = [model, body, f"s{common.steps}"]
-    if common.dropout:
-        parts.append(f"drop{common.dropout:g}")
-    weights = train.loss.model_dump(include={"log_spectral", "magnitude", "phase", "mse"})
-    if set(terms := {name: weight for name, weight in weights.items() if weight}) != {"log_spectral"}:
-        parts.append("+".join(f"{name}{weight:g}" for name, weight in terms.items()))
-    if experiment := os.environ.get("DVC_EXP_NAME"):
-        parts.append(f"({experiment})")
-    return " ".join(parts)
 
 
 def trained_with(params: settings.Params, model: Model) -> dict[str, str]:
@@ -103,7 +83,7 @@ class TrainingRun:
             for name in {REASON, BATCH} & set(run.data.tags):
                 client.delete_tag(self.run_id, name)
             if _GENERATED_NAME.fullmatch(run.info.run_name or ""):
-                client.update_run(self.run_id, name=run_name(self.model, self._params.train))
+                client.update_run(self.run_id, name=self._name())
         entries.log_params(client, self.run_id, trained_with(self._params, self.model), run.data.params)
         entries.log_tags(client, self.run_id, self._tags())
         self._log_source(client)
@@ -149,15 +129,18 @@ class TrainingRun:
             return self._resume, False
         parent = os.environ.get("OVERTONE_PARENT_RUN_ID")
         tags = {"mlflow.parentRunId": parent} if parent else {}
-        run = client.create_run(
-            store.experiment_id(client, parent), run_name=run_name(self.model, self._params.train), tags=tags
-        )
+        run = client.create_run(store.experiment_id(client, parent), run_name=self._name(), tags=tags)
         return str(run.info.run_id), True
+
+    def _name(self) -> str:
+        return naming.run_name(self.model, self._params, foreign(self.model))
 
     def _tags(self) -> dict[str, str]:
         commit = store.git_commit()
         facts = {
             "model": self.model,
+            naming.SYSTEM: self.model,
+            naming.KIND: "training",
             "git_commit": commit,
             "git_dirty": str(store.git_dirty()).lower() if commit else None,
             "data_digest": self._digest,
@@ -308,6 +291,7 @@ def open_run(folder: Path) -> str:
 
 def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[str, Any]) -> str:
     tags = {RESTORED: "true", RESTORED_FROM: entries.legal(info["run_id"]), "model": info.get("model")}
+    tags |= {naming.SYSTEM: info.get("model"), naming.KIND: "training"}
     tags |= {"git_commit": info.get("commit"), "data_digest": info.get("data_digest")}
     run = client.create_run(
         experiment,

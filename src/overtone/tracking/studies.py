@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from overtone import params as settings
-from overtone.tracking import entries, store
+from overtone.tracking import entries, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 
 PARENT = "OVERTONE_PARENT_RUN_ID"
@@ -55,7 +55,9 @@ class StudyRun:
             client, self.run_id, {key: entries.text(value) for key, value in self._params.items()}, present
         )
         commit = store.git_commit()
-        entries.log_tags(client, self.run_id, {**self._tags, **({"git_commit": commit} if commit else {})})
+        entries.log_tags(
+            client, self.run_id, {naming.KIND: "study", **self._tags, **({"git_commit": commit} if commit else {})}
+        )
         return self
 
     def __exit__(
@@ -87,7 +89,12 @@ class TrialRun(TrainingRun):
         return self
 
     def _tags(self) -> dict[str, str]:
-        facts = {"tune.study": self._study, "tune.trial": str(self._number), "tune.state": "running"}
+        facts = {
+            naming.KIND: "trial",
+            "tune.study": self._study,
+            "tune.trial": str(self._number),
+            "tune.state": "running",
+        }
         return super()._tags() | facts | {"mlflow.source.name": f"overtone tune --model {self.model}"}
 
     def conclude(self, state: str, values: Mapping[str, float]) -> None:

@@ -1,0 +1,65 @@
+"""What runs are called and what kind they are: names that say what differs from the committed settings, tags to filter by."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from overtone import params as settings
+from overtone.tracking import entries, source
+
+# sinc, sbr, cnn, rnn: whose scores a run holds.
+SYSTEM = "overtone.system"
+# training, trial, study, baseline.
+KIND = "overtone.kind"
+_SHOWN = 5
+_LONGEST = 24
+_NAME_LENGTH = 120
+
+
+def run_name(model: str, params: settings.Params, unrelated: tuple[str, ...]) -> str:
+    """The model, and the settings that differ from the commit's, such as `rnn · layers=1 · steps=350`.
+
+    Args:
+        model: cnn or rnn.
+        params: all settings of the run.
+        unrelated: how keys begin that this training does not depend on.
+    """
+    shown = [f"{_short(key, model)}={_text(value)}" for key, value in differing(params, unrelated).items()]
+    parts = [model, *shown[:_SHOWN], *([f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else [])]
+    name = " · ".join(parts)
+    if len(name) > _NAME_LENGTH:
+        name = f"{name[: _NAME_LENGTH - 1]}…"
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        name += f" ({experiment})"
+    return name
+
+
+def differing(params: settings.Params, unrelated: tuple[str, ...]) -> dict[str, Any]:
+    """The settings that differ from `params.yaml` of the commit; none where there is no commit or none that this code reads."""
+    content = source.at(Path.cwd(), "HEAD", source.SETTINGS)
+    if content is None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        path = Path(folder) / source.SETTINGS
+        path.write_bytes(content)
+        try:
+            committed = settings.flatten(settings.load(path))
+        except settings.ParamsError:
+            return {}
+    return {
+        key: value
+        for key, value in settings.flatten(params).items()
+        if not key.startswith(unrelated) and (key not in committed or committed[key] != value)
+    }
+
+
+def _short(key: str, model: str) -> str:
+    return key.removeprefix(f"train.{model}.").removeprefix("train.")
+
+
+def _text(value: Any) -> str:
+    text = entries.text(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
