@@ -89,7 +89,7 @@ class Pace(Callback):
 def train(
     params: Params,
     kind: build.Kind,
-    pairs: Path,
+    source: Path | str,
     out: Path,
     checkpoints: Path,
     logger: Logger | Literal[False] = False,
@@ -102,7 +102,7 @@ def train(
     alike, and the first one writes.
 
     Args:
-        pairs: folder written by the stage `degrade`.
+        source: folder written by the stage `degrade`, or a folder or URL of shards.
         out: model folder to write.
         checkpoints: folder of this training's checkpoints; the caller removes it when the results are safe.
         logger: receives metrics by epoch.
@@ -110,7 +110,9 @@ def train(
     Raises:
         DivergedError: the loss became NaN or infinite.
         LaunchError: the processes do not fit the settings.
+        ObjectsError: a source that cannot be reached.
         PairsError: no training or validation pairs.
+        ShardsError: shards that are damaged.
     """
     quiet()
     processes = layout(params.train.fit)
@@ -156,7 +158,7 @@ def train(
         default_root_dir=checkpoints,
     )
     last = checkpoints / LAST
-    trainer.fit(module, datamodule=PairsModule(params, pairs), ckpt_path=last if last.is_file() else None)
+    trainer.fit(module, datamodule=PairsModule(params, source), ckpt_path=last if last.is_file() else None)
     if trainer.is_global_zero:
         _keep_best(module, checkpoints, out, kind, params, history)
     rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
