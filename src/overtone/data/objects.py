@@ -16,7 +16,7 @@ from overtone.errors import OvertoneError
 
 # Seconds to wait for a store's connection and for its answer, and how often to ask: one that does not answer is given up
 # after about a minute.
-_CONNECT, _ANSWER, _ATTEMPTS = 5, 60, 3
+_CONNECT, _ANSWER, _ATTEMPTS = 5, 20, 3
 
 
 class ObjectsError(OvertoneError):
@@ -124,13 +124,13 @@ def _filesystem(scheme: str, _process: int) -> Any:
         raise ObjectsError("fsspec is not installed; pip install -e '.[shards]'") from None
 
     if scheme in ("s3", "s3a"):
-        retries = {"max_attempts": 1}
+        retries = {"total_max_attempts": 1}
         config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "retries": retries}
-        files = fsspec.filesystem(scheme, config_kwargs=config, use_listings_cache=False)
+        files = fsspec.filesystem(scheme, config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
         # Its own attempts, around those of botocore.
         files.retries = _ATTEMPTS
         return files
-    return fsspec.filesystem(scheme, use_listings_cache=False)
+    return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
 
 
 @contextmanager
