@@ -229,8 +229,8 @@ class DataParams(Settings):
 
     Encoders are left to the stored pairs: their cutoff is only known from a whole clip.
 
-    `source` is the folder of pairs, or a folder or URL of shards (`overtone shards`); behind a `#` may stand the digest that
-    the shards must have.
+    `source` is the folder of pairs, or a folder or URL of shards (`overtone shards`); behind an `@` may stand the digest
+    that the shards must have.
     """
 
     source: Annotated[str, Field(min_length=1)] = "work/pairs"

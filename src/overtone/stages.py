@@ -70,7 +70,7 @@ def shards(target: str, pairs: Path | None, shard_mb: float, force: bool, worker
         size = sum(shard.bytes for shard in group) / 1e6
         print(f"  {split}: {sum(shard.samples for shard in group)} samples in {len(group)} shards, {size:.1f} MB")
     print(f"{target}: {f'{made.uploaded} shards written' if made.changed else 'up to date'}, digest {index.digest}")
-    print(f"train with it: dvc exp run -S 'train.data.source={target}#{index.digest[:12]}'")
+    print(f"train with it: dvc exp run -S train.data.source={target}@{index.digest[:12]}")
 
 
 def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class ShardsSource:
     """What `overtone shards` has written to a folder or a URL.
 
     Args:
-        url: the place; behind a `#`, the digest that its index must have, or how it begins.
+        url: the place; behind an `@`, the digest that its index must have, or at least its first eight digits.
 
     Raises:
         ObjectsError: it cannot be reached.
@@ -61,11 +62,11 @@ class ShardsSource:
     """
 
     def __init__(self, url: str) -> None:
-        self.name, _, wanted = url.partition("#")
+        self.name, wanted = _pinned(url)
         self._cache = Cache(open_objects(self.name))
         self.index = read_index(self._cache.objects)
         self.shards_digest: str | None = self.index.digest
-        if not self.index.digest.startswith(wanted.lower()):
+        if not self.index.digest.startswith(wanted):
             raise ShardsError(f"{self.name}: its digest is {self.index.digest[:12]}; train.data.source wants {wanted}")
 
     def identity(self) -> bytes:
@@ -100,7 +101,7 @@ def recognise(source: str | Path) -> PairsSource | ShardsSource:
     text = str(source)
     if "://" in text:
         return ShardsSource(text)
-    if (Path(text.partition("#")[0]) / INDEX).is_file():
+    if (Path(_pinned(text)[0]) / INDEX).is_file():
         return ShardsSource(text)
     if (Path(text) / MANIFEST).is_file():
         return PairsSource(Path(text))
@@ -108,6 +109,12 @@ def recognise(source: str | Path) -> PairsSource | ShardsSource:
         f"{Path(text) / MANIFEST}: no such file, nor {INDEX} beside it; train.data.source expects the output of the stage "
         "degrade (dvc repro degrade), or a folder or URL that `overtone shards` wrote"
     )
+
+
+def _pinned(url: str) -> tuple[str, str]:
+    """A place and the digest that stands behind it, empty if there is none."""
+    found = re.fullmatch(r"(.+)@([0-9a-f]{8,64})", url)
+    return (found[1], found[2]) if found else (url, "")
 
 
 def _crop_samples(params: Params) -> int:

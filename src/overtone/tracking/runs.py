@@ -165,6 +165,7 @@ class TrainingRun:
             "git_commit": commit,
             "git_dirty": str(store.git_dirty()).lower() if commit else None,
             "data_digest": self._digest,
+            "shards": self._shards.url if self._shards else None,
             "shards_digest": self._shards.digest if self._shards else None,
             "dvc_stage": os.environ.get("DVC_STAGE"),
             "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
