@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from overtone import cli, reproduction
 from overtone import params as settings
-from overtone.reproduction import ReproductionError
 from overtone.data.shards import INDEX, Index, Shard
+from overtone.reproduction import ReproductionError
 from overtone.tracking import lineage, packaging, registry, runs, source, store, versions
 from overtone.tracking.lineage import Lineage
 from overtone.tracking.origin import Origin

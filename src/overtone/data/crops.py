@@ -147,7 +147,7 @@ class RandomCrops(Dataset[Crop]):
     def __getitem__(self, number: int) -> Crop:
         rng = np.random.default_rng((self.seed, number))
         pair = self.pairs[min(int(np.searchsorted(self._reach, rng.random(), side="right")), len(self.pairs) - 1)]
-        return self.cutter.crop(_in_folder(pair, self.folder), rng)
+        return self.cutter.crop(in_folder(pair, self.folder), rng)
 
 
 class Excerpts(Dataset[Crop], ABC):
@@ -184,10 +184,11 @@ class Centres(Excerpts):
         return len(self.pairs)
 
     def stored(self, index: int) -> Stored:
-        return _in_folder(self.pairs[index], self.folder)
+        return in_folder(self.pairs[index], self.folder)
 
 
-def _in_folder(pair: Pair, folder: Path) -> Stored:
+def in_folder(pair: Pair, folder: Path) -> Stored:
+    """A pair of a folder that its paths are relative to."""
     paths = {"input": pair.input, "target": pair.target}
     return Stored(pair, lambda which: folder / paths[which])
 
