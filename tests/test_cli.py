@@ -17,7 +17,7 @@ from conftest import ROOT, ModelMaker
 from overtone import audio, cli, resolve
 from overtone.errors import OvertoneError
 
-COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "stage")
+COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "shards", "stage")
 STAGES = ("corpus", "degrade", "train", "evaluate", "register")
 
 Command = Callable[..., tuple[int, str, str]]

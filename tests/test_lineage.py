@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from overtone import cli, reproduction
 from overtone import params as settings
+from overtone.data.shards import INDEX, Index, Shard
 from overtone.reproduction import ReproductionError
 from overtone.tracking import lineage, packaging, registry, runs, source, store, versions
 from overtone.tracking.lineage import Lineage
@@ -50,7 +51,7 @@ def repository(project: Path) -> Path:
     return project
 
 
-Trainer = Callable[[], str]
+Trainer = Callable[..., str]
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.Monkey
     """Records a run of the project's own settings, registers a model of it as champion, and gives the run's id."""
     monkeypatch.setattr(packaging, "log", light_log)
 
-    def train() -> str:
-        with runs.TrainingRun("rnn", settings.load(repository / "params.yaml")) as run:
+    def train(shards: runs.Streamed | None = None) -> str:
+        with runs.TrainingRun("rnn", settings.load(repository / "params.yaml"), shards=shards) as run:
             summary = run.summary()
         folder = make_model("rnn", **summary)
         made = scored(1.0)
@@ -123,6 +124,20 @@ def test_version_of_a_clean_commit_leads_back_without_a_gap(trained: Trainer) ->
         assert part in text
     assert "make -C ../overtone-version-1 repro" in text
     assert f"named by dvc.lock in commit {git('rev-parse', 'HEAD')[:7]}, made after the run" in text
+
+
+def test_shards_that_a_training_read_are_compared_with_those_there_now(trained: Trainer) -> None:
+    shard = Shard(name="train-00000-000000000000.tar", samples=1, bytes=1, sha256="0" * 64)
+    index = Index(train=(shard,), valid=(shard,), noise=())
+    place = Path("work/shards")
+    place.mkdir(parents=True)
+    (place / INDEX).write_text(index.text())
+    trained(runs.Streamed(str(place), index.digest))
+    assert states(trace())["shards"] == "ok"
+    (place / INDEX).write_text(index.model_copy(update={"noise": (shard,)}).text())
+    assert states(trace())["shards"] == "differs"
+    (place / INDEX).unlink()
+    assert states(trace())["shards"] == "unknown"
 
 
 def test_lock_that_was_never_committed_is_unknown_and_no_fault(trained: Trainer) -> None:

@@ -18,6 +18,7 @@ from conftest import ROOT
 from overtone import losses
 from overtone import params as settings_file
 from overtone.data.corpus import MANIFEST
+from overtone.data.crops import RandomCrops
 from overtone.data.pairs import NOISE, PairsError, training_noise
 from overtone.losses import DivergedError, in_band, log_spectral, spectrum
 from overtone.models import build
@@ -290,8 +291,10 @@ def test_damage_is_redrawn_from_the_recordings_kept_with_the_pairs(tmp_path: Pat
     module.setup("fit")
     kept = training_noise(pairs_folder)
     assert len(kept) > 0
-    assert [signal.shape for signal in module.train.noises] == [signal.shape for signal in kept]
-    assert all(np.array_equal(one, other) for one, other in zip(module.train.noises, kept, strict=True))
+    assert isinstance(module.train, RandomCrops)
+    given = module.train.cutter.noises
+    assert [signal.shape for signal in given] == [signal.shape for signal in kept]
+    assert all(np.array_equal(one, other) for one, other in zip(given, kept, strict=True))
 
 
 def test_training_goes_on_without_recorded_noise(tmp_path: Path, pairs_folder: Path) -> None:
@@ -304,7 +307,8 @@ def test_training_goes_on_without_recorded_noise(tmp_path: Path, pairs_folder: P
     noisy = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.noise=1")
     module = PairsModule(small(*noisy), tmp_path / "pairs")
     module.setup("fit")
-    assert len(module.train.noises) == 0
+    assert isinstance(module.train, RandomCrops)
+    assert len(module.train.cutter.noises) == 0
     crops = [module.train[number] for number in range(12)]
     damaged = [not torch.equal(crop["input"], crop["target"]) for crop in crops if crop["restore"]]
     assert damaged and all(damaged)

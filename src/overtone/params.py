@@ -230,8 +230,12 @@ class DataParams(Settings):
     `redraw`: share of crops whose band limit or damage is drawn afresh instead of read.
 
     Encoders are left to the stored pairs: their cutoff is only known from a whole clip.
+
+    `source` is the folder of pairs, or a folder or URL of shards (`overtone shards`); behind an `@` may stand the digest
+    that the shards must have.
     """
 
+    source: Annotated[str, Field(min_length=1)] = "work/pairs"
     crop_seconds: PositiveFloat
     batch: PositiveInt
     redraw: Share

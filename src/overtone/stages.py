@@ -64,18 +64,35 @@ def degrade(params: Params) -> None:
     print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 
+def shards(target: str, pairs: Path | None, shard_mb: float, force: bool, workers: int | None) -> None:
+    """Pairs -> shards in a folder or below a URL."""
+    from overtone.data import shards as room
+
+    with _progress("shards") as progress:
+        made = room.write(pairs or PAIRS, target, round(shard_mb * 1e6), force, progress, workers)
+    index = made.index
+    for split, group in (("train", index.train), ("valid", index.valid), ("noise", index.noise)):
+        size = sum(shard.bytes for shard in group) / 1e6
+        print(f"  {split}: {sum(shard.samples for shard in group)} samples in {len(group)} shards, {size:.1f} MB")
+    print(f"{target}: {f'{made.uploaded} shards written' if made.changed else 'up to date'}, digest {index.digest}")
+    print(f"train with it: dvc exp run -S train.data.source={target}@{index.digest[:12]}")
+
+
 def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] = ()) -> None:
     """Pairs -> a trained network's folder, as one MLflow run; an interrupted training goes on from its last epoch.
 
     Args:
         overrides: that `params` came by, for the processes that are started where the settings ask for several.
     """
+    from overtone.data import sources
     from overtone.tracking import runs
-    from overtone.tracking.runs import TrainingRun
+    from overtone.tracking.runs import Streamed, TrainingRun
     from overtone.training import launch
     from overtone.training.fit import train as fit
 
-    folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind)}"
+    source = sources.recognise(params.train.data.source)
+    streamed = Streamed(source.name, source.shards_digest) if source.shards_digest else None
+    folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind, source.identity())}"
     note = folder / "run_id"
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
         launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
@@ -95,13 +112,13 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
                 runs.end(note.read_text().strip())
         return
     resume = note.read_text().strip() if note.is_file() else None
-    with TrainingRun(kind, params, resume) as run:
+    with TrainingRun(kind, params, resume, streamed) as run:
         if run.run_id:
             with replacing(note) as path:
                 path.write_text(run.run_id)
             print(f"train {kind}: {'resuming' if resume else 'starting'} run {run.run_id}", flush=True)
         out = MODELS / kind
-        outcome = fit(params, kind, PAIRS, out, folder, run.logger() or False)
+        outcome = fit(params, kind, params.train.data.source, out, folder, run.logger() or False)
         if run.run_id:
             facts = {
                 **run.summary(),
@@ -236,7 +253,7 @@ def tune(
     from overtone.tuning.search import search, shown
 
     alone()
-    made = plan(params, kind, PAIRS, trials, workers, storage, study, speed)
+    made = plan(params, kind, params.train.data.source, trials, workers, storage, study, speed)
     result = search(made, REPORTS / "tune", chosen, lambda text: print(text, flush=True))
     print(f"{result.page}: history, importance, parallel coordinates, every trial")
     if result.trial is None:
@@ -448,19 +465,23 @@ def _rescore(params: Params, folder: Path) -> Scored:
         return _scored(out)
 
 
-def _fingerprint(params: Params, kind: str) -> str:
-    """Names a training by all that decides it, so that no checkpoint of another one is ever continued."""
+def _fingerprint(params: Params, kind: str, content: bytes) -> str:
+    """Names a training by all that decides it, so that no checkpoint of another one is ever continued.
+
+    Args:
+        content: what tells this training data from other.
+    """
     other = {"cnn": "rnn", "rnn": "cnn"}[kind]
     decided = params.model_dump(mode="json", include={"seed": True, "train": True, "degrade": {"narrowband", "damage"}})
     del decided["train"][other]
     # On how many processes it runs is no other training.
     for name in ("accelerator", "devices", "num_nodes", "strategy", "accumulate"):
         del decided["train"]["fit"][name]
-    manifest = PAIRS / "manifest.csv"
-    if not manifest.is_file():
-        raise OvertoneError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
+    # Nor is where it reads the same data from, and how.
+    for name in ("source", "workers"):
+        del decided["train"]["data"][name]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
-    digest.update(manifest.read_bytes())
+    digest.update(content)
     code = Path(__file__).parent
     files = [code / f"{name}.py" for name in ("audio", "conceal", "losses")]
     for path in sorted(

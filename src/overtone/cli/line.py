@@ -84,6 +84,25 @@ def failure(
 
 
 @app.command()
+def shards(
+    target: Annotated[str, typer.Argument(help="Folder or URL to write to, such as s3://bucket/prefix.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Folder of pairs that the stage degrade wrote. Default: work/pairs.")
+    ] = None,
+    shard_mb: Annotated[float, typer.Option(min=0.001, help="Size of a shard in MB.")] = 64.0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another set of shards that is there.")] = False,
+) -> None:
+    """Write the pairs as shards that training can stream from a folder or an object store; the same pairs again: no change.
+
+    Example: overtone shards work/shards
+    """
+    from overtone import stages
+
+    stages.shards(target, pairs, shard_mb, force, workers)
+
+
+@app.command()
 def tune(
     model: Annotated[Kind, typer.Option(help="Which family of networks.")],
     trials: Annotated[

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -60,18 +62,67 @@ class CropSampler(Sampler[int]):
         return iter(range(start + self.rank, start + len(self) * self.world, self.world))
 
 
-class RandomCrops(Dataset[Crop]):
-    """An endless set of crops, example i drawn by a generator seeded with (seed, i); longer pairs are drawn more often.
+@dataclass(frozen=True)
+class Stored:
+    """A pair and where its audio is: `find("input")`, `find("target")`."""
+
+    pair: Pair
+    find: Callable[[str], audio.Source]
+
+
+class Cutter:
+    """Cuts crops out of pairs at random.
 
     Of stereo pairs one of left, right, mid and side is taken. A share of the crops gets a fresh band limit or damage made
     from the target, so that no two epochs see the same filters and noises.
 
     Args:
-        folder: the folder that the pairs' paths are relative to.
         samples: length of a crop.
         redraw: share of the crops whose band limit or damage is drawn afresh.
         ranges: that fresh ones are drawn from.
         noises: recordings for them.
+    """
+
+    def __init__(self, samples: int, redraw: float, ranges: DegradeParams, noises: Sequence[audio.Signal]) -> None:
+        self.samples = samples
+        self.redraw = redraw
+        self.narrowband = ranges.narrowband
+        stored_only = {name: 0.0 for name in ranges.damage.weights if name == "codec"}
+        self.damage = ranges.damage.model_copy(update={"weights": {**ranges.damage.weights, **stored_only}})
+        self._can_damage = any(self.damage.weights.values())
+        self.noises = noises
+
+    def crop(self, stored: Stored, rng: np.random.Generator) -> Crop:
+        pair = stored.pair
+        start = int(rng.integers(max(pair.frames - self.samples, 0) + 1))
+        target, _ = audio.read(stored.find("target"), start, self.samples)
+        cutoff = pair.cutoff_hz
+        choice = int(rng.integers(4))
+        target = _one_channel(target, choice)
+        if rng.random() < self.redraw and (pair.mode == "extend" or self._can_damage):
+            steps = self._draw(pair, rng)
+            fresh = degrade.apply(steps, target, pair.rate, rng, self.noises)
+            # As it would have been stored; loud noise clips.
+            signal = np.clip(np.round(fresh * 32768.0) / 32768.0, -1.0, 32767.0 / 32768.0).astype(np.float32)
+            cutoff = degrade.cutoff_of(steps, pair.rate)
+        else:
+            signal, _ = audio.read(stored.find("input"), start, self.samples)
+        signal, marks = (_one_channel(audio.fit_length(s, self.samples), choice) for s in _as_heard(signal, pair))
+        opened = pair.mode == "restore" and bool(rng.random() < OPENED)
+        return _crop(signal, marks, audio.fit_length(target, self.samples), cutoff, pair, opened)
+
+    def _draw(self, pair: Pair, rng: np.random.Generator) -> tuple[Step, ...]:
+        if pair.mode == "extend":
+            return (degrade.draw_narrowband(self.narrowband, rng),)
+        return degrade.draw_damage(self.damage, self.narrowband, rng)
+
+
+class RandomCrops(Dataset[Crop]):
+    """An endless set of crops, example i drawn by a generator seeded with (seed, i); longer pairs are drawn more often.
+
+    Args:
+        folder: the folder that the pairs' paths are relative to.
+        samples, redraw, ranges, noises: of the `Cutter`.
     """
 
     def __init__(
@@ -88,45 +139,41 @@ class RandomCrops(Dataset[Crop]):
             raise PairsError(f"{folder}: no training pairs; expected at least one clip of speech or music in the split")
         self.pairs = pairs
         self.folder = folder
-        self.samples = samples
         self.seed = seed
-        self.redraw = redraw
-        self.narrowband = ranges.narrowband
-        stored_only = {name: 0.0 for name in ranges.damage.weights if name == "codec"}
-        self.damage = ranges.damage.model_copy(update={"weights": {**ranges.damage.weights, **stored_only}})
-        self._can_damage = any(self.damage.weights.values())
-        self.noises = noises
+        self.cutter = Cutter(samples, redraw, ranges, noises)
         frames = np.array([pair.frames for pair in pairs], dtype=np.float64)
         self._reach = np.cumsum(frames / frames.sum())
 
     def __getitem__(self, number: int) -> Crop:
         rng = np.random.default_rng((self.seed, number))
         pair = self.pairs[min(int(np.searchsorted(self._reach, rng.random(), side="right")), len(self.pairs) - 1)]
-        start = int(rng.integers(max(pair.frames - self.samples, 0) + 1))
-        target, _ = audio.read(self.folder / pair.target, start, self.samples)
-        cutoff = pair.cutoff_hz
-        choice = int(rng.integers(4))
-        target = _one_channel(target, choice)
-        if rng.random() < self.redraw and (pair.mode == "extend" or self._can_damage):
-            steps = self._draw(pair, rng)
-            fresh = degrade.apply(steps, target, pair.rate, rng, self.noises)
-            # As it would have been stored; loud noise clips.
-            signal = np.clip(np.round(fresh * 32768.0) / 32768.0, -1.0, 32767.0 / 32768.0).astype(np.float32)
-            cutoff = degrade.cutoff_of(steps, pair.rate)
-        else:
-            signal, _ = audio.read(self.folder / pair.input, start, self.samples)
-        signal, marks = (_one_channel(audio.fit_length(s, self.samples), choice) for s in _as_heard(signal, pair))
-        opened = pair.mode == "restore" and bool(rng.random() < OPENED)
-        return _crop(signal, marks, audio.fit_length(target, self.samples), cutoff, pair, opened)
-
-    def _draw(self, pair: Pair, rng: np.random.Generator) -> tuple[Step, ...]:
-        if pair.mode == "extend":
-            return (degrade.draw_narrowband(self.narrowband, rng),)
-        return degrade.draw_damage(self.damage, self.narrowband, rng)
+        return self.cutter.crop(in_folder(pair, self.folder), rng)
 
 
-class Centres(Dataset[Crop]):
-    """The middle of each pair (mid channel of stereo), for validation: the same excerpts every time."""
+class Excerpts(Dataset[Crop], ABC):
+    """The middle of each of some pairs (mid channel of stereo), for validation: the same excerpts every time."""
+
+    samples: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def stored(self, index: int) -> Stored:
+        """A pair by its number."""
+
+    def __getitem__(self, index: int) -> Crop:
+        stored = self.stored(index)
+        pair = stored.pair
+        start = max(pair.frames - self.samples, 0) // 2
+        given, original = (audio.read(stored.find(which), start, self.samples)[0] for which in ("input", "target"))
+        signals = (*_as_heard(given, pair), original)
+        signal, marks, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
+        return _crop(signal, marks, target, pair.cutoff_hz, pair)
+
+
+class Centres(Excerpts):
+    """The middles of the pairs of a folder."""
 
     def __init__(self, pairs: list[Pair], folder: Path, samples: int) -> None:
         self.pairs = pairs
@@ -136,15 +183,14 @@ class Centres(Dataset[Crop]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Crop:
-        pair = self.pairs[index]
-        start = max(pair.frames - self.samples, 0) // 2
-        stored, original = (
-            audio.read(self.folder / path, start, self.samples)[0] for path in (pair.input, pair.target)
-        )
-        signals = (*_as_heard(stored, pair), original)
-        signal, marks, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
-        return _crop(signal, marks, target, pair.cutoff_hz, pair)
+    def stored(self, index: int) -> Stored:
+        return in_folder(self.pairs[index], self.folder)
+
+
+def in_folder(pair: Pair, folder: Path) -> Stored:
+    """A pair of a folder that its paths are relative to."""
+    paths = {"input": pair.input, "target": pair.target}
+    return Stored(pair, lambda which: folder / paths[which])
 
 
 def _as_heard(signal: audio.Signal, pair: Pair) -> tuple[audio.Signal, audio.Signal]:

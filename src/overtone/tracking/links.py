@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from overtone.data.objects import open_objects
+from overtone.data.shards import read_index
+from overtone.errors import OvertoneError
 from overtone.tracking import decisions, entries, evidence, gate, packaging, runs, source, store
 from overtone.tracking.origin import Case
 from overtone.tracking.store import TrackingError
@@ -30,7 +33,7 @@ class Link:
 
 def check(case: Case) -> Iterator[Link]:
     """All links, the version first."""
-    for one in (_version, _logged_model, _weights, _run, _scores, _commit, _settings, _data, _made, _lock):
+    for one in (_version, _logged_model, _weights, _run, _scores, _commit, _settings, _data, _made, _shards, _lock):
         yield from one(case)
 
 
@@ -233,6 +236,24 @@ def _made(case: Case) -> Iterator[Link]:
             yield Link(what, f"md5 {noted}", "differs", "dvc.lock, as the run kept it, names another")
             continue
         yield _named(case, what, stage, noted)
+
+
+def _shards(case: Case) -> Iterator[Link]:
+    """What was read in place of the project's own pairs, if anything was."""
+    url, noted = case.run_tags.get("shards"), case.run_tags.get("shards_digest", "")
+    if not url:
+        return
+    value = f"{url}, sha256 {noted[:16]}"
+    try:
+        found = read_index(open_objects(url)).digest
+    except OvertoneError as error:
+        yield Link("shards", value, "unknown", str(error))
+        return
+    same = found == noted
+    note = (
+        "read in place of the pairs; the index there has this digest" if same else f"the index there has {found[:16]}"
+    )
+    yield Link("shards", value, "ok" if same else "differs", note)
 
 
 def _lock(case: Case) -> Iterator[Link]:

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -46,6 +47,14 @@ def foreign(model: str) -> tuple[str, ...]:
     return (f"train.{'cnn' if model == 'rnn' else 'rnn'}.", "evaluate.", "register.", "tune.")
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """Shards that a training reads: where they are, and the SHA-256 of their index."""
+
+    url: str
+    digest: str
+
+
 class TrainingRun:
     """One execution of a training stage as one MLflow run.
 
@@ -57,16 +66,20 @@ class TrainingRun:
         model: which network is trained.
         params: all settings.
         resume: run id of an interrupted training that is continued; ignored if this store does not have it.
+        shards: what is read in place of the pairs that the project has made.
 
     Raises:
         TrackingError: `MLFLOW_RUN_ID` or the parent is unknown to the store, or the experiment was deleted.
     """
 
-    def __init__(self, model: Model, params: settings.Params, resume: str | None = None) -> None:
+    def __init__(
+        self, model: Model, params: settings.Params, resume: str | None = None, shards: Streamed | None = None
+    ) -> None:
         self.run_id = ""
         self.model = model
         self._params = params
         self._resume = resume
+        self._shards = shards
         self._digest = store.data_digest(params.corpus.path)
         self._experiment = ""
         self._monitor: Any = None  # MLflow's SystemMetricsMonitor, which has no types
@@ -116,6 +129,7 @@ class TrainingRun:
             "commit": store.git_commit(),
             "data_digest": self._digest,
             "model": self.model,
+            **({"shards": self._shards.url, "shards_digest": self._shards.digest} if self._shards else {}),
         }
 
     def _obtain(self, client: MlflowClient) -> tuple[str, bool]:
@@ -144,6 +158,8 @@ class TrainingRun:
             "git_commit": commit,
             "git_dirty": str(store.git_dirty()).lower() if commit else None,
             "data_digest": self._digest,
+            "shards": self._shards.url if self._shards else None,
+            "shards_digest": self._shards.digest if self._shards else None,
             "dvc_stage": os.environ.get("DVC_STAGE"),
             "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
             "dvc_exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
@@ -167,10 +183,14 @@ class TrainingRun:
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
 
-        name = self._params.corpus.path.name or "corpus"
-        origin = CodeDatasetSource({"dvc": f"{name}.dvc", "md5": self._digest} if self._digest else {"folder": name})
+        if self._shards:
+            name, digest = self._shards.url.rstrip("/").rpartition("/")[2], self._shards.digest
+            tags = {"shards": self._shards.url, "sha256": digest}
+        else:
+            name, digest = self._params.corpus.path.name or "corpus", self._digest or ""
+            tags = {"dvc": f"{name}.dvc", "md5": digest} if digest else {"folder": name}
         meta: Any = MetaDataset  # declared abstract, yet meant to be made
-        dataset = meta(origin, name=name, digest=self._digest[:_DIGEST_LENGTH] if self._digest else None)
+        dataset = meta(CodeDatasetSource(tags), name=name, digest=digest[:_DIGEST_LENGTH] or None)
         context = [InputTag("mlflow.data.context", "training")]
         client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
 

@@ -9,43 +9,33 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from overtone.data.crops import Centres, Crop, CropSampler, RandomCrops
-from overtone.data.pairs import PairsError, read_pairs, training_noise
+from overtone.data import sources
+from overtone.data.crops import Crop, CropSampler
+from overtone.data.pairs import PairsError
 from overtone.params import FitParams, Params
 from overtone.training.launch import layout, share
 
-# Validation listens to this much of each pair.
-VALID_SECONDS = 2.0
-
 
 class PairsModule(pl.LightningDataModule):
-    """Training crops and validation excerpts of a pairs folder; on many ranks each example goes to one of them.
+    """Training crops and validation excerpts of the paired set; on many ranks each example goes to one of them.
 
     Args:
-        pairs: folder written by the stage `degrade`.
+        source: folder written by the stage `degrade`, or a folder or URL of shards.
     """
 
-    def __init__(self, params: Params, pairs: Path) -> None:
+    def __init__(self, params: Params, source: Path | str) -> None:
         super().__init__()
         self.params = params
-        self.pairs = pairs
+        self.source = source
         data, fit = params.train.data, params.train.fit
         self.workers = data.workers if data.workers != "auto" else _spare_cores(fit)
 
     def setup(self, stage: str) -> None:
-        data, rate = self.params.train.data, self.params.corpus.rate
-        self.train = RandomCrops(
-            read_pairs(self.pairs, "train"),
-            self.pairs,
-            round(data.crop_seconds * rate),
-            self.params.seed,
-            data.redraw,
-            self.params.degrade,
-            training_noise(self.pairs),
-        )
-        self.valid = Centres(read_pairs(self.pairs, "valid"), self.pairs, round(VALID_SECONDS * rate))
-        if not self.valid.pairs:
-            raise PairsError(f"{self.pairs}: no validation pairs; expected at least one clip in the split 'valid'")
+        source = sources.recognise(self.source)
+        self.train = source.training(self.params)
+        self.valid = source.validation(self.params)
+        if not len(self.valid):
+            raise PairsError(f"{source.name}: no validation pairs; expected at least one clip in the split 'valid'")
 
     def train_dataloader(self) -> DataLoader[Crop]:
         assert self.trainer is not None

@@ -91,7 +91,7 @@ class Pace(Callback):
 def train(
     params: Params,
     kind: build.Kind,
-    pairs: Path,
+    source: Path | str,
     out: Path,
     checkpoints: Path,
     logger: Logger | Literal[False] = False,
@@ -104,7 +104,7 @@ def train(
     alike, and the first one writes.
 
     Args:
-        pairs: folder written by the stage `degrade`.
+        source: folder written by the stage `degrade`, or a folder or URL of shards.
         out: model folder to write.
         checkpoints: folder of this training's checkpoints; the caller removes it when the results are safe.
         logger: receives metrics by epoch.
@@ -113,7 +113,9 @@ def train(
         DivergedError: loss or gradient became NaN or infinite, or the loss exploded; the batch is kept in `checkpoints`
             (see `training.failure`).
         LaunchError: the processes do not fit the settings.
+        ObjectsError: a source that cannot be reached.
         PairsError: no training or validation pairs.
+        ShardsError: shards that are damaged.
     """
     quiet()
     processes = layout(params.train.fit)
@@ -159,7 +161,7 @@ def train(
         default_root_dir=checkpoints,
     )
     last = checkpoints / LAST
-    data = PairsModule(params, pairs)
+    data = PairsModule(params, source)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None)
     except DivergedError as error:

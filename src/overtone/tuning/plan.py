@@ -48,7 +48,7 @@ class Plan:
     call: str
     goal: int
     workers: int
-    pairs: Path
+    pairs: str
     params: Params
     parent: str = ""
 
@@ -86,7 +86,7 @@ def alone() -> None:
 def inherited() -> Plan:
     """The plan of the process that started this one."""
     tree = json.loads(os.environ[PLAN])
-    return Plan(**{**tree, "pairs": Path(tree["pairs"]), "params": Params.model_validate(tree["params"])})
+    return Plan(**{**tree, "params": Params.model_validate(tree["params"])})
 
 
 def searched(space: SpaceParams, kind: Kind) -> dict[str, settings_file.Dimension]:
@@ -96,7 +96,7 @@ def searched(space: SpaceParams, kind: Kind) -> dict[str, settings_file.Dimensio
 def plan(
     params: Params,
     kind: Kind,
-    pairs: Path,
+    pairs: Path | str,
     trials: int | None = None,
     workers: int | None = None,
     storage: str | None = None,
@@ -120,7 +120,7 @@ def plan(
         call=uuid.uuid4().hex[:12],
         goal=tune.trials if trials is None else trials,
         workers=workers,
-        pairs=pairs,
+        pairs=str(pairs),
         params=settings_file.changed(params.model_copy(update={"tune": tune}), changes),
     )
 

@@ -19,6 +19,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from overtone.data import sources
+from overtone.errors import OvertoneError
 from overtone.params import flatten
 from overtone.tracking import studies
 from overtone.tuning import processes, space
@@ -28,7 +30,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Settings of the machine, which change how fast a trial is and not what it comes to.
 _MACHINE = {
     *("train.fit.threads", "train.fit.accelerator", "train.fit.devices", "train.fit.num_nodes", "train.fit.strategy"),
-    *("train.fit.compile", "train.data.workers"),
+    *("train.fit.compile", "train.data.workers", "train.data.source"),
 }
 _PATIENCE = 4  # heartbeats missed before a worker on another machine counts as killed
 _UNCLAIMED = timedelta(minutes=1)  # a worker signs its trial at once
@@ -164,9 +166,10 @@ def quiet() -> None:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """What must stay the same for trials to be compared: the data, the space, and all other settings of a training."""
-    manifest = plan.pairs / "manifest.csv"
-    if not manifest.is_file():
-        raise TuningError(f"{manifest}: no such file; expected the output of the stage degrade (dvc repro degrade)")
+    try:
+        data = sources.recognise(plan.pairs).identity()
+    except OvertoneError as error:
+        raise TuningError(str(error)) from None
     other = "cnn" if plan.kind == "rnn" else "rnn"
     left_out = (*(f"{name}." for name in ("corpus", "evaluate", "register")), f"train.{other}.")
     flat = flatten(plan.params)
@@ -177,7 +180,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     }
     return {
         "model": plan.kind,
-        "data": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "data": hashlib.sha256(data).hexdigest(),
         "space": {key: dimension.model_dump(mode="json") for key, dimension in plan.space.items()},
         "settings": base,
     }

@@ -1,0 +1,265 @@
+"""Pairs as shards: tar files in the WebDataset format, and an index that names them by digest.
+
+A shard is a plain tar file. Each sample is a few files of one number: of a pair `000017.input.flac`, `000017.target.flac` and
+`000017.json` (its row of the manifest), of a noise recording `000017.flac` and `000017.json`. The bytes of the audio are those
+of the stage `degrade`. `shards.json` lists the shards of each split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from overtone.data import parallel
+from overtone.data.corpus import Clip
+from overtone.data.objects import Objects, open_objects
+from overtone.data.pairs import NOISE, Pair, PairsError, read_pairs, training_noise
+from overtone.errors import OvertoneError
+from overtone.params import Settings
+
+INDEX = "shards.json"
+VERSION: Literal[1] = 1
+DEFAULT_BYTES = 64_000_000
+_NAMED = re.compile(r"(train|valid|noise)-\d{5}-[0-9a-f]{12}\.tar")
+
+Split = Literal["train", "valid", "noise"]
+
+
+class ShardsError(OvertoneError):
+    """Shards that cannot be written or read; the message names the place or the shard and what was expected."""
+
+
+class Shard(Settings):
+    """One tar file: how many samples and bytes it has, and the SHA-256 of all of it."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class Index(Settings):
+    """What `shards.json` says."""
+
+    format: Literal["overtone-shards"] = "overtone-shards"
+    version: Literal[1] = VERSION
+    train: tuple[Shard, ...]
+    valid: tuple[Shard, ...]
+    noise: tuple[Shard, ...]
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        return (*self.train, *self.valid, *self.noise)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the index, which has the digest of every shard: the same for the same content anywhere."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing came to: `uploaded` counts shards that were not there yet; False for `changed`: nothing was."""
+
+    index: Index
+    uploaded: int
+    changed: bool
+
+
+def read_index(objects: Objects) -> Index:
+    """The index of a folder or URL.
+
+    Raises:
+        ObjectsError: it cannot be reached.
+        ShardsError: no index there, or one of another version.
+    """
+    index = _found(objects)
+    if index is None:
+        raise ShardsError(f"{objects.url}: no {INDEX}; expected what `overtone shards` writes")
+    return index
+
+
+def _found(objects: Objects) -> Index | None:
+    content = objects.read(INDEX)
+    if content is None:
+        return None
+    try:
+        tree = json.loads(content)
+        if isinstance(tree, dict) and tree.get("version", VERSION) != VERSION:
+            raise ShardsError(
+                f"{objects.url}/{INDEX}: version {tree['version']}; expected {VERSION}: write the shards again"
+            )
+        return Index.model_validate(tree)
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError):
+        raise ShardsError(f"{objects.url}/{INDEX}: not an index of shards, or damaged: write them again") from None
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """`row` is its JSON; `files` the paths by extension."""
+
+    row: str
+    files: tuple[tuple[str, Path], ...]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A shard to be made; its samples are numbered from `first`."""
+
+    split: Split
+    number: int
+    first: int
+    samples: tuple[_Sample, ...]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """`present`: sizes of what is there; `stored`: whether shards are kept, or only measured."""
+
+    url: str
+    present: dict[str, int]
+    stored: bool
+
+
+def write(
+    pairs: Path,
+    url: str,
+    shard_bytes: int = DEFAULT_BYTES,
+    force: bool = False,
+    progress: parallel.Progress | None = None,
+    workers: int | None = None,
+) -> Written:
+    """Write the pairs of training and validation and the training noise as shards.
+
+    Each shard's name has its digest, and the index comes last: until then the place holds what it held before, and a call
+    that was interrupted finds the shards that it had stored.
+
+    Args:
+        pairs: folder written by the stage `degrade`.
+        url: a local folder, or a URL such as `s3://bucket/prefix`.
+        shard_bytes: size at which the next shard begins.
+        force: store every shard again, put the new index in the place of another one, and remove the shards that only
+            that one names.
+        progress: called with (shards done, shards).
+        workers: processes, None for one a core.
+
+    Raises:
+        ObjectsError: the place cannot be reached or written to.
+        PairsError: no pairs there.
+        ShardsError: another set of shards is there and `force` is not given.
+    """
+    _library()
+    planned = [part for split in ("train", "valid", "noise") for part in _plan(pairs, split, shard_bytes)]
+    objects = open_objects(url)
+    before = None if force else _found(objects)
+    present = objects.sizes()
+    # What is named to be replaced is stored again, for it may be damaged. Where there is another set, nothing is stored
+    # before it is known whether the new one is the same.
+    target = _Target(url, {} if force else present, before is None)
+    made = parallel.run(_make, target, planned, workers, progress)
+    by_split: dict[str, list[Shard]] = {"train": [], "valid": [], "noise": []}
+    for part, (shard, _) in zip(planned, made, strict=True):
+        by_split[part.split].append(shard)
+    index = Index(train=tuple(by_split["train"]), valid=tuple(by_split["valid"]), noise=tuple(by_split["noise"]))
+    if before is not None and before != index:
+        raise ShardsError(f"{objects.url}: holds other shards ({before.digest[:12]}); give --force to replace them")
+    if before is not None and all(present.get(shard.name) == shard.bytes for shard in index.shards):
+        return Written(index, 0, False)
+    if before is not None:
+        made = parallel.run(_make, _Target(url, present, True), planned, workers, progress)
+    _store_index(objects, index)
+    for name in present.keys() - {shard.name for shard in index.shards}:
+        if _NAMED.fullmatch(name):
+            objects.remove(name)
+    return Written(index, sum(new for _, new in made), True)
+
+
+def _store_index(objects: Objects, index: Index) -> None:
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        path = Path(folder) / INDEX
+        path.write_text(index.text())
+        objects.put(path, INDEX)
+
+
+def _plan(pairs: Path, split: str, shard_bytes: int) -> Iterator[_Planned]:
+    """The samples of a split, those of training in an order that mixes voices and views, cut into shards."""
+    samples, group, size, number, first = _samples(pairs, split), list[_Sample](), 0, 0, 0
+    for sample in samples:
+        group.append(sample)
+        size += sum(path.stat().st_size for _, path in sample.files)
+        if size >= shard_bytes:
+            yield _planned(split, number, first, group)
+            number, first, group, size = number + 1, first + len(group), [], 0
+    if group:
+        yield _planned(split, number, first, group)
+
+
+def _planned(split: Any, number: int, first: int, samples: Iterable[_Sample]) -> _Planned:
+    return _Planned(split, number, first, tuple(samples))
+
+
+def _samples(pairs: Path, split: str) -> list[_Sample]:
+    if split == "noise":
+        clips: Sequence[Clip] = training_noise(pairs).clips
+        return [_Sample(_row(clip), (("flac", pairs / NOISE / clip.path),)) for clip in clips]
+    chosen = read_pairs(pairs, split)
+    if not chosen:
+        raise PairsError(f"{pairs}: no pairs of the split {split!r}; expected at least one clip of speech or music")
+    if split == "train":
+        chosen = sorted(chosen, key=lambda pair: hashlib.sha256(pair.pair.encode()).digest())
+    return [_Sample(_row(pair), _files(pairs, pair)) for pair in chosen]
+
+
+def _files(folder: Path, pair: Pair) -> tuple[tuple[str, Path], ...]:
+    return (("input.flac", folder / pair.input), ("target.flac", folder / pair.target))
+
+
+def _row(row: Pair | Clip) -> str:
+    return json.dumps(asdict(row), ensure_ascii=False)
+
+
+def _make(target: _Target, part: _Planned) -> tuple[Shard, bool]:
+    """One shard, and whether it had to be stored."""
+    objects = open_objects(target.url)
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        path = Path(folder) / "shard.tar"
+        _pack(part, path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        name = f"{part.split}-{part.number:05d}-{sha256[:12]}.tar"
+        shard = Shard(name=name, samples=len(part.samples), bytes=path.stat().st_size, sha256=sha256)
+        missing = target.present.get(name) != shard.bytes
+        if missing and target.stored:
+            objects.put(path, name)
+    return shard, missing
+
+
+def _pack(part: _Planned, path: Path) -> None:
+    """The same bytes for the same samples, whoever writes them and when."""
+    library = _library()
+    with path.open("wb") as file, library.TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
+        for number, sample in enumerate(part.samples, part.first):
+            files = {extension: source.read_bytes() for extension, source in sample.files}
+            writer.write({"__key__": f"{number:06d}", "json": sample.row.encode(), **files})
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("webdataset")
+    except ImportError:
+        raise ShardsError("webdataset is not installed; pip install -e '.[shards]'") from None
