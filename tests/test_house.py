@@ -72,7 +72,7 @@ UNIMPORTED = {"dvc"}
 EXTRAS = {
     "train": (
         *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
-        *("overtone.training.*", "overtone.report"),
+        *("overtone.training.*", "overtone.report", "overtone.overview.*"),
         *("overtone.tracking.*", "overtone.tuning.*", "overtone.reproduction", "overtone.stages"),
     ),
 }

@@ -90,7 +90,7 @@ def test_key_table_holds_the_reports_figures_and_marks_the_best(made: Made) -> N
 
 
 def test_every_value_of_a_chart_is_where_its_axis_says() -> None:
-    values = {"one": [1.0, 2.0, None], "two": [1.5, 4.0, 0.5]}
+    values: dict[str, list[float | None]] = {"one": [1.0, 2.0, None], "two": [1.5, 4.0, 0.5]}
     low, high, ticks = charts.axis([1.0, 2.0, 1.5, 4.0, 0.5])
     assert (low, high) == (ticks[0], ticks[-1]) == (0.0, 4.0)
     drawn = charts.dots(["a", "b", "c"], values)
