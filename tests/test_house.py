@@ -72,6 +72,8 @@ UNIMPORTED = {"dvc"}
 EXTRAS = {
     "train": (
         *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
+        *("overtone.data.shards", "overtone.data.cache", "overtone.data.objects", "overtone.data.streaming"),
+        "overtone.data.sources",
         *("overtone.training.*", "overtone.report", "overtone.overview.*"),
         *("overtone.tracking.*", "overtone.tuning.*", "overtone.reproduction", "overtone.stages"),
     ),

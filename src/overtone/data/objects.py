@@ -121,7 +121,9 @@ def _filesystem(scheme: str, _process: int) -> Any:
     try:
         fsspec = importlib.import_module("fsspec")
     except ImportError:
-        raise ObjectsError("fsspec is not installed; pip install -e '.[shards]'") from None
+        raise ObjectsError(
+            "fsspec is not installed; expected the extra `shards`: pip install 'overtone[shards]'"
+        ) from None
 
     if scheme in ("s3", "s3a"):
         retries = {"total_max_attempts": 1}

@@ -262,4 +262,6 @@ def _library() -> Any:
     try:
         return importlib.import_module("webdataset")
     except ImportError:
-        raise ShardsError("webdataset is not installed; pip install -e '.[shards]'") from None
+        raise ShardsError(
+            "webdataset is not installed; expected the extra `shards`: pip install 'overtone[shards]'"
+        ) from None
