@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
-    ("overtone.resolve", "overtone.reproduction", "overtone.stages"),
+    ("overtone.resolve", "overtone.reproduction", "overtone.stages", "overtone.serving", "overtone.serving.*"),
     ("overtone.cli", "overtone.cli.*"),
     ("overtone.__main__",),
 )

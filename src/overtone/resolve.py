@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import params
@@ -51,6 +53,64 @@ def fetched(reference: str) -> Path:
     if reference in released.NAMES:
         return released.fetch(reference, root)
     return registry.fetch(params.load().register_.name, reference, root / ".overtone" / "models")
+
+
+def version(model: str = "auto") -> str:
+    """What a name stands for now, fetching nothing: a version number, `released-rnn` or `released-cnn`, or a folder.
+
+    Args:
+        model: as `upsampler` takes it.
+
+    Raises:
+        OvertoneError: no such version or alias.
+    """
+    from overtone.tracking import released, store, versions
+
+    if model == "auto":
+        model = versions.CHAMPION if _has_champion() else "released"
+    if model in released.NAMES:
+        return f"released-{released.NAMES[model]}"
+    if Path(model).is_dir():
+        return model
+    return str(versions.resolve(store.client(), params.load().register_.name, model).version)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model that may be named: by its `reference`, its `version` or one of its `aliases`.
+
+    Attributes:
+        version: number in the registry, or a released model's name.
+        model: `rnn` or `cnn`.
+        scores: of the gate's metrics; none for a released model.
+    """
+
+    reference: str
+    version: str
+    aliases: tuple[str, ...]
+    model: str
+    scores: Mapping[str, float]
+
+
+def known() -> list[Known]:
+    """The registry's versions, the newest first, then the released models that the project has."""
+    from overtone.tracking import registry, released, store, versions
+
+    rows = registry.models(params.load().register_.name) if store.exists() else []
+    found = [
+        Known(
+            versions.CHAMPION if versions.CHAMPION in row.aliases else str(row.version),
+            str(row.version),
+            row.aliases,
+            row.model,
+            row.scores,
+        )
+        for row in rows
+    ]
+    for name in released.present(store.repository_root()):
+        kind = released.NAMES[name]
+        found.append(Known(name, f"released-{kind}", (f"released-{kind}",), kind, {}))
+    return found
 
 
 def _has_champion() -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from overtone.cli import files, line, registry
+from overtone.cli import files, line, registry, serving
 from overtone.cli.app import app
 from overtone.errors import OvertoneError
 
-__all__ = ["app", "files", "line", "main", "registry"]
+__all__ = ["app", "files", "line", "main", "registry", "serving"]
 
 
 def main() -> None:

@@ -47,5 +47,14 @@ def fetch(name: str, root: Path) -> Path:
     return folder
 
 
+def present(root: Path) -> list[str]:
+    """Names of the released models that a project's clone has, one for each."""
+    kinds: dict[str, str] = {}
+    for name, kind in NAMES.items():
+        if (root / FOLDER / f"{kind}.dvc").is_file():
+            kinds.setdefault(kind, name)
+    return list(kinds.values())
+
+
 def _complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in FILES)

@@ -1,0 +1,72 @@
+"""How much a server takes on at a time: requests worked on, requests waiting, requests of one client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from overtone.serving.refusal import Refused
+
+_RETRY_SECONDS = 2
+
+
+class Room:
+    """Places for requests.
+
+    Args:
+        places: requests worked on at a time.
+        queue: requests that wait, or still send their audio, besides.
+        per_client: requests of one client, worked on or waiting.
+    """
+
+    def __init__(self, places: int, queue: int, per_client: int) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._most = places + queue
+        self._per_client = per_client
+        self._clients: Counter[str] = Counter()
+        self.inside = 0
+        self.working = 0
+        self.closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place or send their audio."""
+        return self.inside - self.working
+
+    @asynccontextmanager
+    async def entered(self, client: str) -> AsyncIterator[None]:
+        """Be one of those that wait or are worked on.
+
+        Raises:
+            Refused: the server is full (503), stops (503), or this client has too many (429).
+        """
+        if self.closed:
+            raise Refused(503, "the server is stopping; try again in a moment", _RETRY_SECONDS)
+        if self._clients[client] >= self._per_client:
+            raise Refused(
+                429, f"too many requests at a time from one client; expected at most {self._per_client}", _RETRY_SECONDS
+            )
+        if self.inside >= self._most:
+            raise Refused(
+                503, f"{self.inside} requests are worked on or wait already; try again in a moment", _RETRY_SECONDS
+            )
+        self.inside += 1
+        self._clients[client] += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            self._clients[client] -= 1
+            self._clients += Counter()
+
+    @asynccontextmanager
+    async def worked_on(self) -> AsyncIterator[None]:
+        """Wait for a place and hold it."""
+        async with self._places:
+            self.working += 1
+            try:
+                yield
+            finally:
+                self.working -= 1
