@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import params
+from overtone.errors import OvertoneError
 from overtone.upsample import Runtime, Upsampler
 
 
@@ -72,6 +73,8 @@ def version(model: str = "auto") -> str:
         return f"released-{released.NAMES[model]}"
     if Path(model).is_dir():
         return model
+    if not store.exists():
+        raise OvertoneError(f"{model}: there is no registry here yet; `dvc repro` makes one")
     return str(versions.resolve(store.client(), params.load().register_.name, model).version)
 
 

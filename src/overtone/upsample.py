@@ -119,7 +119,7 @@ class Upsampler:
         if cutoff_hz is None:
             cutoff_hz = self._cutoff(rate, lambda: [signal])
         whole = audio.resample(signal, rate, self.rate)
-        stream = self.stream(whole.shape[0], mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        stream = self.stream(whole.shape[0], mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
         parts = [stream.push(whole[:, start : start + BLOCK]) for start in range(0, whole.shape[1], BLOCK)]
         return np.concatenate([*parts, stream.finish()], axis=1)
 
@@ -186,7 +186,7 @@ class Upsampler:
             AudioError: the file holds no samples, is not usable audio, or the cutoff is outside the band.
         """
         _check_holds_samples(source, info)
-        stream = self.stream(info.channels, mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        stream = self.stream(info.channels, mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
         return self._blocks(source, info, stream, size)
 
     def _blocks(self, source: audio.Source, info: audio.Info, stream: Stream, size: int) -> Iterator[Signal]:
@@ -226,7 +226,12 @@ class Upsampler:
     def _lowest_cutoff(self) -> float:
         return 4 * self.rate / WINDOW
 
-    def _checked(self, cutoff_hz: float) -> float:
+    def checked_cutoff(self, cutoff_hz: float) -> float:
+        """A cutoff in Hz, at most half the canonical rate.
+
+        Raises:
+            AudioError: it is below the lowest that can be worked with.
+        """
         if not self._lowest_cutoff <= cutoff_hz:
             raise AudioError(f"cutoff: expected at least {self._lowest_cutoff:.0f} Hz, got {cutoff_hz:g}")
         return min(cutoff_hz, self.rate / 2)

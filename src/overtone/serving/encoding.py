@@ -30,8 +30,7 @@ def format_of(info: audio.Info) -> str:
     """The answer's format for a file whose request names none: the file's own, WAV where that cannot be written."""
     if info.format == "OGG":
         return "opus" if info.subtype == "OPUS" else "ogg"
-    found = {"FLAC": "flac", "MPEG": "mp3", "MP3": "mp3"}.get(info.format, "wav")
-    return found
+    return {"FLAC": "flac", "MP3": "mp3"}.get(info.format, "wav")
 
 
 class Encoder:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from overtone.errors import OvertoneError
-from overtone.serving import encoding, service, upload
+from overtone.serving import encoding, refusal, service, upload
 from overtone.serving.service import Service
 from overtone.serving.work import Order, Work
 from overtone.upsample import Mode
@@ -20,10 +20,28 @@ from overtone.upsample import Mode
 log = logging.getLogger("overtone.serving")
 router = APIRouter(prefix="/v1", tags=["audio"])
 
+# OpenAPI cannot see what a route reads and writes as bytes.
+_BYTES = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _BYTES}}
+_BODY = {
+    "description": "An audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3 or another that libsndfile reads.",
+    "required": True,
+    "content": {"multipart/form-data": {"schema": _FORM}, "application/octet-stream": {"schema": _BYTES}},
+}
+_ANSWER = {
+    "description": "The enhanced file, sent while it is computed.",
+    "content": {kind: {"schema": _BYTES} for kind in encoding.MEDIA_TYPES.values()},
+}
+
 Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
 
 
-@router.post("/enhance")
+@router.post(
+    "/enhance",
+    response_class=Response,
+    responses={200: _ANSWER, **refusal.documented(401, 404, 408, 413, 415, 422, 429, 503)},
+    openapi_extra={"requestBody": _BODY},
+)
 async def enhance(
     request: Request,
     served: Annotated[Service, Depends(service.of)],
@@ -38,13 +56,13 @@ async def enhance(
     """Enhance an audio file: the request's body, or the field `file` of a multipart form."""
     order = Order(mode, cutoff_hz, format, rate)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(served.room.entered(service.client_of(request)))
+        stack.enter_context(served.room.entered(service.client_of(request)))
         loaded = await served.shelf.get(model)
         file = await stack.enter_async_context(upload.received(request, served.options))
         await stack.enter_async_context(served.room.worked_on())
         work = await served.compute(lambda: Work(loaded, file, order, served.options.max_seconds))
         # What is wrong with a file mostly shows in its first piece, where there is still a status to tell it by.
-        first = await served.compute(lambda: next(work.pieces, None))
+        first = await served.compute(work.next)
         headers = {
             "X-Overtone-Model": loaded.kind,
             "X-Overtone-Version": loaded.version,
@@ -84,9 +102,11 @@ class Pieces(Response):
                     if await self._request.is_disconnected():
                         return
                     await self._sent(send, {"type": "http.response.body", "body": piece, "more_body": True})
-                    piece = await self._served.compute(lambda: next(self._work.pieces, None))
+                    piece = await self._served.compute(self._work.next)
                 await self._sent(send, {"type": "http.response.body", "body": b"", "more_body": False})
+                self._served.meters.enhanced(self._work, self.headers["X-Overtone-Mode"])
             except Exception as error:  # whatever it is, the client must see a broken answer
+                self._served.meters.broken.inc()
                 log.error("an answer was broken off: %s", " ".join(str(error).split()) or type(error).__name__)
 
     async def _sent(self, send: Send, message: Message) -> None:

@@ -21,9 +21,7 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(served: Annotated[Service, Depends(service.of)]) -> dict[str, str]:
-    """Whether a model is loaded and tried out, and the server is not stopping."""
+    """Whether a model is loaded and tried out."""
     if served.shelf.current is None:
         raise Refused(503, "the model is not loaded yet; try again in a moment", 1)
-    if served.room.closed:
-        raise Refused(503, "the server is stopping")
     return {"status": "ready", "version": served.shelf.current.version}

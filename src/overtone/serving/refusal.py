@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from overtone.errors import OvertoneError
 from overtone.serving.shelf import UnknownModelError
+
+
+class Detail(BaseModel):
+    """The body of every error."""
+
+    detail: str
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI shows that a route may answer with these errors."""
+    return {status: {"model": Detail} for status in statuses}
 
 
 class Refused(HTTPException):

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from starlette.requests import HTTPConnection
 
 from overtone.serving.options import Options
 from overtone.serving.room import Room
 from overtone.serving.shelf import Shelf
+
+if TYPE_CHECKING:
+    from overtone.serving.meters import Meters
 
 T = TypeVar("T")
 
@@ -24,11 +27,23 @@ class Service:
     options: Options
     shelf: Shelf
     room: Room
+    meters: Meters
     workers: ThreadPoolExecutor
+    listeners: ThreadPoolExecutor
 
     async def compute(self, call: Callable[[], T]) -> T:
         """What a call gives, made in a worker's thread; calls take turns in the order in which they came."""
         return await asyncio.get_running_loop().run_in_executor(self.workers, call)
+
+    async def listen(self, call: Callable[[], T]) -> T:
+        """As `compute`, for live sound, which does not wait behind files."""
+        return await asyncio.get_running_loop().run_in_executor(self.listeners, call)
+
+    def close(self) -> None:
+        """Compute no more."""
+        self.shelf.close()
+        for pool in (self.workers, self.listeners):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def of(connection: HTTPConnection) -> Service:

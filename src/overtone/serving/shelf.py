@@ -145,7 +145,10 @@ class Shelf:
                 f"model: {reference[:64]!r} is no alias, version number or name of a released model"
             )
         async with self._lock:
-            version = await self._run(resolve.version, reference)
+            try:
+                version = await self._run(resolve.version, reference)
+            except OvertoneError as error:
+                raise UnknownModelError(f"model: {error}") from None
             if self.current and version == self.current.version:
                 return self.current
             if version not in self._others:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import BinaryIO, cast
 
 from fastapi import Request
@@ -30,19 +30,22 @@ async def received(request: Request, options: Options) -> AsyncIterator[BinaryIO
     """
     _check_declared(request, options)
     bounded = Request(request.scope, _Bounded(request, options))
-    try:
-        async with asyncio.timeout(options.upload_seconds):
-            if request.headers.get("content-type", "").lower().startswith("multipart/"):
-                file = await _field(bounded)
-            else:
-                file = await _body(bounded)
-    except TimeoutError:
-        raise Refused(408, f"the audio was not sent within {options.upload_seconds:g} s") from None
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(bounded.close)
+        try:
+            async with asyncio.timeout(options.upload_seconds):
+                if request.headers.get("content-type", "").lower().startswith("multipart/"):
+                    file = await _field(bounded)
+                else:
+                    file = stack.enter_context(_spool())
+                    await _fill(file, bounded)
+        except TimeoutError:
+            raise Refused(408, f"the audio was not sent within {options.upload_seconds:g} s") from None
         yield file
-    finally:
-        file.close()
-        await bounded.close()
+
+
+def _spool() -> BinaryIO:
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))
 
 
 class _Bounded:
@@ -75,17 +78,11 @@ def _check_declared(request: Request, options: Options) -> None:
         raise _too_large(options)
 
 
-async def _body(request: Request) -> BinaryIO:
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
-    try:
-        async for chunk in request.stream():
-            file.write(chunk)
-        if not file.tell():
-            raise Refused(422, "the request is empty; expected the bytes of an audio file as its body")
-    except BaseException:
-        file.close()
-        raise
-    return cast("BinaryIO", file)
+async def _fill(file: BinaryIO, request: Request) -> None:
+    async for chunk in request.stream():
+        file.write(chunk)
+    if not file.tell():
+        raise Refused(422, "the request is empty; expected the bytes of an audio file as its body")
 
 
 async def _field(request: Request) -> BinaryIO:
@@ -98,4 +95,4 @@ async def _field(request: Request) -> BinaryIO:
         raise Refused(422, f"the form has no file in its field {FIELD!r}")
     if not file.size:
         raise Refused(422, f"the form's field {FIELD!r} is empty; expected an audio file")
-    return cast("BinaryIO", file.file)
+    return file.file

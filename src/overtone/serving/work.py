@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -40,7 +41,7 @@ class Work:
         format: of the answer.
         cutoff_hz: given, or found in the file.
         seconds: of the file.
-        pieces: bytes of the answer, as they become known.
+        computing: seconds that it took so far.
 
     Raises:
         Refused: not audio (415), or longer than `max_seconds` summed over channels (413).
@@ -48,6 +49,7 @@ class Work:
     """
 
     def __init__(self, loaded: Loaded, file: BinaryIO, order: Order, max_seconds: float) -> None:
+        begun = time.perf_counter()
         try:
             info = audio.probe(file)
         except AudioError as error:
@@ -70,7 +72,20 @@ class Work:
         frames = audio.resampled_length(whole, model.rate, rate)
         encoder = encoding.Encoder(self.format, rate, info.channels, frames, info.subtype)
         exact = _of_length(_at_rate(blocks, model.rate, rate, info.channels), frames, round(_SHORT_SECONDS * rate))
-        self.pieces = encoding.encoded(encoder, exact)
+        self._pieces = encoding.encoded(encoder, exact)
+        self.computing = time.perf_counter() - begun
+
+    def next(self) -> bytes | None:
+        """The next bytes of the answer, None after the last.
+
+        Raises:
+            AudioError: the file turns out not to be usable audio, or ends before its header says.
+        """
+        begun = time.perf_counter()
+        try:
+            return next(self._pieces, None)
+        finally:
+            self.computing += time.perf_counter() - begun
 
 
 def _at_rate(blocks: Iterator[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
