@@ -71,7 +71,8 @@ def serving(options: Options) -> Iterator[TestClient]:
 
 
 def post(client: TestClient, data: bytes, **params: Any) -> httpx.Response:
-    return client.post("/v1/enhance", content=data, params=params)
+    answer: httpx.Response = client.post("/v1/enhance", content=data, params=params)
+    return answer
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_pages_from_elsewhere_are_not_answered(options: Options) -> None:
     with serving(replace(options, hosts=("sound.example",))) as client:
 
         def status(**headers: str) -> int:
-            return client.get("/v1/models", headers=headers).status_code
+            return int(client.get("/v1/models", headers=headers).status_code)
 
         assert status(origin="http://127.0.0.1:8000") == 200
         assert status(origin="https://sound.example") == 200
@@ -409,7 +410,7 @@ def named(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     (folders["4"] / "weights.safetensors").write_bytes(b"bad")
     means = {"champion": "1"}
     monkeypatch.setattr(resolve, "version", lambda name: means.get(name, name))
-    monkeypatch.setattr(resolve, "folder", lambda name: (folders[means.get(name, name)], name))
+    monkeypatch.setattr(resolve, "folder", lambda name: (folders[str(means.get(name, name))], name))
     return means
 
 
@@ -540,7 +541,7 @@ def test_live_stream_of_another_rate_is_resampled_as_it_comes(client: TestClient
         ({"cutoff_hz": 2}, [], "cutoff: expected at least"),
         ({"model": "../x"}, [], "is no alias"),
         ({"cutoff_hz": 8_000}, [b"123"], "whole frames of 4 bytes"),
-        ({"cutoff_hz": 8_000}, [np.float32([np.nan]).tobytes()], "NaN"),
+        ({"cutoff_hz": 8_000}, [np.array([np.nan], np.float32).tobytes()], "NaN"),
     ],
     ids=str,
 )

@@ -60,9 +60,16 @@ async def enhance(
         loaded = await served.shelf.get(model)
         file = await stack.enter_async_context(upload.received(request, served.options))
         await stack.enter_async_context(served.room.worked_on())
-        work = await served.compute(lambda: Work(loaded, file, order, served.options.max_seconds))
-        # What is wrong with a file mostly shows in its first piece, where there is still a status to tell it by.
-        first = await served.compute(work.next)
+        if await request.is_disconnected():
+            # Nobody waits any more: that is known to the log alone.
+            raise refusal.Refused(499, "the client is gone")
+
+        def begin() -> tuple[Work, bytes | None]:
+            # What is wrong with a file mostly shows in its first piece, where there is still a status to tell it by.
+            opened = Work(loaded, file, order, served.options.max_seconds)
+            return opened, opened.next()
+
+        work, first = await served.compute(begin)
         headers = {
             "X-Overtone-Model": loaded.kind,
             "X-Overtone-Version": loaded.version,
