@@ -240,7 +240,12 @@ def test_champion_of_an_empty_registry_is_explained(overtone: Command, project: 
     assert not target.exists()
 
 
-def test_project_without_champion_and_released_models_is_explained(overtone: Command, bare_project: Path) -> None:
+def test_project_without_champion_and_released_models_is_explained(
+    overtone: Command, bare_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from overtone import released
+
+    monkeypatch.setattr(released, "_CLONE", bare_project)
     (bare_project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     before = {*bare_project.iterdir(), sound(bare_project / "old.wav", 8_000, 1)}
     status, _, errors = overtone("enhance", bare_project / "old.wav", bare_project / "new.wav")
@@ -248,6 +253,32 @@ def test_project_without_champion_and_released_models_is_explained(overtone: Com
     assert "rnn.dvc: no such file; released models come with a clone of the project" in errors
     assert len(errors.strip().splitlines()) == 1
     assert set(bare_project.iterdir()) == before
+
+
+@pytest.mark.parametrize(("library", "command"), [("optuna", "tune"), ("mlflow", "models"), ("pandas", "stage train")])
+def test_command_whose_extra_is_missing_names_it(
+    overtone: Command, project: Path, monkeypatch: pytest.MonkeyPatch, library: str, command: str
+) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{library}'", name=f"{library}.inside")
+
+    monkeypatch.setattr("overtone.stages.settings", lacking)
+    options = [] if command == "models" else ["--model", "rnn"]
+    assert overtone(*command.split(), *options) == (
+        *(1, ""),
+        f"overtone: `overtone {command}` needs the extra `train`: pip install 'overtone[train]'\n",
+    )
+
+
+def test_missing_library_that_no_extra_brings_is_an_error_of_the_program(
+    overtone: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'colourless'", name="colourless")
+
+    monkeypatch.setattr("overtone.stages.settings", lacking)
+    with pytest.raises(ModuleNotFoundError, match="colourless"):
+        overtone("summary")
 
 
 def test_folder_that_is_no_model_is_explained(overtone: Command, bare_project: Path) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
+from overtone import extras
 from overtone import params as settings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("overtone", "overtone.errors", "overtone.params", "overtone.audio"),
+    ("overtone", "overtone.errors", "overtone.extras", "overtone.params", "overtone.audio"),
     (
         *(
             "overtone.data",
@@ -33,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.conceal",
             "overtone.losses",
         ),
-        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
+        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
     ),
     ("overtone.upsample", "overtone.training", "overtone.training.*", "overtone.report"),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
@@ -50,7 +51,7 @@ HOMES = {
     "plotly": ("overtone.tuning.page",),
     "dvc": (),
     "typer": ("overtone.cli", "overtone.cli.*"),
-    "yaml": ("overtone.params", "overtone.tracking.source", "overtone.tracking.store"),
+    "yaml": ("overtone.params", "overtone.released", "overtone.tracking.source", "overtone.tracking.store"),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),
@@ -64,9 +65,23 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "pytorch_lightning": "pytorch-lightning",
     "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
 }
+# What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
+LATE = {"overtone.models.export": {"onnx"}}
+# Statements that run when a module is loaded and may import.
+LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with.
 UNIMPORTED = {"dvc", "python-multipart"}
+# Rooms that an installation without extras has no use for: what they import, their extra may bring. All else runs without.
+EXTRAS = {
+    "train": (
+        *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
+        *("overtone.training.*", "overtone.report"),
+        *("overtone.tracking.*", "overtone.tuning.*", "overtone.reproduction", "overtone.stages"),
+    ),
+    "serve": ("overtone.serving.*",),
+}
 
 
 # --- the walk -----------------------------------------------------------------------------------------------------------
@@ -150,19 +165,61 @@ def test_help_loads_no_heavy_library() -> None:
     assert not heavy & set(done.stdout.split())
 
 
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def distributions(lines: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=!~ ]", line)[0] for line in lines}
+
+
+def libraries(name: str) -> set[str]:
+    """What is to be installed for a module of the project, by the names of its imports."""
+    found = {other.partition(".")[0] for other in imported(syntax(name))}
+    return {DISTRIBUTIONS.get(name, name) for name in found - set(sys.stdlib_module_names) - {"overtone"}}
+
+
+def of_extra(name: str) -> str | None:
+    """The extra that a module belongs to; None for what every installation can run."""
+    return next((extra for extra, rooms in EXTRAS.items() if any(fnmatchcase(name, room) for room in rooms)), None)
+
+
 def test_every_import_is_a_declared_dependency_and_none_is_idle() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
-    declared = {re.split(r"[\[<>=!~ ]", line)[0] for line in lines}
-    names = {other.partition(".")[0] for name in MODULES for other in imported(syntax(name))}
-    needed = {DISTRIBUTIONS.get(name, name) for name in names - set(sys.stdlib_module_names) - {"overtone"}}
-    assert needed <= declared
-    assert declared <= needed | UNIMPORTED
+    base = distributions(project()["dependencies"])
+    rooms = (name for name in MODULES if not of_extra(name))
+    assert set().union(*(libraries(name) - LATE.get(name, set()) for name in rooms)) == base
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_import_of_an_extra_is_declared_there_and_none_is_idle(extra: str) -> None:
+    base, more = distributions(project()["dependencies"]), distributions(project()["optional-dependencies"][extra])
+    late = LATE.values() if extra == "train" else ()
+    needed = set().union(*(libraries(name) for name in MODULES if of_extra(name) == extra), *late)
+    assert needed <= base | more
+    assert more <= needed | UNIMPORTED
+    assert not more & base
+
+
+def test_what_every_installation_runs_loads_no_room_of_an_extra() -> None:
+    """Functions may, when they are called: a command says then which extra it needs."""
+    for name in (name for name in MODULES if not of_extra(name)):
+        loaded = ast.Module([node for node in without_types(syntax(name)).body if isinstance(node, LOADING)], [])
+        assert not {other for other in rooms(loaded) if of_extra(other)}, name
+
+
+@pytest.mark.parametrize("extra", extras.LIBRARIES)
+def test_a_missing_library_is_told_by_the_extra_that_brings_it(extra: str) -> None:
+    declared = distributions(project()["optional-dependencies"][extra])
+    named = {DISTRIBUTIONS.get(name, name) for name in extras.LIBRARIES[extra]}
+    assert named <= declared
+    if extra in EXTRAS:
+        assert declared <= named, f"src/overtone/extras.py does not know them: {declared - named}"
 
 
 def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    optional = project()["optional-dependencies"].values()
+    lines = [*project()["dependencies"], *(line for extra in optional for line in extra)]
     lines = [line for line in lines if not line.startswith("overtone[")]
     assert [line for line in lines if not re.fullmatch(r"[\w\[\]-]+>=[\d.]+,<[\d.]+", line)] == []
 

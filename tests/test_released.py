@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, resolve, stages
-from overtone.tracking import registry, released, store
-from overtone.tracking.store import TrackingError
+from overtone import cli, released, resolve, stages
+from overtone.released import ReleasedError
+from overtone.tracking import registry, store
 
 FILES = ("weights.safetensors", "config.json")
 
@@ -103,7 +104,7 @@ def test_model_that_is_there_is_taken_as_it_is(tmp_path: Path, never: None) -> N
 
 @pytest.mark.parametrize("name", released.NAMES)
 def test_project_without_released_models_is_explained(tmp_path: Path, never: None, name: str) -> None:
-    with pytest.raises(TrackingError, match=r"\.dvc: no such file; released models come with a clone of the project"):
+    with pytest.raises(ReleasedError, match=r"\.dvc: no such file; released models come with a clone of the project"):
         released.fetch(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +114,7 @@ def test_remote_without_the_model_is_one_clear_message(clone: Path, hurt: str) -
     shutil.rmtree(clone.parent / "remote")
     if hurt == "empty":
         (clone.parent / "remote").mkdir()
-    with pytest.raises(TrackingError, match=r"released-cnn: dvc pull failed: .*failed to pull data") as caught:
+    with pytest.raises(ReleasedError, match=r"released-cnn: dvc pull failed: .*failed to pull data") as caught:
         released.fetch("released-cnn", clone)
     assert "Traceback" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -123,7 +124,7 @@ def test_remote_without_the_model_is_one_clear_message(clone: Path, hurt: str) -
 def test_failed_pull_may_be_tried_again(clone: Path) -> None:
     remote = clone.parent / "remote"
     remote.rename(clone.parent / "away")
-    with pytest.raises(TrackingError):
+    with pytest.raises(ReleasedError):
         released.fetch("released", clone)
     (clone.parent / "away").rename(remote)
     assert (released.fetch("released", clone) / "config.json").is_file()
@@ -131,7 +132,7 @@ def test_failed_pull_may_be_tried_again(clone: Path) -> None:
 
 def test_folder_outside_dvc_is_one_clear_message(tmp_path: Path) -> None:
     local(tmp_path)
-    with pytest.raises(TrackingError, match=r"released: dvc pull failed: .*not inside of a DVC repository"):
+    with pytest.raises(ReleasedError, match=r"released: dvc pull failed: .*not inside of a DVC repository"):
         released.fetch("released", tmp_path)
 
 
@@ -141,8 +142,77 @@ def test_pull_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     local(tmp_path)
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(TrackingError, match=r"released: dvc pull took more than \d+ s"):
+    with pytest.raises(ReleasedError, match=r"released: dvc pull took more than \d+ s"):
         released.fetch("released", tmp_path)
+
+
+# --- the repository's own remote, and a built package -------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(clone: Path, never: None) -> Path:
+    """A clone whose remote is its own folder, where no process may be started."""
+    (clone.parent / "remote").rename(clone / "dvcstore")
+    return clone
+
+
+def test_model_in_the_repository_needs_no_dvc(whole: Path) -> None:
+    folder = released.find("released-cnn", whole)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: f"{name} of the cnn" for name in FILES}
+    assert sorted(path.name for path in (whole / "released").iterdir()) == [".gitignore", "cnn", "cnn.dvc", "rnn.dvc"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_model_that_is_not_what_was_released_is_refused(whole: Path, name: str) -> None:
+    path = released.find("released", whole) / name
+    path.write_text("changed")
+    with pytest.raises(ReleasedError, match=rf"{path}: not the file that was released"):
+        released.find("released", whole)
+
+
+@pytest.mark.parametrize("which", ["listing", "file"])
+def test_damaged_object_makes_no_model(whole: Path, which: str) -> None:
+    for path in (whole / "dvcstore").rglob("*"):
+        if path.is_file() and (path.suffix == ".dir") == (which == "listing"):
+            path.chmod(0o644)
+            path.write_text(path.read_text() + " ")
+    with pytest.raises(ReleasedError):
+        released.find("released", whole)
+    assert not (whole / "released" / "rnn").exists()
+    assert list((whole / "released").glob(".rnn.*")) == []
+
+
+@pytest.fixture
+def packed(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models inside a package, as a build puts them there, with no clone anywhere."""
+    for kind in released.KINDS:
+        listing = released.unpack(whole, kind, tmp_path / "weights" / kind)
+        (tmp_path / "weights" / f"{kind}.json").write_text(json.dumps(listing))
+    shutil.rmtree(whole)
+    monkeypatch.setattr(released, "PACKED", tmp_path / "weights")
+    monkeypatch.setattr(released, "_CLONE", tmp_path)
+    return tmp_path / "weights"
+
+
+def test_package_carries_its_models_anywhere(packed: Path, tmp_path: Path) -> None:
+    for name, kind in released.NAMES.items():
+        assert released.find(name, tmp_path) == packed / kind
+    (packed / "rnn" / "config.json").write_text("changed")
+    with pytest.raises(ReleasedError, match="not the file that was released"):
+        released.find("released", tmp_path)
+
+
+def test_project_with_released_models_of_its_own_comes_before_the_package(packed: Path, bare_project: Path) -> None:
+    local(bare_project)
+    shutil.copytree(packed / "cnn", bare_project / "released" / "rnn")
+    assert released.find("released", bare_project) == bare_project / "released" / "rnn"
+    assert released.find("released-cnn", bare_project) == packed / "cnn"
+
+
+def test_model_elsewhere_without_dvc_is_explained(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(released, "find_spec", lambda _: None)
+    with pytest.raises(ReleasedError, match=r"needs the extra `train`: pip install 'overtone\[train\]'"):
+        released.find("released", clone)
 
 
 # --- auto ---------------------------------------------------------------------------------------------------------------

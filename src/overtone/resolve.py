@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone import params
+from overtone import extras, params, released
 from overtone.errors import OvertoneError
 from overtone.upsample import Runtime, Upsampler
+
+# What models are registered as where no `params.yaml` says otherwise.
+NAME = "overtone"
 
 
 def upsampler(model: str = "auto", device: str = "cpu", runtime: Runtime = "auto") -> tuple[Upsampler, str]:
@@ -32,8 +35,6 @@ def folder(model: str = "auto") -> tuple[Path, str]:
     Raises:
         OvertoneError: no such model.
     """
-    from overtone.tracking import released
-
     if model == "auto":
         model = "champion" if _has_champion() else "released"
     # The project has a folder `released`, which is not what that name means.
@@ -47,13 +48,19 @@ def fetched(reference: str) -> Path:
 
     Args:
         reference: an alias, a version number, `released` or `released-cnn`.
+
+    Raises:
+        OvertoneError: no such model, or its digest is wrong; for the registry's, the extra `train` is missing too.
     """
-    from overtone.tracking import registry, released, store
+    from overtone.tracking import store
 
     root = store.repository_root()
     if reference in released.NAMES:
-        return released.fetch(reference, root)
-    return registry.fetch(params.load().register_.name, reference, root / ".overtone" / "models")
+        return released.find(reference, root)
+    with extras.needed(f"the model registry, where {reference!r} is looked up,"):
+        from overtone.tracking import registry
+
+        return registry.fetch(_registered_name(), reference, root / ".overtone" / "models")
 
 
 def version(model: str = "auto") -> str:
@@ -65,17 +72,20 @@ def version(model: str = "auto") -> str:
     Raises:
         OvertoneError: no such version or alias.
     """
-    from overtone.tracking import released, store, versions
+    from overtone.tracking import store
 
     if model == "auto":
-        model = versions.CHAMPION if _has_champion() else "released"
+        model = "champion" if _has_champion() else "released"
     if model in released.NAMES:
         return f"released-{released.NAMES[model]}"
     if Path(model).is_dir():
         return model
     if not store.exists():
         raise OvertoneError(f"{model}: there is no registry here yet; `dvc repro` makes one")
-    return str(versions.resolve(store.client(), params.load().register_.name, model).version)
+    with extras.needed(f"the model registry, where {model!r} is looked up,"):
+        from overtone.tracking import versions
+
+        return str(versions.resolve(store.client(), _registered_name(), model).version)
 
 
 @dataclass(frozen=True)
@@ -96,28 +106,42 @@ class Known:
 
 
 def known() -> list[Known]:
-    """The registry's versions, the newest first, then the released models that the project has."""
-    from overtone.tracking import registry, released, store, versions
+    """The registry's versions, the newest first, then the released models.
 
-    rows = registry.models(params.load().register_.name) if store.exists() else []
-    found = [
-        Known(
-            versions.CHAMPION if versions.CHAMPION in row.aliases else str(row.version),
-            str(row.version),
-            row.aliases,
-            row.model,
-            row.scores,
-        )
-        for row in rows
-    ]
-    for name in released.present(store.repository_root()):
-        kind = released.NAMES[name]
-        found.append(Known(name, f"released-{kind}", (f"released-{kind}",), kind, {}))
+    Raises:
+        OvertoneError: there is a registry, and the extra `train` is missing.
+    """
+    from overtone.tracking import store
+
+    found: list[Known] = []
+    if store.exists():
+        with extras.needed("the model registry"):
+            from overtone.tracking import registry
+
+            rows = registry.models(_registered_name())
+        for row in rows:
+            reference = "champion" if "champion" in row.aliases else str(row.version)
+            found.append(Known(reference, str(row.version), row.aliases, row.model, row.scores))
+    for name, kind in released.NAMES.items():
+        version = f"released-{kind}"
+        if all(one.version != version for one in found):
+            aliases = tuple(other for other, same in released.NAMES.items() if same == kind and other != name)
+            found.append(Known(name, version, aliases, kind, {}))
     return found
 
 
 def _has_champion() -> bool:
-    from overtone.tracking import registry, store
+    from overtone.tracking import store
 
     # Looking into a database that is not there would make one, which takes ten seconds.
-    return store.exists() and registry.has_champion(params.load().register_.name)
+    if not store.exists():
+        return False
+    with extras.needed("the model registry, which may hold a champion (`--model released` does without),"):
+        from overtone.tracking import registry
+
+        return registry.has_champion(_registered_name())
+
+
+def _registered_name() -> str:
+    """As the settings of the folder say; outside a project there are none."""
+    return params.load().register_.name if Path("params.yaml").exists() else NAME

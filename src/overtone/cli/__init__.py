@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+import typer
+
+from overtone import extras
 from overtone.cli import files, line, registry, serving
 from overtone.cli.app import app
 from overtone.errors import OvertoneError
@@ -16,8 +20,11 @@ def main() -> None:
     try:
         app()
     except OvertoneError as error:
-        print(f"overtone: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
+            raise
+        _fail(str(lacking))
     except Exception as error:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:
@@ -26,5 +33,21 @@ def main() -> None:
 
         if (sentence := refusal.sentence(error)) is None:
             raise
-        print(f"overtone: {sentence}", file=sys.stderr)
-        sys.exit(1)
+        _fail(sentence)
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"overtone: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _command() -> str:
+    """The command that is running, without its arguments."""
+    command, words = typer.main.get_command(app), ["overtone"]
+    for word in sys.argv[1:]:
+        commands = getattr(command, "commands", {})
+        if word not in commands:
+            break
+        command = commands[word]
+        words.append(word)
+    return " ".join(words)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from overtone.cli.app import app
-from overtone.errors import OvertoneError
 
 
 def _option(name: str, help: str, **more: Any) -> Any:
@@ -82,13 +81,8 @@ def serve(
 
     Example: overtone serve --port 8000
     """
-    try:
-        from overtone.serving import key, server
-        from overtone.serving.options import Options, cores
-    except ModuleNotFoundError as error:
-        raise OvertoneError(
-            f"{error.name}: not installed; `pip install 'overtone[serve]'` installs what serving needs"
-        ) from None
+    from overtone.serving import key, server
+    from overtone.serving.options import Options, cores
 
     shown = key.read(api_key_file)
     key.require(host, shown, insecure_no_key)

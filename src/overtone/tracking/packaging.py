@@ -84,7 +84,8 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> str:
 
 @contextmanager
 def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The model's files alone with its graph, and the package without caches, named as in the logged model."""
+    """The model's files alone with its graph; the package without caches and other models; named as in the logged model."""
+    from overtone import released
     from overtone.models import build, export
 
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
@@ -94,7 +95,9 @@ def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
         export.export(build.load(model)[0], model)
-        shutil.copytree(Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__", released.PACKED.name)
+        )
         yield model, package
 
 
