@@ -202,12 +202,34 @@ def test_file_that_ends_early_is_no_whole_answer(options: Options, monkeypatch: 
     assert all(message.get("more_body") for message in messages[1:]), "the answer is broken off, not ended"
 
 
+def test_file_that_goes_on_is_not_decoded_to_its_end() -> None:
+    decoded: list[int] = []
+
+    def endless() -> Iterator[audio.Signal]:
+        while True:
+            decoded.append(480)
+            yield np.zeros((1, 480), np.float32)
+
+    with pytest.raises(audio.AudioError, match="goes on after 4800 samples"):
+        for _ in work._of_length(endless(), 4_800, 960):
+            pass
+    assert len(decoded) < 15
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def piped() -> bytes:
+    """A FLAC file whose head does not know how many samples follow."""
+    data = bytearray(audio.encode(sound(), 16_000, "flac"))
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    return bytes(data)
 
 
 @pytest.mark.parametrize(
     ("data", "query", "status", "sentence"),
     [
+        (piped(), {}, 422, "does not say how long it is"),
         (b"surely no audio", {}, 415, "audio: not readable as audio"),
         (b"", {}, 422, "the request is empty"),
         (audio.encode(sound(seconds=0), 16_000), {}, 422, "holds no samples"),

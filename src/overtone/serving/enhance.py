@@ -118,6 +118,7 @@ class Pieces(Response):
 
     async def _sent(self, send: Send, message: Message) -> None:
         try:
-            await asyncio.wait_for(send(message), self._served.options.write_seconds)
+            async with asyncio.timeout(self._served.options.write_seconds):
+                await send(message)
         except TimeoutError:
             raise OvertoneError(f"its client took nothing for {self._served.options.write_seconds:g} s") from None

@@ -89,7 +89,8 @@ async def _told(socket: WebSocket, code: int, sentence: str) -> None:
 async def _said(socket: WebSocket, served: Service, message: dict[str, Any] | bytes) -> None:
     sending = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_json(message)
     try:
-        await asyncio.wait_for(sending, served.options.write_seconds)
+        async with asyncio.timeout(served.options.write_seconds):
+            await sending
     except TimeoutError:
         raise _Over(_REFUSED, f"nothing was taken for {served.options.write_seconds:g} s") from None
 
@@ -97,7 +98,8 @@ async def _said(socket: WebSocket, served: Service, message: dict[str, Any] | by
 async def _heard(socket: WebSocket, served: Service) -> str | bytes:
     """The client's next message."""
     try:
-        message = await asyncio.wait_for(socket.receive(), served.options.live_idle_seconds)
+        async with asyncio.timeout(served.options.live_idle_seconds):
+            message = await socket.receive()
     except TimeoutError:
         raise _Over(_REFUSED, f"nothing was sent for {served.options.live_idle_seconds:g} s") from None
     if message["type"] == "websocket.disconnect":

@@ -58,7 +58,9 @@ class _Bounded:
 
     async def __call__(self) -> Message:
         try:
-            message = await asyncio.wait_for(self._receive(), self._options.read_seconds)
+            # Not wait_for: before Python 3.12 that may lose the cancellation by which the whole upload's time ends.
+            async with asyncio.timeout(self._options.read_seconds):
+                message = await self._receive()
         except TimeoutError:
             raise Refused(408, f"no audio was sent for {self._options.read_seconds:g} s") from None
         self._bytes += len(message.get("body", b""))

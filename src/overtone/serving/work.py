@@ -22,6 +22,8 @@ from overtone.upsample import Mode
 BLOCK = 480 * HOP
 # A file may end this much before its header says, as encoders of MP3 leave it; one that was cut off lacks more.
 _SHORT_SECONDS = 0.1
+# What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
+_MOST_FRAMES = 2**48
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Work:
             info = audio.probe(file)
         except AudioError as error:
             raise Refused(415, str(error)) from None
+        if info.frames > _MOST_FRAMES:
+            raise AudioError(
+                "the audio's header does not say how long it is; expected a file, not what went through a pipe"
+            )
         if info.seconds * info.channels > max_seconds:
             raise Refused(
                 413,
@@ -99,16 +105,18 @@ def _at_rate(blocks: Iterator[Signal], source: int, target: int, channels: int) 
 
 
 def _of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
-    """The samples in just the number that the answer's head promises.
+    """The samples in just the number that the answer's head promises; a file of more is not decoded to its end.
 
     Raises:
-        AudioError: more than `short` are missing.
+        AudioError: more than `short` are missing, or there are as many too many.
     """
     left, channels = frames, 1
     for block in blocks:
-        block, channels = block[:, :left], block.shape[0]
+        channels = block.shape[0]
+        if block.shape[1] - left > short:
+            raise AudioError(f"the audio goes on after {frames} samples, where its header says that it ends")
+        yield block[:, : max(left, 0)]
         left -= block.shape[1]
-        yield block
     if left > short:
         raise AudioError(f"the audio ends after {frames - left} samples; expected {frames}, as its header says")
-    yield np.zeros((channels, left), np.float32)
+    yield np.zeros((channels, max(left, 0)), np.float32)
