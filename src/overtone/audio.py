@@ -51,7 +51,8 @@ class Info:
         return self.frames / self.rate
 
 
-def _name(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """What messages call a source: a file's path, or just audio."""
     return str(source) if isinstance(source, Path) else "audio"
 
 
@@ -60,13 +61,15 @@ def _open(source: Source) -> Iterator[soundfile.SoundFile]:
     """A file opened for reading; whatever libsndfile raises inside becomes an AudioError."""
     if isinstance(source, Path) and not source.is_file():
         raise AudioError(f"{source}: no such file")
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
         with soundfile.SoundFile(source) as file:
             yield file
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise AudioError(
-            f"{_name(source)}: not readable as audio ({reason}); expected WAV, FLAC, Ogg Vorbis or Opus, or MP3"
+            f"{name_of(source)}: not readable as audio ({reason}); expected WAV, FLAC, Ogg Vorbis or Opus, or MP3"
         ) from None
 
 
@@ -161,7 +164,7 @@ class Writer:
             )
         except soundfile.LibsndfileError as error:
             raise AudioError(
-                f"{_name(target)}: {format}/{subtype} cannot hold {channels} channels at {rate} Hz ({error.error_string})"
+                f"{name_of(target)}: {format}/{subtype} cannot hold {channels} channels at {rate} Hz ({error.error_string})"
             ) from None
 
     def write(self, block: Signal) -> None:

@@ -13,6 +13,7 @@ LIBRARIES = {
         *("mlflow", "pytorch_lightning", "dvc", "optuna", "plotly", "pandas", "torchaudio", "onnx", "psutil"),
         "filelock",
     ),
+    "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "postgres": ("psycopg",),
     "server": ("boto3",),
 }

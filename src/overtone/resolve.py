@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import extras, params, released
+from overtone.errors import OvertoneError
 from overtone.upsample import Runtime, Upsampler
 
 # What models are registered as where no `params.yaml` says otherwise.
@@ -58,6 +61,73 @@ def fetched(reference: str) -> Path:
         from overtone.tracking import registry
 
         return registry.fetch(_registered_name(), reference, root / ".overtone" / "models")
+
+
+def version(model: str = "auto") -> str:
+    """What a name stands for now, fetching nothing: a version number, `released-rnn` or `released-cnn`, or a folder.
+
+    Args:
+        model: as `upsampler` takes it.
+
+    Raises:
+        OvertoneError: no such version or alias.
+    """
+    from overtone.tracking import store
+
+    if model == "auto":
+        model = "champion" if _has_champion() else "released"
+    if model in released.NAMES:
+        return f"released-{released.NAMES[model]}"
+    if Path(model).is_dir():
+        return model
+    if not store.exists():
+        raise OvertoneError(f"{model}: there is no registry here yet; `dvc repro` makes one")
+    with extras.needed(f"the model registry, where {model!r} is looked up,"):
+        from overtone.tracking import versions
+
+        return str(versions.resolve(store.client(), _registered_name(), model).version)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model that may be named: by its `reference`, its `version` or one of its `aliases`.
+
+    Attributes:
+        version: number in the registry, or a released model's name.
+        model: `rnn` or `cnn`.
+        scores: of the gate's metrics; none for a released model.
+    """
+
+    reference: str
+    version: str
+    aliases: tuple[str, ...]
+    model: str
+    scores: Mapping[str, float]
+
+
+def known() -> list[Known]:
+    """The registry's versions, the newest first, then the released models.
+
+    Raises:
+        OvertoneError: there is a registry, and the extra `train` is missing.
+    """
+    from overtone.tracking import store
+
+    found: list[Known] = []
+    if store.exists():
+        with extras.needed("the model registry"):
+            from overtone.tracking import registry
+
+            rows = registry.models(_registered_name())
+        for row in rows:
+            reference = "champion" if "champion" in row.aliases else str(row.version)
+            found.append(Known(reference, str(row.version), row.aliases, row.model, row.scores))
+    for name, kind in released.NAMES.items():
+        version = f"released-{kind}"
+        if all(one.version != version for one in found):
+            aliases = tuple(other for other, same in released.NAMES.items() if same == kind and other != name)
+            found.append(Known(name, version, aliases, kind, {}))
+    return found
 
 
 def _has_champion() -> bool:

@@ -119,7 +119,7 @@ class Upsampler:
         if cutoff_hz is None:
             cutoff_hz = self._cutoff(rate, lambda: [signal])
         whole = audio.resample(signal, rate, self.rate)
-        stream = self.stream(whole.shape[0], mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        stream = self.stream(whole.shape[0], mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
         parts = [stream.push(whole[:, start : start + BLOCK]) for start in range(0, whole.shape[1], BLOCK)]
         return np.concatenate([*parts, stream.finish()], axis=1)
 
@@ -143,39 +143,71 @@ class Upsampler:
             AudioError: the source is not usable audio, or the target's format cannot be written.
         """
         info = audio.probe(source)
-        if info.frames == 0:
-            raise AudioError(f"{source}: holds no samples; expected audio")
-        if cutoff_hz is None:
-            cutoff_hz = self._cutoff(info.rate, lambda: _excerpts(source, info))
-        stream = self.stream(info.channels, mode=mode, cutoff_hz=self._checked(cutoff_hz))
+        cutoff_hz = self.cutoff_of(source, info) if cutoff_hz is None else cutoff_hz
         format, subtype = audio.container(target, info.subtype)
-        read = 0
-
-        def at_canonical_rate() -> Iterator[Signal]:
-            nonlocal read
-            resampler = soxr.ResampleStream(info.rate, self.rate, info.channels, quality="VHQ")
-            for block in audio.blocks(source):
-                _check_finite(block, str(source))
-                read += block.shape[1]
-                yield block if info.rate == self.rate else resampler.resample_chunk(block.T).T
-            if info.rate != self.rate:
-                yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
-
+        expected = max(audio.resampled_length(info.frames, info.rate, self.rate), 1)
+        enhanced = self.blocks(source, info, mode=mode, cutoff_hz=cutoff_hz)
         with (
             audio.replacing(target) as temporary,
             audio.Writer(temporary, self.rate, info.channels, format, subtype) as out,
         ):
             written = 0
-            for block in _regrouped(at_canonical_rate(), BLOCK):
-                enhanced = stream.push(block)
-                out.write(enhanced)
-                written += enhanced.shape[1]
+            for block in enhanced:
+                out.write(block)
+                written += block.shape[1]
                 if progress is not None:
-                    progress(min(read / max(info.frames, 1), 1.0))
-            length = audio.resampled_length(read, info.rate, self.rate)
-            out.write(audio.fit_length(stream.finish(), length - written))
+                    progress(min(written / expected, 1.0))
         if progress is not None:
             progress(1.0)
+
+    def cutoff_of(self, source: audio.Source, info: audio.Info) -> float:
+        """Hz above which a file holds nothing: half of a low rate; for 44.1 kHz and more what excerpts of it show.
+
+        Raises:
+            AudioError: the file is not usable audio.
+        """
+        _check_holds_samples(source, info)
+        return self._cutoff(info.rate, lambda: _excerpts(source, info))
+
+    def blocks(
+        self, source: audio.Source, info: audio.Info, *, mode: Mode = "auto", cutoff_hz: float, size: int = BLOCK
+    ) -> Iterator[Signal]:
+        """The enhanced samples of a file at the canonical rate, in order, each block as soon as it is known.
+
+        Args:
+            info: the file's header.
+            cutoff_hz: frequency above which the file holds nothing.
+            size: samples at the canonical rate that the network is given at a time.
+
+        Shape:
+            (channels, samples) each; together as long as the file.
+
+        Raises:
+            AudioError: the file holds no samples, is not usable audio, or the cutoff is outside the band.
+        """
+        _check_holds_samples(source, info)
+        stream = self.stream(info.channels, mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
+        return self._blocks(source, info, stream, size)
+
+    def _blocks(self, source: audio.Source, info: audio.Info, stream: Stream, size: int) -> Iterator[Signal]:
+        read = written = 0
+
+        def at_canonical_rate() -> Iterator[Signal]:
+            nonlocal read
+            resampler = soxr.ResampleStream(info.rate, self.rate, info.channels, quality="VHQ")
+            for block in audio.blocks(source):
+                _check_finite(block, audio.name_of(source))
+                read += block.shape[1]
+                yield block if info.rate == self.rate else resampler.resample_chunk(block.T).T
+            if info.rate != self.rate:
+                yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
+
+        for block in _regrouped(at_canonical_rate(), size):
+            enhanced = stream.push(block)
+            written += enhanced.shape[1]
+            yield enhanced
+        length = audio.resampled_length(read, info.rate, self.rate)
+        yield audio.fit_length(stream.finish(), length - written)
 
     def stream(self, channels: int, *, mode: Mode = "auto", cutoff_hz: float) -> Stream:
         """A stream at the canonical rate: blocks of any size in, enhanced samples out as soon as they are known."""
@@ -194,7 +226,12 @@ class Upsampler:
     def _lowest_cutoff(self) -> float:
         return 4 * self.rate / WINDOW
 
-    def _checked(self, cutoff_hz: float) -> float:
+    def checked_cutoff(self, cutoff_hz: float) -> float:
+        """A cutoff in Hz, at most half the canonical rate.
+
+        Raises:
+            AudioError: it is below the lowest that can be worked with.
+        """
         if not self._lowest_cutoff <= cutoff_hz:
             raise AudioError(f"cutoff: expected at least {self._lowest_cutoff:.0f} Hz, got {cutoff_hz:g}")
         return min(cutoff_hz, self.rate / 2)
@@ -364,12 +401,17 @@ def _check_finite(signal: Signal, name: str) -> None:
         raise AudioError(f"{name}: holds NaN or infinite samples; expected finite audio")
 
 
-def _excerpts(source: Path, info: audio.Info) -> Iterator[Signal]:
+def _check_holds_samples(source: audio.Source, info: audio.Info) -> None:
+    if info.frames == 0:
+        raise AudioError(f"{audio.name_of(source)}: holds no samples; expected audio")
+
+
+def _excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
     length = round(EXCERPT_SECONDS * info.rate)
     starts = np.unique(np.linspace(0, max(info.frames - length, 0), EXCERPTS).astype(int))
     for start in starts:
         excerpt, _ = audio.read(source, int(start), length)
-        _check_finite(excerpt, str(source))
+        _check_finite(excerpt, audio.name_of(source))
         yield excerpt
 
 

@@ -1,0 +1,281 @@
+"""What does serving over HTTP cost beside the model itself?
+
+    python bench/serving.py                            # models/rnn: throughput, one request, memory, live
+    python bench/serving.py released/rnn --parts throughput live
+    python bench/serving.py --untrained --requests 40 --clients 4
+
+Starts `overtone serve` on a network as ONNX graph, and sends it 16 kHz WAV clips from this process, on the same cores.
+Beside it runs the model's own offline work, array to array in as many processes as the server has threads, once before
+and once after. Cores that others use too slow both down: look at the ratios, and at CPU time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import measure
+
+RATE = 16_000
+PARTS = ("throughput", "request", "memory", "live")
+
+
+def clip(seconds: float) -> bytes:
+    """Noise as a WAV file."""
+    from overtone import audio
+
+    return audio.encode(noise(seconds), RATE)
+
+
+def noise(seconds: float):  # type: ignore[no-untyped-def]
+    """Noise as an array (1, samples)."""
+    import numpy as np
+
+    return (0.1 * np.random.default_rng(0).standard_normal((1, round(seconds * RATE)))).astype(np.float32)
+
+
+# --- the server and the model alone -----------------------------------------------------------------------------------
+
+
+class Server:
+    """A running `overtone serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.host, self.port = urlsplit(address).hostname, urlsplit(address).port
+        self.address = address
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection of one client."""
+        return http.client.HTTPConnection(self.host or "", self.port, timeout=600)
+
+    def meter(self, name: str) -> float:
+        """A value of `/metrics`."""
+        connection = self.connect()
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+@contextmanager
+def server(folder: Path, workers: int, *arguments: str) -> Iterator[Server]:
+    """`overtone serve` of a model folder on a free port."""
+    command = [sys.executable, "-m", "overtone", "serve", "--port", "0", "--model", str(folder), "--no-access-log"]
+    process = subprocess.Popen(
+        [*command, "--workers", str(workers), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        address = ""
+        for line in process.stderr or ():
+            address = address or "".join(re.findall(r"listening on (http://[\w.:]+)", line))
+            if "serving" in line:
+                break
+        # The pipe must not fill.
+        pool = ThreadPoolExecutor(1)
+        pool.submit((process.stderr or sys.stdin).read)
+        yield Server(process, address)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def offline(folder: Path, seconds: float, count: int, until: float) -> tuple[float, float]:
+    """Enhance clips in this process from a moment on: seconds by the clock, and of CPU."""
+    import torch
+
+    from overtone.upsample import Upsampler
+
+    torch.set_num_threads(1)
+    upsampler, signal = Upsampler.load(folder), noise(seconds)
+    upsampler.enhance(signal, RATE)
+    time.sleep(max(until - time.time(), 0))
+    begun, cpu = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        upsampler.enhance(signal, RATE)
+    return time.perf_counter() - begun, time.process_time() - cpu
+
+
+def offline_throughput(folder: Path, seconds: float, processes: int, count: int) -> tuple[float, float]:
+    """Clips a second of several processes at once, and seconds of CPU a clip."""
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        until = time.time() + 15
+        done = [pool.submit(offline, folder, seconds, count, until) for _ in range(processes)]
+        times, cpus = zip(*(one.result() for one in done), strict=True)
+    return processes * count / max(times), sum(cpus) / (processes * count)
+
+
+def send(at: Server, body: bytes, clients: int, requests: int) -> float:
+    """Requests of several clients at once, the next as soon as the last is answered; seconds by the clock.
+
+    Raises:
+        RuntimeError: an answer is no whole file.
+    """
+    shares = [requests // clients + (index < requests % clients) for index in range(clients)]
+
+    def one(count: int) -> None:
+        connection = at.connect()
+        for _ in range(count):
+            connection.request("POST", "/v1/enhance", body)
+            answer = connection.getresponse()
+            data = answer.read()
+            if answer.status != 200 or int.from_bytes(data[4:8], "little") + 8 != len(data):
+                raise RuntimeError(f"{answer.status}: {data[:200]!r}")
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(one, shares))
+    return time.perf_counter() - begun
+
+
+# --- the four questions -----------------------------------------------------------------------------------------------
+
+
+def throughput(folder: Path, workers: int, clients: int, requests: int) -> None:
+    """Many clients against the model's own work on the same cores."""
+    table = measure.Table({"what": "<24", "clips a second": ".2f", "CPU ms a clip": ".0f", "of offline": ".2f"})
+    body, share = clip(10.0), max(requests // (4 * workers), 2)
+    before = offline_throughput(folder, 10.0, workers, share)
+    with server(folder, workers) as at:
+        send(at, body, clients, clients)
+        cpu = at.meter("process_cpu_seconds_total")
+        rate = requests / send(at, body, clients, requests)
+        cpu = (at.meter("process_cpu_seconds_total") - cpu) / requests
+    after = offline_throughput(folder, 10.0, workers, share)
+    own = (before[0] + after[0]) / 2
+    table.row("offline, before", before[0], 1000 * before[1], None)
+    table.row(f"{clients} clients, {requests} requests", rate, 1000 * cpu, rate / own)
+    table.row("offline, after", after[0], 1000 * after[1], None)
+
+
+def request(folder: Path, runs: int) -> None:
+    """One client, one clip at a time, in turns with the model alone."""
+    import torch
+
+    from overtone.upsample import Upsampler
+
+    torch.set_num_threads(1)
+    upsampler, signal, body = Upsampler.load(folder), noise(10.0), clip(10.0)
+    table = measure.Table({"10 s clip": "<24", "median ms": ".0f", "least ms": ".0f", "CPU ms": ".0f"})
+    with server(folder, 1) as at:
+        times: dict[str, list[float]] = {"model alone": [], "POST /v1/enhance": []}
+        calls: dict[str, Callable[[], object]] = {
+            "model alone": lambda: upsampler.enhance(signal, RATE),
+            "POST /v1/enhance": lambda: send(at, body, 1, 1),
+        }
+        for call in calls.values():
+            call()
+        cpu = [0.0, -at.meter("process_cpu_seconds_total")]
+        for _ in range(runs):
+            for name, call in calls.items():
+                begun, own = time.perf_counter(), time.process_time()
+                call()
+                times[name].append(time.perf_counter() - begun)
+                cpu[0] += (time.process_time() - own) * (name == "model alone")
+        cpu[1] += at.meter("process_cpu_seconds_total")
+    rows = [
+        (1000 * statistics.median(found), 1000 * min(found), 1000 * used / runs)
+        for found, used in zip(times.values(), cpu, strict=True)
+    ]
+    for name, row in zip(times, rows, strict=True):
+        table.row(name, *row)
+    table.row("difference", *(two - one for one, two in zip(*rows, strict=True)))
+
+
+def memory(folder: Path, workers: int, clients: int) -> None:
+    """Resident memory over a thousand requests of one second."""
+    table = measure.Table({"requests": "d", "resident, MiB": ".0f"})
+    body, done = clip(1.0), 0
+    with server(folder, workers) as at:
+        for target in (50, 100, 250, 500, 750, 1000):
+            send(at, body, clients, target - done)
+            done = target
+            table.row(done, at.meter("process_resident_memory_bytes") / 2**20)
+
+
+def live(folder: Path) -> None:
+    """Live streams on one core, as fast as the server takes them."""
+    import asyncio
+
+    table = measure.Table({"frames of 20 ms": "<20", "x real time": ".1f", "x by CPU time": ".1f"})
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with server(folder, 1, "--live-ahead", "1000", "--live-backlog", "0.1") as at:
+            os.sched_setaffinity(0, cores)
+            for rate in (48_000, 16_000):
+                asyncio.run(_stream(at, rate, 1.0))
+                cpu = at.meter("process_cpu_seconds_total")
+                taken = asyncio.run(_stream(at, rate, 20.0))
+                cpu = at.meter("process_cpu_seconds_total") - cpu
+                table.row(f"{rate} Hz", 20.0 / taken, 20.0 / cpu)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+async def _stream(at: Server, rate: int, seconds: float) -> float:
+    import asyncio
+
+    import numpy as np
+    from websockets.asyncio.client import connect
+
+    signal = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))).astype("<f4")
+    frame = rate // 50
+    async with connect(f"ws://{at.host}:{at.port}/v1/live", compression=None, max_size=None) as socket:
+        await socket.send(json.dumps({"type": "hello", "rate": rate, "cutoff_hz": 8_000}))
+        await socket.recv()
+
+        async def hear() -> None:
+            async for message in socket:
+                if isinstance(message, str) and json.loads(message)["type"] == "error":
+                    raise RuntimeError(message)
+
+        begun, hearing = time.perf_counter(), asyncio.create_task(hear())
+        for start in range(0, len(signal), frame):
+            await socket.send(signal[start : start + frame].tobytes())
+        await socket.send('{"type": "end"}')
+        await hearing
+        return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = measure.parser(__doc__)
+    measure.add_networks(parser)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=15, help="of the part request")
+    parser.set_defaults(models=[Path("models/rnn")])
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = measure.network_folders(given.models, given.untrained, given.set, ["onnx"], Path(scratch))
+        for name, folder in folders.items():
+            print(f"{name}, {given.workers} threads")
+            if "throughput" in given.parts:
+                throughput(folder, given.workers, given.clients, given.requests)
+            if "request" in given.parts:
+                request(folder, given.runs)
+            if "memory" in given.parts:
+                memory(folder, given.workers, given.clients)
+            if "live" in given.parts and json.loads((folder / "config.json").read_text())["model"] == "rnn":
+                live(folder)
+
+
+if __name__ == "__main__":
+    measure.start(main)

@@ -1,0 +1,139 @@
+"""Encoded audio that can be sent while it is made: heads that hold the length from the start, and no way back."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from overtone import audio
+from overtone.audio import Signal
+
+MEDIA_TYPES = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg; codecs=opus",
+    "mp3": "audio/mpeg",
+}
+FORMATS = tuple(MEDIA_TYPES)
+# An MP3 file says in its first frame how much of its ends to leave out, which the encoder knows last.
+STREAMED = frozenset(FORMATS) - {"mp3"}
+# FLAC's first block holds the number of samples in 36 bits, the first 4 of them in the lower half of this byte.
+_FLAC_LENGTH, _FLAC_HEAD = 21, 42
+_WAV_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
+
+
+def format_of(info: audio.Info) -> str:
+    """The answer's format for a file whose request names none: the file's own, WAV where that cannot be written."""
+    if info.format == "OGG":
+        return "opus" if info.subtype == "OPUS" else "ogg"
+    return {"FLAC": "flac", "MP3": "mp3"}.get(info.format, "wav")
+
+
+class Encoder:
+    """Samples in, bytes of a file out, in order.
+
+    Args:
+        format: one of `FORMATS`.
+        rate: Hz.
+        frames: samples a channel that will be written.
+        subtype: of the source; its bit depth is kept where the format can hold it.
+
+    Raises:
+        AudioError: the format cannot hold this rate or number of channels.
+    """
+
+    def __init__(self, format: str, rate: int, channels: int, frames: int, subtype: str) -> None:
+        self._sink = _Sink()
+        self._frames = frames
+        name, subtype = audio.container(Path(f"audio.{format}"), subtype)
+        self._head = _wav_head(rate, channels, frames, subtype) if name == "WAV" else b""
+        self._patch = name == "FLAC"
+        self._whole = format not in STREAMED
+        writable = cast("BinaryIO", self._sink)
+        self._writer = audio.Writer(writable, rate, channels, "RAW" if name == "WAV" else name, subtype)
+
+    def write(self, block: Signal) -> bytes:
+        """Take samples (channels, samples); give the bytes that are known by now."""
+        self._writer.write(block)
+        return b"" if self._whole else self._take()
+
+    def finish(self) -> bytes:
+        """The remaining bytes."""
+        self._writer.close()
+        return self._take()
+
+    def _take(self) -> bytes:
+        if self._patch:
+            if self._sink.ready < _FLAC_HEAD:
+                return b""
+            self._sink.patch_length(self._frames)
+            self._patch = False
+        head, self._head = self._head, b""
+        return head + self._sink.take()
+
+
+class _Sink(io.RawIOBase):
+    """A file to write, whose bytes are taken away as they come; what is written over taken ones is lost."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._taken = 0
+        self._position = 0
+
+    @property
+    def ready(self) -> int:
+        return len(self._held)
+
+    def take(self) -> bytes:
+        taken, self._held = bytes(self._held), bytearray()
+        self._taken += len(taken)
+        return taken
+
+    def patch_length(self, frames: int) -> None:
+        last = _FLAC_LENGTH + 5
+        field = int.from_bytes(self._held[_FLAC_LENGTH:last], "big")
+        self._held[_FLAC_LENGTH:last] = (field >> 36 << 36 | frames).to_bytes(5, "big")
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._taken + len(self._held)}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        block, start = bytes(data), self._position - self._taken
+        self._position += len(block)
+        kept = block[max(-start, 0) :]
+        start = max(start, 0)
+        self._held[start : start + len(kept)] = kept
+        return len(block)
+
+
+def _wav_head(rate: int, channels: int, frames: int, subtype: str) -> bytes:
+    """The first 44 bytes of a WAV file of integer or float samples."""
+    bits = _WAV_BITS[subtype]
+    frame = channels * bits // 8
+    tag = 3 if subtype in ("FLOAT", "DOUBLE") else 1
+    size = min(frames * frame, 2**32 - 64)
+    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, channels, rate, rate * frame, frame, bits)
+    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + fmt + struct.pack("<4sI", b"data", size)
+
+
+def encoded(encoder: Encoder, blocks: Iterator[Signal]) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece as its samples come."""
+    for block in blocks:
+        if piece := encoder.write(block):
+            yield piece
+    yield encoder.finish()

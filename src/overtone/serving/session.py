@@ -1,0 +1,111 @@
+"""The sound of a live stream: frames of interleaved samples in and out, resampled and enhanced as they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import soxr
+
+from overtone.audio import AudioError, Signal
+from overtone.models.spectral import WINDOW
+from overtone.serving.shelf import Loaded
+from overtone.upsample import HALF_FILTER, Mode
+
+_TYPES: dict[str, np.dtype[Any]] = {"f32le": np.dtype("<f4"), "s16le": np.dtype("<i2")}
+# Of the next better one, an 8 kHz stream waits as long and a 16 kHz stream twice as long.
+_QUALITY = "HQ"
+# From this rate on, a stream's rate says nothing of its band.
+_ANY_BAND = 44_100
+
+
+class Session:
+    """One live stream.
+
+    Args:
+        loaded: a model that needs no future but its window.
+        rate: of the frames that come in, Hz; those that go out are at the model's rate.
+        format: of samples both ways, `f32le` or `s16le`.
+        cutoff_hz: above which there is nothing; None is half the rate.
+
+    Attributes:
+        facts: what the client is told of it.
+        seconds: of sound taken.
+        sent: samples a channel given.
+        frame_bytes, bytes_a_second: of what comes in.
+
+    Raises:
+        AudioError: a cutoff outside the band, or none at a rate that says nothing of it.
+    """
+
+    def __init__(
+        self, loaded: Loaded, rate: int, channels: int, format: str, mode: Mode, cutoff_hz: float | None
+    ) -> None:
+        if cutoff_hz is None:
+            if rate >= _ANY_BAND:
+                raise AudioError(f"cutoff_hz: expected for a stream at {rate} Hz, which may hold any band")
+            cutoff_hz = rate / 2
+        model = loaded.upsampler
+        cutoff_hz = model.checked_cutoff(cutoff_hz)
+        self._stream = model.stream(channels, mode=mode, cutoff_hz=cutoff_hz)
+        self._resampler = (
+            None if rate == model.rate else soxr.ResampleStream(rate, model.rate, channels, quality=_QUALITY)
+        )
+        self._channels = channels
+        self._type = _TYPES[format]
+        self.frame_bytes = channels * self._type.itemsize
+        self.bytes_a_second = rate * self.frame_bytes
+        self.seconds = 0.0
+        self.sent = 0
+        self.facts: dict[str, Any] = {
+            "rate": model.rate,
+            "channels": channels,
+            "format": format,
+            "mode": "restore" if mode == "restore" else "extend",
+            "cutoff_hz": cutoff_hz,
+            "latency_ms": round(1000 * (WINDOW + HALF_FILTER) / model.rate + resampling_ms(rate, model.rate), 1),
+        }
+
+    def push(self, data: bytes) -> bytes:
+        """Take whole frames; give those that are known now.
+
+        Raises:
+            AudioError: NaN or infinite samples.
+        """
+        block = np.frombuffer(data, self._type).reshape(-1, self._channels)
+        self.seconds += len(data) / self.bytes_a_second
+        samples = block.astype(np.float32) / (32_768 if self._type.kind == "i" else 1)
+        if not np.isfinite(samples).all():
+            raise AudioError("the stream holds NaN or infinite samples; expected finite audio")
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return self._out(self._stream.push(np.ascontiguousarray(samples.T)))
+
+    def finish(self) -> bytes:
+        """The remaining frames."""
+        rest = b""
+        if self._resampler is not None:
+            tail = self._resampler.resample_chunk(np.zeros((0, self._channels), np.float32), last=True)
+            rest = self._out(self._stream.push(np.ascontiguousarray(tail.T)))
+        return rest + self._out(self._stream.finish())
+
+    def _out(self, signal: Signal) -> bytes:
+        self.sent += signal.shape[1]
+        if self._type.kind == "i":
+            signal = np.clip(np.rint(signal * 32_768), -32_768, 32_767)
+        return bytes(np.ascontiguousarray(signal.T).astype(self._type).tobytes())
+
+
+def resampling_ms(source: int, target: int) -> float:
+    """The longest that a sample waits in the resampler when it is fed 10 ms at a time, ms."""
+    if source == target:
+        return 0.0
+    resampler = soxr.ResampleStream(source, target, 1, quality=_QUALITY)
+    taken = given = 0
+    longest = 0.0
+    for index in range(100):
+        block = np.zeros((source * (index + 1) // 100 - taken, 1), np.float32)
+        taken += len(block)
+        longest = max(longest, taken / source - given / target)
+        given += len(resampler.resample_chunk(block))
+    return 1000 * longest

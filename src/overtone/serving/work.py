@@ -1,0 +1,122 @@
+"""One request's audio on its way: opened, checked against the limits, enhanced and encoded piece by piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import soxr
+
+from overtone import audio
+from overtone.audio import AudioError, Signal
+from overtone.models.spectral import HOP
+from overtone.serving import encoding
+from overtone.serving.refusal import Refused
+from overtone.serving.shelf import Loaded
+from overtone.upsample import Mode
+
+# Samples at 48 kHz that are computed and sent at a time: about five seconds.
+BLOCK = 480 * HOP
+# A file may end this much before its header says, as encoders of MP3 leave it; one that was cut off lacks more.
+_SHORT_SECONDS = 0.1
+# What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
+_MOST_FRAMES = 2**48
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made of a file. None: as the file has it; `rate` in Hz, None for the model's own."""
+
+    mode: Mode = "auto"
+    cutoff_hz: float | None = None
+    format: str | None = None
+    rate: int | None = None
+
+
+class Work:
+    """A file being enhanced. All of it computes: made and driven in a worker's thread.
+
+    Attributes:
+        format: of the answer.
+        cutoff_hz: given, or found in the file.
+        seconds: of the file.
+        computing: seconds that it took so far.
+
+    Raises:
+        Refused: not audio (415), or longer than `max_seconds` summed over channels (413).
+        AudioError: audio that cannot be used, or a format that cannot hold it.
+    """
+
+    def __init__(self, loaded: Loaded, file: BinaryIO, order: Order, max_seconds: float) -> None:
+        begun = time.perf_counter()
+        try:
+            info = audio.probe(file)
+        except AudioError as error:
+            raise Refused(415, str(error)) from None
+        if info.frames > _MOST_FRAMES:
+            raise AudioError(
+                "the audio's header does not say how long it is; expected a file, not what went through a pipe"
+            )
+        if info.seconds * info.channels > max_seconds:
+            raise Refused(
+                413,
+                f"the audio is {info.seconds:.0f} s of {info.channels} channels; expected at most {max_seconds:g} s "
+                "summed over channels",
+            )
+        model = loaded.upsampler
+        self.seconds = info.seconds
+        self.format = order.format or encoding.format_of(info)
+        self.cutoff_hz = (
+            model.cutoff_of(file, info) if order.cutoff_hz is None else min(order.cutoff_hz, model.rate / 2)
+        )
+        blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, size=BLOCK)
+        whole = audio.resampled_length(info.frames, info.rate, model.rate)
+        rate = order.rate or model.rate
+        frames = audio.resampled_length(whole, model.rate, rate)
+        encoder = encoding.Encoder(self.format, rate, info.channels, frames, info.subtype)
+        exact = _of_length(_at_rate(blocks, model.rate, rate, info.channels), frames, round(_SHORT_SECONDS * rate))
+        self._pieces = encoding.encoded(encoder, exact)
+        self.computing = time.perf_counter() - begun
+
+    def next(self) -> bytes | None:
+        """The next bytes of the answer, None after the last.
+
+        Raises:
+            AudioError: the file turns out not to be usable audio, or ends before its header says.
+        """
+        begun = time.perf_counter()
+        try:
+            return next(self._pieces, None)
+        finally:
+            self.computing += time.perf_counter() - begun
+
+
+def _at_rate(blocks: Iterator[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
+    if source == target:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source, target, channels, quality="VHQ")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block.T)).T
+    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
+
+
+def _of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
+    """The samples in just the number that the answer's head promises; a file of more is not decoded to its end.
+
+    Raises:
+        AudioError: more than `short` are missing, or there are as many too many.
+    """
+    left, channels = frames, 1
+    for block in blocks:
+        channels = block.shape[0]
+        if block.shape[1] - left > short:
+            raise AudioError(f"the audio goes on after {frames} samples, where its header says that it ends")
+        yield block[:, : max(left, 0)]
+        left -= block.shape[1]
+    if left > short:
+        raise AudioError(f"the audio ends after {frames - left} samples; expected {frames}, as its header says")
+    yield np.zeros((channels, max(left, 0)), np.float32)
