@@ -130,6 +130,7 @@ class Upsampler:
         *,
         mode: Mode = "auto",
         cutoff_hz: float | None = None,
+        rate: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         """Enhance a file of any length into another, in memory that does not grow with it.
@@ -137,10 +138,42 @@ class Upsampler:
         The target appears whole or not at all; its format follows its extension, its bit depth the source's.
 
         Args:
+            rate: of the target, Hz; None for the canonical rate.
             progress: called with the share done, 0 to 1, after each block.
 
         Raises:
             AudioError: the source is not usable audio, or the target's format cannot be written.
+        """
+        info = audio.probe(source)
+        blocks = self.enhance_blocks(source, mode=mode, cutoff_hz=cutoff_hz, rate=rate, progress=progress)
+        format, subtype = audio.container(target, info.subtype)
+        with (
+            audio.replacing(target) as temporary,
+            audio.Writer(temporary, rate or self.rate, info.channels, format, subtype) as out,
+        ):
+            for block in blocks:
+                out.write(block)
+
+    def enhance_blocks(
+        self,
+        source: Path,
+        *,
+        mode: Mode = "auto",
+        cutoff_hz: float | None = None,
+        rate: int | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[Signal]:
+        """The enhanced signal of a file, block by block, in memory that does not grow with it.
+
+        Args:
+            rate: of the blocks, Hz; None for the canonical rate.
+            progress: called with the share done, 0 to 1, after each block.
+
+        Shape:
+            blocks of (channels, samples), together `audio.resampled_length` of the file's samples.
+
+        Raises:
+            AudioError: the source is not usable audio.
         """
         info = audio.probe(source)
         if info.frames == 0:
@@ -148,32 +181,31 @@ class Upsampler:
         if cutoff_hz is None:
             cutoff_hz = self._cutoff(info.rate, lambda: _excerpts(source, info))
         stream = self.stream(info.channels, mode=mode, cutoff_hz=self._checked(cutoff_hz))
-        format, subtype = audio.container(target, info.subtype)
-        read = 0
+        rate, read = rate or self.rate, 0
 
-        def at_canonical_rate() -> Iterator[Signal]:
+        def checked() -> Iterator[Signal]:
             nonlocal read
-            resampler = soxr.ResampleStream(info.rate, self.rate, info.channels, quality="VHQ")
             for block in audio.blocks(source):
                 _check_finite(block, str(source))
                 read += block.shape[1]
-                yield block if info.rate == self.rate else resampler.resample_chunk(block.T).T
-            if info.rate != self.rate:
-                yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
+                yield block
 
-        with (
-            audio.replacing(target) as temporary,
-            audio.Writer(temporary, self.rate, info.channels, format, subtype) as out,
-        ):
+        def enhanced() -> Iterator[Signal]:
             written = 0
-            for block in _regrouped(at_canonical_rate(), BLOCK):
-                enhanced = stream.push(block)
-                out.write(enhanced)
-                written += enhanced.shape[1]
+            for block in _regrouped(_resampled(checked(), info.rate, self.rate, info.channels), BLOCK):
+                known = stream.push(block)
+                written += known.shape[1]
+                yield known
                 if progress is not None:
-                    progress(min(read / max(info.frames, 1), 1.0))
+                    progress(min(read / info.frames, 1.0))
             length = audio.resampled_length(read, info.rate, self.rate)
-            out.write(audio.fit_length(stream.finish(), length - written))
+            yield audio.fit_length(stream.finish(), length - written)
+
+        written, last = 0, np.zeros((info.channels, 0), np.float32)
+        for block in _resampled(enhanced(), self.rate, rate, info.channels):
+            yield last
+            written, last = written + last.shape[1], block
+        yield audio.fit_length(last, audio.resampled_length(read, info.rate, rate) - written)
         if progress is not None:
             progress(1.0)
 
@@ -371,6 +403,17 @@ def _excerpts(source: Path, info: audio.Info) -> Iterator[Signal]:
         excerpt, _ = audio.read(source, int(start), length)
         _check_finite(excerpt, str(source))
         yield excerpt
+
+
+def _resampled(blocks: Iterable[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
+    """The same signal at another rate."""
+    if source == target:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source, target, channels, quality="VHQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block.T).T
+    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
 
 
 def _regrouped(blocks: Iterable[Signal], size: int) -> Iterator[Signal]:

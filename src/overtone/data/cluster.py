@@ -1,0 +1,140 @@
+"""One function over many items on Ray: this machine's cores, or the machines of a cluster. The only code that knows Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from overtone.errors import OvertoneError
+
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# The address that stands for a Ray of this machine's own, started and ended by the call; as Ray itself has it.
+LOCAL = "local"
+# Items are a few hundred bytes: what Ray asks for at least.
+_STORE_BYTES = 128 * 2**20
+# Blocks a worker: few enough to cost little, many enough that no worker is left alone with a long one, and to see progress.
+_BLOCKS = 25
+
+
+class ClusterError(OvertoneError):
+    """A cluster that cannot be had, or that lost work."""
+
+
+class _Worker:
+    """In a process of Ray's: the function, and what all items share."""
+
+    def __init__(self, payload: bytes, folder: str) -> None:
+        # Relative paths mean what they mean to the caller, where the machines share its files.
+        if Path(folder).is_dir():
+            os.chdir(folder)
+        self._function, self._shared = pickle.loads(payload)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            result: Any = self._function(self._shared, pickle.loads(row["item"]))
+            return {"index": row["index"], "result": pickle.dumps((result, None))}
+        except Exception as error:
+            return {"index": row["index"], "result": pickle.dumps((None, error))}
+
+
+def results(
+    function: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    address: str = LOCAL,
+    workers: int | None = None,
+) -> Generator[tuple[int, Result | None], None, None]:
+    """Positions and results of `function(shared, item)`, in order of completion; None for an item whose process died twice.
+
+    Args:
+        function: a module's top-level function; `shared`, items and results must pickle.
+        shared: sent once to each process.
+        address: `local`, `auto` (the cluster that this machine belongs to) or host:port.
+        workers: processes, None for one a core.
+
+    Raises:
+        ClusterError: Ray is not installed, or cannot be reached at the address.
+        Exception: what the function raised.
+    """
+    if not items:
+        return
+    with _connected(address, workers) as (data, cores):
+        payload = pickle.dumps((function, shared))
+        missing = set(range(len(items)))
+        # An item whose process died takes its block along: the second time each goes alone.
+        for size in (_block_size(len(items), workers or cores), 1):
+            for index, packed in _rows(data, payload, items, sorted(missing), size, workers or cores):
+                missing.discard(index)
+                result, error = pickle.loads(packed)
+                if error is not None:
+                    raise error
+                yield index, result
+            if not missing:
+                return
+    yield from ((index, None) for index in sorted(missing))
+
+
+def _block_size(items: int, workers: int) -> int:
+    return max(1, items // (workers * _BLOCKS))
+
+
+def _rows(
+    data: Any, payload: bytes, items: Sequence[Any], chosen: Sequence[int], size: int, workers: int
+) -> Iterator[tuple[int, bytes]]:
+    rows = [{"index": index, "item": pickle.dumps(items[index])} for index in chosen]
+    blocks = -(-len(rows) // size)
+    made = data.from_items(rows, override_num_blocks=blocks).map(
+        _Worker,
+        fn_constructor_args=(payload, str(Path.cwd())),
+        compute=data.ActorPoolStrategy(size=min(workers, blocks)),
+        num_cpus=1,
+    )
+    for row in made.iter_rows():
+        yield int(row["index"]), row["result"]
+
+
+@contextmanager
+def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, int]]:
+    """Ray's data library, connected, and how many cores there are."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import data
+    except ImportError as error:
+        raise ClusterError(f"Ray is not installed ({error}); pip install 'overtone[ray]'") from None
+    folder = tempfile.mkdtemp(prefix="overtone-ray-") if address == LOCAL else None
+    options: dict[str, Any] = {}
+    if folder:
+        cores = workers or os.cpu_count() or 1
+        options = {
+            "num_cpus": cores,
+            "include_dashboard": False,
+            "_temp_dir": folder,
+            "object_store_memory": _STORE_BYTES,
+        }
+    try:
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ClusterError(f"Ray at {address}: cannot be reached ({reason})") from None
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        # A process that dies costs its block, not the run.
+        context.max_errored_blocks = -1
+        yield data, int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
