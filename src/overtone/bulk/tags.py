@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mutagen
-from mutagen import flac, id3
+from mutagen import flac, id3, mp3
 
 # ID3 frames and the Vorbis comments of the same meaning.
 _FRAMES = {
@@ -31,20 +32,28 @@ _ENCODERS = ("encoder", "encoded-by", "encoder_options", "TSSE", "TENC")
 _PICTURE = "metadata_block_picture"
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy all tags and pictures of an audio file to another; one without any leaves the other's as they are.
+def copy(source: Path, target: Path, remarks: Mapping[str, str]) -> None:
+    """Copy all tags and pictures of an audio file to another; files that mutagen cannot read are left alone.
 
-    Kinds of tags that mutagen does not know, and files that it cannot read, are left alone.
+    Args:
+        remarks: what libsndfile reads of the source's texts, by the names of Vorbis comments: those of a WAV file's INFO chunk
+            are known to libsndfile alone, which writes them into any file but an MP3.
     """
     try:
         old, new = mutagen.File(source), mutagen.File(target)
     except mutagen.MutagenError:
         return
-    if old is None or new is None or not (old.tags or getattr(old, "pictures", ())):
+    if old is None or new is None:
         return
+    if not old.tags and not getattr(old, "pictures", ()):
+        if not remarks or not isinstance(new, mp3.MP3):
+            return
+        old = None
     if new.tags is None:
         new.add_tags()
-    if isinstance(old.tags, id3.ID3):
+    if old is None:
+        _replace_frames(new.tags, _frames(list(remarks.items()), []))
+    elif isinstance(old.tags, id3.ID3):
         if isinstance(new.tags, id3.ID3):
             _replace_frames(new.tags, [frame for frame in old.tags.values() if frame.FrameID not in _ENCODERS])
         else:

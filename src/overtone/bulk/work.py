@@ -153,11 +153,14 @@ def write(
     rate = recipe.rate or upsampler(recipe).rate
     length = audio.resampled_length(info.frames, info.rate, rate)
     format, subtype = formats.container(Path(named or target), info, length)
-    with audio.Writer(target, rate, info.channels, format, subtype, audio.remarks(source)) as out:
+    remarks = audio.remarks(source)
+    # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
+    known = {} if format == "MP3" else remarks
+    with audio.Writer(target, rate, info.channels, format, subtype, known) as out:
         for block in blocks(recipe, source, progress):
             out.write(block)
     formats.keep_loudspeakers(source, target)
-    tags.copy(source, target)
+    tags.copy(source, target, remarks)
 
 
 def blocks(recipe: Recipe, source: Path, progress: Progress | None = None) -> Iterator[Signal]:
