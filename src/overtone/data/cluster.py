@@ -6,9 +6,12 @@ import logging
 import os
 import pickle
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +27,8 @@ LOCAL = "local"
 _STORE_BYTES = 128 * 2**20
 # Blocks a worker: few enough to cost little, many enough that no worker is left alone with a long one, and to see progress.
 _BLOCKS = 25
+
+_CONNECT_SECONDS = 10.0
 
 
 class ClusterError(OvertoneError):
@@ -103,38 +108,56 @@ def _rows(
         yield int(row["index"]), row["result"]
 
 
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        if address not in (LOCAL, "auto"):
+            raise ClusterError(f"Ray at {address}: expected local, auto or host:port")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(f"Ray at {address}: cannot be reached ({error})") from None
+
+
 @contextmanager
 def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, int]]:
-    """Ray's data library, connected, and how many cores there are."""
+    """Ray's data library, connected, and how many cores there are; a Ray that this process is connected to is used as it is."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         from ray import data
     except ImportError as error:
         raise ClusterError(f"Ray is not installed ({error}); pip install 'overtone[ray]'") from None
-    folder = tempfile.mkdtemp(prefix="overtone-ray-") if address == LOCAL else None
-    options: dict[str, Any] = {}
-    if folder:
-        cores = workers or os.cpu_count() or 1
-        options = {
-            "num_cpus": cores,
-            "include_dashboard": False,
-            "_temp_dir": folder,
-            "object_store_memory": _STORE_BYTES,
-        }
-    try:
-        try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ClusterError(f"Ray at {address}: cannot be reached ({reason})") from None
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            _check_reachable(address)
+            _connect(ray, address, workers, stack)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         # A process that dies costs its block, not the run.
         context.max_errored_blocks = -1
         yield data, int(ray.cluster_resources().get("CPU", 1))
+
+
+def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> None:
+    options: dict[str, Any] = {}
+    if address == LOCAL:
+        folder = tempfile.mkdtemp(prefix="overtone-ray-")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        options = {"num_cpus": workers or os.cpu_count() or 1, "include_dashboard": False, "_temp_dir": folder}
+        options["object_store_memory"] = _STORE_BYTES
+    stack.callback(ray.shutdown)
+    own = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if own else None
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClusterError(f"Ray at {address}: cannot be reached ({reason})") from None
     finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        # Ray's own would end this process with another status than the signal's.
+        if own:
+            signal.signal(signal.SIGTERM, handler)
