@@ -58,7 +58,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, "-m", "overtone", "enhance", *map(str, arguments)]
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         options["env"] = environment | options.get("env", {})
-        process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **options)
+        make: Any = subprocess.Popen
+        process: subprocess.Popen[bytes] = make(command, cwd=tmp_path, start_new_session=True, **options)
         started.append(process)
         return process
 
@@ -482,12 +483,14 @@ def test_process_that_dies_costs_nothing_but_time(start: Start, make_model: Mode
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3"])
-def test_pipe_carries_what_a_file_would_hold(start: Start, make_model: ModelMaker, tmp_path: Path, name: str) -> None:
+def test_pipe_carries_what_a_file_would_hold(
+    start: Start, enhance: Command, make_model: ModelMaker, tmp_path: Path, name: str
+) -> None:
     source, target, model = sound(tmp_path / name, channels=2, seconds=1), tmp_path / f"b{name[1:]}", make_model()
     process = start("-", "-", "--model", model, stdin=subprocess.PIPE)
     data, errors = process.communicate(source.read_bytes())
     assert (process.returncode, errors) == (0, b"")
-    start(source, target, "--model", model).communicate()
+    assert enhance(source, target, "--model", model)[0] == 0
     (piped, rate), (stored, _) = audio.decode(data), audio.read(target)
     assert rate == 48_000
     np.testing.assert_array_equal(piped, stored)

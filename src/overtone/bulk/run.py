@@ -124,7 +124,8 @@ def _outcomes(
         yield from local.outcomes(job, tasks, min(jobs or default, len(tasks)), watcher.progress)
         return
     absolute = [_absolute(task) for task in tasks]
-    with closing(cluster.results(work.attempt, job, absolute, ray, jobs)) as results:
+    gpus = int(job.recipe.device.startswith("cuda"))
+    with closing(cluster.results(work.attempt, job, absolute, ray, jobs, gpus)) as results:
         for index, outcome in results:
             died = f"{tasks[index].source}: the process at work on it died; out of memory?"
             yield index, outcome or Outcome(error=died)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mutagen
 from mutagen import flac, id3, mp3
+
+from overtone.audio import AudioError
 
 # ID3 frames and the Vorbis comments of the same meaning.
 _FRAMES = {
@@ -29,29 +32,41 @@ _FRAMES = {
 _COMMENTS = {comment: frame for frame, comment in _FRAMES.items()}
 # What encoders say of their own work, which was not theirs this time.
 _ENCODERS = ("encoder", "encoded-by", "encoder_options", "TSSE", "TENC")
+# What a Vorbis comment may be called.
+_NAME = re.compile(r"[ -<>-}]+")
 _PICTURE = "metadata_block_picture"
 
 
 def copy(source: Path, target: Path, remarks: Mapping[str, str]) -> None:
-    """Copy all tags and pictures of an audio file to another; files that mutagen cannot read are left alone.
+    """Copy all tags and pictures of an audio file to another; tags that mutagen cannot make sense of are left alone.
 
     Args:
         remarks: what libsndfile reads of the source's texts, by the names of Vorbis comments: those of a WAV file's INFO chunk
             are known to libsndfile alone, which writes them into any file but an MP3.
+
+    Raises:
+        AudioError: the tags cannot be written into the target.
     """
     try:
         old, new = mutagen.File(source), mutagen.File(target)
-    except mutagen.MutagenError:
-        return
-    if old is None or new is None:
-        return
-    if not old.tags and not getattr(old, "pictures", ()):
-        if not remarks or not isinstance(new, mp3.MP3):
+        if new is None or not _carry(old, new, remarks):
             return
-        old = None
+    except (mutagen.MutagenError, ValueError):
+        return
+    try:
+        new.save()
+    except (mutagen.MutagenError, ValueError) as error:
+        raise AudioError(f"{source}: its tags cannot be written into {target} ({error})") from None
+
+
+def _carry(old: Any, new: Any, remarks: Mapping[str, str]) -> bool:
+    """Put the tags of a file into those of another, by way of the remarks if it has none; whether there were any."""
+    bare = old is None or not (old.tags or getattr(old, "pictures", ()))
+    if bare and not (remarks and isinstance(new, mp3.MP3)):
+        return False
     if new.tags is None:
         new.add_tags()
-    if old is None:
+    if bare:
         _replace_frames(new.tags, _frames(list(remarks.items()), []))
     elif isinstance(old.tags, id3.ID3):
         if isinstance(new.tags, id3.ID3):
@@ -66,7 +81,7 @@ def copy(source: Path, target: Path, remarks: Mapping[str, str]) -> None:
             _replace_frames(new.tags, _frames(pairs, pictures))
         else:
             _replace_comments(new, pairs, pictures)
-    new.save()
+    return True
 
 
 def _replace_frames(tags: Any, frames: list[Any]) -> None:
@@ -93,7 +108,7 @@ def _comments(tags: Any) -> list[tuple[str, str]]:
     for frame in tags.values():
         if frame.FrameID in _FRAMES:
             pairs += [(_FRAMES[frame.FrameID], str(text)) for text in frame.text]
-        elif frame.FrameID == "TXXX" and frame.desc.isascii() and frame.desc and "=" not in frame.desc:
+        elif frame.FrameID == "TXXX" and _NAME.fullmatch(frame.desc):
             pairs += [(frame.desc.lower(), str(text)) for text in frame.text]
         elif frame.FrameID == "COMM":
             pairs += [("comment", str(text)) for text in frame.text]

@@ -58,6 +58,7 @@ def results(
     items: Sequence[Item],
     address: str = LOCAL,
     workers: int | None = None,
+    gpus: int = 0,
 ) -> Generator[tuple[int, Result | None], None, None]:
     """Positions and results of `function(shared, item)`, in order of completion; None for an item whose process died twice.
 
@@ -65,7 +66,8 @@ def results(
         function: a module's top-level function; `shared`, items and results must pickle.
         shared: sent once to each process.
         address: `local`, `auto` (the cluster that this machine belongs to) or host:port.
-        workers: processes, None for one a core.
+        workers: processes, None for one a core, or one a GPU where each has one.
+        gpus: of each process; Ray hides the others from it.
 
     Raises:
         ClusterError: Ray is not installed, or cannot be reached at the address.
@@ -73,12 +75,16 @@ def results(
     """
     if not items:
         return
-    with _connected(address, workers) as (data, cores):
+    with _connected(address, workers) as (data, resources):
         payload = pickle.dumps((function, shared))
+        most = int(resources.get("GPU", 0)) // gpus if gpus else int(resources.get("CPU", 1))
+        if not most:
+            raise ClusterError(f"Ray at {address}: has no GPU; expected {gpus} for each process")
+        workers = min(workers or most, most)
         missing = set(range(len(items)))
         # An item whose process died takes its block along: the second time each goes alone.
-        for size in (_block_size(len(items), workers or cores), 1):
-            for index, packed in _rows(data, payload, items, sorted(missing), size, workers or cores):
+        for size in (_block_size(len(items), workers), 1):
+            for index, packed in _rows(data, payload, items, sorted(missing), size, workers, gpus):
                 missing.discard(index)
                 result, error = pickle.loads(packed)
                 if error is not None:
@@ -94,7 +100,7 @@ def _block_size(items: int, workers: int) -> int:
 
 
 def _rows(
-    data: Any, payload: bytes, items: Sequence[Any], chosen: Sequence[int], size: int, workers: int
+    data: Any, payload: bytes, items: Sequence[Any], chosen: Sequence[int], size: int, workers: int, gpus: int
 ) -> Iterator[tuple[int, bytes]]:
     rows = [{"index": index, "item": pickle.dumps(items[index])} for index in chosen]
     blocks = -(-len(rows) // size)
@@ -103,6 +109,7 @@ def _rows(
         fn_constructor_args=(payload, str(Path.cwd())),
         compute=data.ActorPoolStrategy(size=min(workers, blocks)),
         num_cpus=1,
+        num_gpus=gpus,
     )
     for row in made.iter_rows():
         yield int(row["index"]), row["result"]
@@ -122,8 +129,8 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, int]]:
-    """Ray's data library, connected, and how many cores there are; a Ray that this process is connected to is used as it is."""
+def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, dict[str, float]]]:
+    """Ray's data library, connected, and the resources that it has; one that this process has is used as it is."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -139,7 +146,7 @@ def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, int]]:
         context.enable_progress_bars = False
         # A process that dies costs its block, not the run.
         context.max_errored_blocks = -1
-        yield data, int(ray.cluster_resources().get("CPU", 1))
+        yield data, ray.cluster_resources()
 
 
 def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> None:
