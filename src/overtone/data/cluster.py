@@ -60,7 +60,7 @@ def results(
     workers: int | None = None,
     gpus: int = 0,
 ) -> Generator[tuple[int, Result | None], None, None]:
-    """Positions and results of `function(shared, item)`, in order of completion; None for an item whose process died twice.
+    """Positions and results of `function(shared, item)`, as they come; None for an item whose process died, alone too.
 
     Args:
         function: a module's top-level function; `shared`, items and results must pickle.
@@ -75,44 +75,61 @@ def results(
     """
     if not items:
         return
-    with _connected(address, workers) as (data, resources):
-        payload = pickle.dumps((function, shared))
+    with _connected(address, workers) as ray:
+        resources = ray.cluster_resources()
         most = int(resources.get("GPU", 0)) // gpus if gpus else int(resources.get("CPU", 1))
         if not most:
             raise ClusterError(f"Ray at {address}: has no GPU; expected {gpus} for each process")
-        workers = min(workers or most, most)
-        missing = set(range(len(items)))
-        # An item whose process died takes its block along: the second time each goes alone.
-        for size in (_block_size(len(items), workers), 1):
-            for index, packed in _rows(data, payload, items, sorted(missing), size, workers, gpus):
-                missing.discard(index)
-                result, error = pickle.loads(packed)
-                if error is not None:
-                    raise error
-                yield index, result
-            if not missing:
-                return
-    yield from ((index, None) for index in sorted(missing))
+        payload, folder = pickle.dumps((function, shared)), str(Path.cwd())
+        rows = {index: {"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)}
+        for row in _spread(ray.data, (payload, folder), list(rows.values()), min(workers or most, most), gpus):
+            del rows[int(row["index"])]
+            yield int(row["index"]), _unpacked(row)
+        for index, row in rows.items():
+            found = _alone(ray, (payload, folder), row, gpus)
+            yield index, None if found is None else _unpacked(found)
 
 
-def _block_size(items: int, workers: int) -> int:
-    return max(1, items // (workers * _BLOCKS))
+def _unpacked(row: dict[str, Any]) -> Any:
+    result, error = pickle.loads(row["result"])
+    if error is not None:
+        raise error
+    return result
 
 
-def _rows(
-    data: Any, payload: bytes, items: Sequence[Any], chosen: Sequence[int], size: int, workers: int, gpus: int
-) -> Iterator[tuple[int, bytes]]:
-    rows = [{"index": index, "item": pickle.dumps(items[index])} for index in chosen]
-    blocks = -(-len(rows) // size)
+def _spread(
+    data: Any, arguments: tuple[bytes, str], rows: list[dict[str, Any]], workers: int, gpus: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the results; those of a block whose process died are left out."""
+    blocks = min(len(rows), workers * _BLOCKS)
     made = data.from_items(rows, override_num_blocks=blocks).map(
         _Worker,
-        fn_constructor_args=(payload, str(Path.cwd())),
+        fn_constructor_args=arguments,
         compute=data.ActorPoolStrategy(size=min(workers, blocks)),
         num_cpus=1,
         num_gpus=gpus,
+        ray_remote_args_fn=_once,
     )
-    for row in made.iter_rows():
-        yield int(row["index"]), row["result"]
+    yield from made.iter_rows()
+
+
+def _once() -> dict[str, Any]:
+    """Ray's own way with an item that kills its process is to try it for ever."""
+    return {"max_restarts": -1, "max_task_retries": 0}
+
+
+def _alone(ray: Any, arguments: tuple[bytes, str], row: dict[str, Any], gpus: int) -> dict[str, Any] | None:
+    """The result's row of an item in a process that it shares with none; None if that dies."""
+    call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_call)
+    try:
+        found: dict[str, Any] = ray.get(call.remote(arguments, row))
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
+        return None
+    return found
+
+
+def _call(arguments: tuple[bytes, str], row: dict[str, Any]) -> dict[str, Any]:
+    return _Worker(*arguments)(row)
 
 
 def _check_reachable(address: str) -> None:
@@ -129,12 +146,12 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, dict[str, float]]]:
-    """Ray's data library, connected, and the resources that it has; one that this process has is used as it is."""
+def _connected(address: str, workers: int | None) -> Iterator[Any]:
+    """The package `ray`, connected; a Ray that this process is connected to is used as it is."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        from ray import data
+        import ray.data
     except ImportError as error:
         raise ClusterError(f"Ray is not installed ({error}); pip install 'overtone[ray]'") from None
     with ExitStack() as stack:
@@ -142,11 +159,11 @@ def _connected(address: str, workers: int | None) -> Iterator[tuple[Any, dict[st
             _check_reachable(address)
             _connect(ray, address, workers, stack)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = data.DataContext.get_current()
+        context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         # A process that dies costs its block, not the run.
         context.max_errored_blocks = -1
-        yield data, ray.cluster_resources()
+        yield ray
 
 
 def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> None:
