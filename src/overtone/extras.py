@@ -14,6 +14,7 @@ LIBRARIES = {
         "filelock",
     ),
     "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
+    "ray": ("ray",),
     "postgres": ("psycopg",),
     "server": ("boto3",),
 }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import soxr
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
@@ -72,12 +71,12 @@ class Work:
         self.cutoff_hz = (
             model.cutoff_of(file, info) if order.cutoff_hz is None else min(order.cutoff_hz, model.rate / 2)
         )
-        blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, size=BLOCK)
         whole = audio.resampled_length(info.frames, info.rate, model.rate)
         rate = order.rate or model.rate
         frames = audio.resampled_length(whole, model.rate, rate)
         encoder = encoding.Encoder(self.format, rate, info.channels, frames, info.subtype)
-        exact = _of_length(_at_rate(blocks, model.rate, rate, info.channels), frames, round(_SHORT_SECONDS * rate))
+        blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, rate=rate, size=BLOCK)
+        exact = _of_length(blocks, frames, round(_SHORT_SECONDS * rate))
         self._pieces = encoding.encoded(encoder, exact)
         self.computing = time.perf_counter() - begun
 
@@ -92,16 +91,6 @@ class Work:
             return next(self._pieces, None)
         finally:
             self.computing += time.perf_counter() - begun
-
-
-def _at_rate(blocks: Iterator[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
-    if source == target:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(source, target, channels, quality="VHQ")
-    for block in blocks:
-        yield resampler.resample_chunk(np.ascontiguousarray(block.T)).T
-    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
 
 
 def _of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
