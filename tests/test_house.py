@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.losses",
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
+        "overtone.arrays",
     ),
     (
         *("overtone.upsample", "overtone.training", "overtone.training.*"),
@@ -42,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     (
-        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
+        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages", "overtone.api"),
         *("overtone.serving", "overtone.serving.*"),
     ),
     ("overtone.cli", "overtone.cli.*"),
@@ -164,11 +165,12 @@ def test_packages_import_nothing_by_themselves() -> None:
     for name, path in MODULES.items():
         # Importing the command is importing all of its commands.
         if path.name == "__init__.py" and name != "overtone.cli":
-            assert not list(imported(syntax(name))), f"{path}: importing a room must not load its neighbours"
+            loaded = {other.partition(".")[0] for other in imported(syntax(name))}
+            assert loaded <= set(sys.stdlib_module_names), f"{path}: importing a room must not load its neighbours"
 
 
 def test_help_loads_no_heavy_library() -> None:
-    script = "import sys, overtone.cli; print(*sys.modules)"
+    script = "import sys, overtone, overtone.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     heavy = {"torch", "mlflow", "pytorch_lightning", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "dvc"}
     heavy |= {"optuna", "plotly", "fastapi", "uvicorn"}
