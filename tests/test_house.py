@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.losses",
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
-        "overtone.arrays",
+        *("overtone.arrays", "overtone.inspection"),
     ),
     (
         *("overtone.upsample", "overtone.training", "overtone.training.*"),
@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     (
-        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages", "overtone.api"),
+        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages", "overtone.listening", "overtone.api"),
         *("overtone.serving", "overtone.serving.*"),
     ),
     ("overtone.cli", "overtone.cli.*"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from overtone.cli import completion
 from overtone.cli.app import app
 from overtone.errors import OvertoneError
 
@@ -19,7 +20,8 @@ def enhance(
         str,
         typer.Option(
             help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
-            "registry, released, released-cnn, or a model folder."
+            "registry, released, released-cnn, or a model folder.",
+            autocompletion=completion.models,
         ),
     ] = "auto",
     mode: Annotated[
