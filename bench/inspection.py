@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="regular expression that what was done must match")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     chosen = clips(options.clips, options.seed)
@@ -63,6 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "file.wav"
         for name, steps in DONE.items():
+            if not re.search(options.only, name):
+                continue
             found: Counter[str] = Counter()
             for index, (_, clip) in enumerate(chosen):
                 signal, rate = audio.read(clip, 0, round(SECONDS * 48_000))

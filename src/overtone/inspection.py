@@ -397,7 +397,8 @@ def _advice(info: Info, names: set[str], bandwidth: float) -> tuple[Literal["ext
     cutoff = info.rate / 2 if info.rate < 44_100 else bandwidth
     if "silence" in names or cutoff < 200.0:
         return None, None
-    if names & {"lossy codec", "clipping", "coarse levels", "lost packets", "noise"}:
+    # Noise alone asks for nothing: the released models leave it as it is.
+    if names & {"lossy codec", "clipping", "coarse levels", "lost packets"}:
         return "restore", cutoff
     return ("extend", cutoff) if "narrow band" in names else (None, None)
 
