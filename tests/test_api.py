@@ -52,7 +52,7 @@ def test_names_lead_to_models(make_model: ModelMaker) -> None:
 
 
 def test_version_that_the_registry_lacks_is_explained(project: Path) -> None:
-    with pytest.raises(OvertoneError, match="no such model in sqlite:///mlflow.db"):
+    with pytest.raises(OvertoneError, match="no such model in sqlite"):
         Upsampler.load(7)
 
 

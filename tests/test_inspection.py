@@ -18,7 +18,9 @@ from overtone.params import Clip, Codec, PacketLoss, Quantise, Step
 from overtone.upsample import Upsampler
 
 RATE = 48_000
-SECONDS = 6
+SECONDS = 4
+# When each begins, and how fast it dies away.
+_DRUMS = ((0.0, 12.0), (0.21, 25.0))
 
 
 def voice(channels: int = 1, rate: int = RATE) -> Signal:
@@ -51,8 +53,7 @@ def done(*steps: Step, channels: int = 1) -> Signal:
 # --- nothing ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [32_000, 44_100, 48_000, 96_000])
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize(("rate", "subtype"), [(32_000, "PCM_24"), (44_100, "FLOAT"), (48_000, "PCM_16")])
 def test_nothing_is_found_where_nothing_was_done(tmp_path: Path, rate: int, subtype: str) -> None:
     found = seen(tmp_path, voice(2, rate), rate, subtype=subtype)
     assert names(found) == []
@@ -117,17 +118,25 @@ def test_lossy_file_says_so_itself(tmp_path: Path, name: str, codec: str) -> Non
     assert found.mode == "restore"
 
 
-@pytest.mark.parametrize("kbps", [32, 64])
-def test_mp3_is_known_by_its_holes_when_stored_as_wav(tmp_path: Path, kbps: float) -> None:
-    clean, coded = voice(), codecs.round_trip(voice(), RATE, Codec(codec="mp3", kbps=kbps))
+def test_mp3_is_known_by_its_holes_when_stored_as_wav(tmp_path: Path) -> None:
+    rng, time = np.random.default_rng(5), np.arange(4 * RATE) / RATE
+    hiss = scipy.signal.lfilter([1.0, -0.5], [1.0], rng.standard_normal((2, len(time))))
+    drums = sum(
+        np.exp(-((time - at) % 0.5) * k) * ((time - at) % 0.5 < 0.45) * hiss[n] for n, (at, k) in enumerate(_DRUMS)
+    )
+    fall = np.exp(-6 * (time % 0.7))
+    strings = sum(fall * np.sin(2 * np.pi * f * k * time) / k for f in (220, 331) for k in range(1, 20_000 // f))
+    clean = drums + strings + 5e-4 * rng.standard_normal((1, len(time)))
+    clean = np.asarray(0.5 * clean / np.abs(clean).max(), dtype=np.float32)
+    coded = codecs.round_trip(clean, RATE, Codec(codec="mp3", kbps=64))
+    assert names(seen(tmp_path, clean)) == []
     assert "lossy codec" in names(seen(tmp_path, coded))
-    before, after = (empty / cells for empty, cells in (holes(clean, RATE, 24_000.0), holes(coded, RATE, 9_000.0)))
+    before, after = (empty / cells for empty, cells in (holes(clean, RATE, 24_000.0), holes(coded, RATE, 17_000.0)))
     assert before < HOLES / 2
     assert after > 1.5 * HOLES
 
 
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.1])
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize(("share", "subtype"), [(0.001, "PCM_24"), (0.01, "PCM_16"), (0.1, "FLOAT")])
 def test_clipped_samples_are_counted(tmp_path: Path, share: float, subtype: str) -> None:
     signal = done(Clip(share=share), channels=2)
     found = seen(tmp_path, signal, subtype=subtype)
@@ -150,9 +159,9 @@ def test_few_levels_are_found_at_any_gain(tmp_path: Path, bits: int, gain: float
 def test_lost_packets_are_found(tmp_path: Path, fill: str, evidence: str) -> None:
     lost = PacketLoss(share=0.1, burst=1.5, fill=fill)  # type: ignore[arg-type]
     found = seen(tmp_path, done(lost, channels=2))
-    (finding,) = found.findings
-    assert (finding.name, found.mode) == ("lost packets", "restore")
-    assert evidence in finding.evidence
+    assert found.mode == "restore"
+    assert any(finding.name == "lost packets" and evidence in finding.evidence for finding in found.findings)
+    assert "lossy codec" not in names(found)
 
 
 def test_pauses_and_tones_are_no_lost_packets(tmp_path: Path) -> None:

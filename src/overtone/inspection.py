@@ -105,12 +105,14 @@ def inspect(path: Path) -> Inspection:
     bandwidth = max(estimate_bandwidth(excerpt, info.rate) for excerpt in excerpts)
     bandwidth = min(bandwidth, info.rate / 2)
     clipped, coarse = levels.clipped(), levels.coarse()
+    lost = [] if coarse else _lost(levels, info.rate)
     found = [
         *_band(info, bandwidth),
-        *_codec(info, excerpts, bandwidth),
+        # Gaps and coarse levels make holes of their own.
+        *_codec(info, [] if lost or coarse else excerpts, bandwidth),
         *_clipping(levels, clipped),
         *([coarse] if coarse else []),
-        *_lost(levels, info.rate),
+        *lost,
         *_noise(excerpts, info.rate, bandwidth, levels),
         *_channels(levels),
         *_offset(levels),
@@ -281,7 +283,7 @@ def _codec(info: Info, excerpts: list[Signal], bandwidth: float) -> list[Finding
         if info.subtype in names:
             return [Finding("lossy codec", f"the file itself is {names[info.subtype]} ({kind})")]
     counts = [holes(excerpt, info.rate, bandwidth) for excerpt in excerpts]
-    empty, cells = (sum(part) for part in zip(*counts, strict=True))
+    empty, cells = sum(count for count, _ in counts), sum(count for _, count in counts)
     if cells >= 500 and empty >= HOLES * cells:
         return [
             Finding("lossy codec", f"{empty / cells:.1%} of the spectrum are holes within sound, as an encoder leaves")
