@@ -43,7 +43,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     (
-        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages", "overtone.listening", "overtone.api"),
+        *(
+            "overtone.environment",
+            "overtone.resolve",
+            "overtone.reproduction",
+            "overtone.stages",
+            "overtone.listening",
+            "overtone.api",
+        ),
         *("overtone.serving", "overtone.serving.*"),
     ),
     ("overtone.cli", "overtone.cli.*"),

@@ -1,4 +1,4 @@
-"""Laws of putting two beside each other: equal is equal, late is told, the better is better, and what cannot be is explained."""
+"""Laws of putting two beside each other: equal is equal, late is told, the better is better; the rest is explained."""
 
 from __future__ import annotations
 
