@@ -82,7 +82,7 @@ class Upsampler(upsample.Upsampler):
         if not 1 <= channels <= arrays.MAX_CHANNELS:
             raise AudioError(f"channels: expected 1 to {arrays.MAX_CHANNELS}, got {channels}")
         transform = self.graph.transform if self.graph else self.model.transform
-        cutoff = self._checked(cutoff_hz)
+        cutoff = self.checked_cutoff(cutoff_hz)
         return Stream(self.model, transform, channels, cutoff, mode == "restore", self.device)
 
 
