@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from overtone.cli import completion
 from overtone.cli.app import Engine, RayAddress, app
 
 
@@ -30,7 +31,8 @@ def enhance(
         str,
         typer.Option(
             help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
-            "registry, released, released-cnn, or a model folder."
+            "registry, released, released-cnn, or a model folder.",
+            autocompletion=completion.models,
         ),
     ] = "auto",
     mode: Annotated[
