@@ -9,7 +9,7 @@ export const BRIGHTEST = -20;
 const TOP_HZ = 24_000;
 const COLUMNS = 800;
 /** Pixels that the axes take of the left and the bottom. */
-const LEFT = 40;
+const LEFT = 36;
 const BOTTOM = 24;
 const INK = "#b9b2cc";
 const GROUND = "#0b0718";
@@ -102,14 +102,15 @@ export class Picture extends EventTarget {
     };
   }
 
-  /** A canvas's context in CSS pixels, as sharp as the screen. */
+  /** A canvas's context in CSS pixels, as sharp as the screen, wiped. */
   #pen(canvas) {
     const { width, height } = this.#box();
     const scale = window.devicePixelRatio || 1;
-    canvas.width = Math.max(1, Math.round(width * scale));
-    canvas.height = Math.max(1, Math.round(height * scale));
+    const size = { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+    if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
     const pen = canvas.getContext("2d");
-    pen.scale(scale, scale);
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
     return pen;
   }
 
@@ -134,11 +135,12 @@ export class Picture extends EventTarget {
     pen.lineWidth = 1;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (let kilohertz = 0; kilohertz <= 24; kilohertz += up < 190 ? 8 : 4) {
-      const y = 8 + up * (1 - kilohertz / 24);
-      pen.fillText(kilohertz === 24 ? "24 kHz" : `${kilohertz}`, LEFT - (kilohertz === 24 ? 2 : 6), Math.min(y, 8 + up - 3) + (kilohertz === 24 ? 1 : 0));
+    for (let each = 0; each <= 24; each += up < 190 ? 8 : 4) {
+      const y = 8 + up * (1 - each / 24);
+      pen.fillText(`${each}`, LEFT - 7, y);
       line(pen, LEFT - 3, y, LEFT, y);
     }
+    pen.fillText("kHz", LEFT - 7, 8 + up + 13);
     if (!this.#duration || !this.#levels) return;
     pen.textBaseline = "top";
     const step = [0.5, 1, 2, 5, 10, 20, 60, 120, 300].find((each) => (each / this.#duration) * across > 46) ?? 600;

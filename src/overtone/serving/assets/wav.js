@@ -3,7 +3,7 @@
 const HEAD = 44;
 
 /**
- * Samples of a WAV file of 16, 24 or 32 bit integers or 32 bit floats.
+ * Samples of a WAV file of 16, 24 or 32 bit integers, or of floats.
  * @param {ArrayBuffer} buffer
  * @returns {{rate: number, channels: Float32Array[]}} full scale 1.0
  */
@@ -49,6 +49,7 @@ function head(view) {
 
 function reader(view, format, bits) {
   if (format === 3 && bits === 32) return (at) => view.getFloat32(at, true);
+  if (format === 3 && bits === 64) return (at) => view.getFloat64(at, true);
   if (bits === 16) return (at) => view.getInt16(at, true) / 32768;
   if (bits === 24) return (at) => (view.getUint16(at, true) + view.getInt8(at + 2) * 65536) / 8388608;
   if (bits === 32) return (at) => view.getInt32(at, true) / 2147483648;
