@@ -321,7 +321,7 @@ def test_key_is_asked_for_and_never_shown(options: Options, capfd: pytest.Captur
     right: list[Mapping[str, str]] = [{"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}]
     wrong: list[Mapping[str, str]] = [{}, {"Authorization": f"Bearer {KEY}x"}, {"X-API-Key": KEY[:-1]}]
     wrong += [{"Authorization": "Basic !"}, {"Authorization": KEY}]
-    paths = ("/metrics", "/v1/models", "/docs/", "/openapi.json", "/", "/nowhere")
+    paths = ("/metrics", "/v1/models", "/docs/", "/openapi.json", "/v1/samples", "/nowhere")
     with serving(locked) as client:
         for path in paths:
             for headers in wrong:
@@ -331,7 +331,7 @@ def test_key_is_asked_for_and_never_shown(options: Options, capfd: pytest.Captur
         for headers in right:
             assert client.get("/metrics", headers=headers).status_code == 200
         assert client.get("/metrics", auth=("anyone", KEY)).status_code == 200
-        assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/", "/page/main.js")] == 4 * [200]
     assert KEY not in "".join(capfd.readouterr())
 
 
