@@ -124,7 +124,9 @@ class Door:
             told = "expected the server's key, as Authorization: Bearer KEY or X-API-Key: KEY"
             # Browsers then ask for a name, which is not looked at, and a password; a page's own requests do so themselves.
             asking = headers.get("sec-fetch-mode", "navigate") == "navigate"
-            return JSONResponse({"detail": told}, 401, {"WWW-Authenticate": 'Basic realm="overtone"'} if asking else None)
+            return JSONResponse(
+                {"detail": told}, 401, {"WWW-Authenticate": 'Basic realm="overtone"'} if asking else None
+            )
         return None
 
     def _stranger(self, headers: Headers) -> bool:

@@ -73,6 +73,8 @@ export class Api {
       const response = await this.#fetch(path, { ...request, headers: key ? { ...headers, "X-API-Key": key } : headers });
       if (response.ok) return response;
       if (response.status !== 401) throw new Refusal(await detail(response), response.status);
+      // Another request may have been given a better key meanwhile.
+      if (sessionStorage.getItem(KEY) !== key) continue;
       sessionStorage.removeItem(KEY);
       const given = await this.askForKey();
       if (given === null) throw new Refusal("This server asks for a key.", 401);
