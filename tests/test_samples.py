@@ -79,8 +79,9 @@ def test_every_step_has_words() -> None:
 
 
 def test_without_a_condition_a_recording_is_decoded_and_resampled(client: TestClient) -> None:
-    signal = sound(16_000, channels=2)
-    answer = post(client, audio.encode(signal, 16_000), condition="none")
+    data = audio.encode(sound(16_000, channels=2), 16_000)
+    signal, _ = audio.decode(data)
+    answer = post(client, data, condition="none")
     heard, rate = audio.decode(answer.content)
     assert rate == RATE
     assert np.abs(heard - audio.resample(signal, 16_000, RATE)).max() < 2 / 32768
