@@ -453,7 +453,7 @@ def test_every_control_has_a_name_and_is_reached_by_tab(page: Any) -> None:
         "volume",
         "download",
     ]
-    assert [name for name in reached if name in wanted] == wanted
+    assert [name for name in reached if name in wanted][: len(wanted)] == wanted
     assert "blind-start" in reached
 
 

@@ -31,7 +31,8 @@ def client(make_model: ModelMaker) -> Iterator[TestClient]:
 
 
 def post(client: TestClient, data: bytes, **query: Any) -> httpx.Response:
-    return client.post("/v1/degrade", content=data, params=query)
+    answer: httpx.Response = client.post("/v1/degrade", content=data, params=query)
+    return answer
 
 
 def test_samples_are_full_band_small_and_attributed(client: TestClient) -> None:

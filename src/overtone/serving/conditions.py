@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -66,7 +67,9 @@ def conditions() -> Conditions:
 
 
 def known() -> dict[str, Condition]:
-    """The project's conditions; where there is no project, those that it comes with."""
+    """The project's conditions; where there is no project, those that it comes with; none without the line's libraries."""
+    if not importlib.util.find_spec("torchaudio"):
+        return {}
     if Path("params.yaml").is_file():
         return params.load().degrade.conditions
     return {name: Condition(mode=mode, steps=steps) for name, (mode, steps) in _DEFAULTS.items()}

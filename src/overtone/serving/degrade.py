@@ -10,9 +10,8 @@ import numpy as np
 import soxr
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from overtone import audio
+from overtone import audio, extras
 from overtone.audio import AudioError, Signal
-from overtone.data import degrade as degradations
 from overtone.params import Condition
 from overtone.serving import conditions, encoding, samples, service, upload
 from overtone.serving.enhance import BODY, Format, Pieces
@@ -80,13 +79,7 @@ class Worse:
         if condition is not None:
             whole = of_length(blocks, frames, round(SHORT_SECONDS * RATE))
             signal = np.concatenate(list(whole), axis=1)
-            signal, cutoff = degradations.apply_and_measure(
-                condition.steps,
-                signal,
-                RATE,
-                degradations.generator(_SEED, name),
-                (samples.recorded_noise(RATE),),
-            )
+            signal, cutoff = _damaged(signal, name, condition)
             self.cutoff_hz = min(cutoff, info.rate / 2)
             blocks = iter((signal,))
         self._pieces = encoding.encoded(encoder, of_length(blocks, frames, round(SHORT_SECONDS * RATE)))
@@ -98,6 +91,18 @@ class Worse:
             AudioError: the file turns out not to be usable audio, or ends before its header says.
         """
         return next(self._pieces, None)
+
+
+def _damaged(signal: Signal, name: str, condition: Condition) -> tuple[Signal, float]:
+    """A signal after a condition's steps, and the cutoff in Hz that they leave.
+
+    Raises:
+        MissingExtraError: the installation has none of the line's libraries.
+    """
+    with extras.needed("a condition"):
+        from overtone.data import degrade as degradations
+    rng = degradations.generator(_SEED, name)
+    return degradations.apply_and_measure(condition.steps, signal, RATE, rng, (samples.recorded_noise(RATE),))
 
 
 def _decoded(file: BinaryIO, info: audio.Info) -> Iterator[Signal]:
