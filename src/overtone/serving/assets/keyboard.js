@@ -1,7 +1,7 @@
 /** Keys that work wherever the focus is, except where it takes keys itself. */
 
 const FIELDS = 'input:not([type="radio"], [type="checkbox"], [type="range"], [type="file"]), select, textarea, dialog *';
-const TAKE_SPACE = "button, a, summary, input, select";
+const TAKE_SPACE = 'button, a, summary, select, input:not([type="range"], :checked)';
 const TAKE_ARROWS = "input, select";
 
 /** @param {(key: string) => (() => void) | undefined} action what a key (lower case) does now */

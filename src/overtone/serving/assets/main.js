@@ -89,6 +89,8 @@ async function enhance() {
     listen.choose("after");
     facts(result.told);
     await drawn;
+    // Where the focus was on the button, the next key should play.
+    if (["enhance", "cancel", ""].includes(document.activeElement?.id ?? "")) $("play").focus({ preventScroll: true });
     say(`Done in ${took.toFixed(1)} s, ${(prepared.seconds / took).toFixed(1)} × real time`);
   });
 }
@@ -96,7 +98,7 @@ async function enhance() {
 /** What an answer says of itself. */
 function told(headers, took) {
   const version = headers.get("X-Overtone-Version");
-  const short = version.replace(/\/+$/, "").split("/").pop();
+  const short = version.replace(/\/+$/, "").split("/").pop().replace(/^released-(rnn|cnn)$/, "released");
   return {
     model: `${headers.get("X-Overtone-Model").toUpperCase()} ${/^\d+$/.test(version) ? `version ${version}` : short}`,
     mode: headers.get("X-Overtone-Mode"),
@@ -185,7 +187,9 @@ function failed(error) {
   say("");
   if (error.name === "AbortError") return say("Cancelled.");
   if (!(error instanceof Refusal)) console.error(error);
-  return notify(error instanceof Refusal ? error.message : `The page cannot go on: ${error.message}.`);
+  if (!(error instanceof Refusal)) return notify(`The page cannot go on: ${error.message}.`);
+  // The server knows no name of what it was sent.
+  return notify(error.message.replace(/^Audio: /, () => `${source?.name ?? "The recording"}: `));
 }
 
 /** Buttons that there is now something to do for. */

@@ -77,7 +77,8 @@ export class Sound extends EventTarget {
     try {
       const blob = await this.#api.sample(sample.url);
       this.#mark(button);
-      $("credit").textContent = `By ${sample.by}, ${sample.licence}. ${sample.source}.`;
+      $("credit").textContent = `By ${sample.by}, ${sample.licence}`;
+      $("credit").title = sample.source;
       // A sample has nothing to repair: as it is, a model would have nothing to do.
       const first = this.#conditions.find(({ mode }) => mode === "extend");
       if (!this.#touched && first) {
