@@ -57,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     def scope(nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        shared = ("test_pipeline", "test_services", "test_page")
+        shared = ("test_pipeline", "test_services", "test_page.")
         return next((name for name in shared if Path(file).name.startswith(name)), nodeid)
 
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)

@@ -211,7 +211,7 @@ def test_file_that_goes_on_is_not_decoded_to_its_end() -> None:
             yield np.zeros((1, 480), np.float32)
 
     with pytest.raises(audio.AudioError, match="goes on after 4800 samples"):
-        for _ in work._of_length(endless(), 4_800, 960):
+        for _ in work.of_length(endless(), 4_800, 960):
             pass
     assert len(decoded) < 15
 
@@ -410,7 +410,7 @@ def test_metrics_count_requests_and_sound(client: TestClient, options: Options) 
 
 
 def test_page_of_the_interface_needs_no_other_server(client: TestClient) -> None:
-    page = client.get("/").text
+    page = client.get("/docs/").text
     files = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert len(files) >= 3
     assert not [name for name in files if "//" in name]
