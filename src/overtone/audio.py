@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -81,6 +81,16 @@ def probe(source: Source) -> Info:
     """
     with _open(source) as file:
         return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+
+
+def remarks(source: Source) -> dict[str, str]:
+    """Title, artist and other texts of an audio file, by libsndfile's names for them; what the encoder says of itself left out.
+
+    Raises:
+        AudioError: the file is missing or is not audio.
+    """
+    with _open(source) as file:
+        return {name: text for name, text in file.copy_metadata().items() if text and name != "software"}
 
 
 def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]:
@@ -155,9 +165,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 class Writer:
-    """An audio file written block by block; blocks are (channels, samples)."""
+    """An audio file written block by block; blocks are (channels, samples).
 
-    def __init__(self, target: Path | BinaryIO, rate: int, channels: int, format: str, subtype: str) -> None:
+    Args:
+        remarks: title, artist and other texts, by libsndfile's names for them; those that the format cannot hold are dropped.
+    """
+
+    def __init__(
+        self,
+        target: Path | BinaryIO,
+        rate: int,
+        channels: int,
+        format: str,
+        subtype: str,
+        remarks: Mapping[str, str] | None = None,
+    ) -> None:
         try:
             self._file = soundfile.SoundFile(
                 target, "w", samplerate=rate, channels=channels, format=format, subtype=subtype
@@ -166,6 +188,9 @@ class Writer:
             raise AudioError(
                 f"{name_of(target)}: {format}/{subtype} cannot hold {channels} channels at {rate} Hz ({error.error_string})"
             ) from None
+        for name, text in (remarks or {}).items():
+            with suppress(soundfile.LibsndfileError):
+                setattr(self._file, name, text)
 
     def write(self, block: Signal) -> None:
         for start in range(0, block.shape[1], BLOCK_FRAMES):

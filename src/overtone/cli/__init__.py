@@ -8,11 +8,11 @@ from typing import NoReturn
 import typer
 
 from overtone import extras
-from overtone.cli import files, line, registry, serving, surroundings
+from overtone.cli import files, line, listening, registry, serving, surroundings
 from overtone.cli.app import app
 from overtone.errors import OvertoneError
 
-__all__ = ["app", "files", "line", "main", "registry", "serving", "surroundings"]
+__all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
 
 
 def main() -> None:
