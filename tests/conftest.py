@@ -179,9 +179,12 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium of this machine (a playwright Browser); skips where there is none."""
+    """A headless Chromium of this machine (a playwright Browser); skips where there is none.
+
+    Of a module alone: while playwright is open, no other test may run an event loop of its own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)

@@ -382,7 +382,7 @@ def test_pages_from_elsewhere_are_not_answered(options: Options) -> None:
 
 def test_models_are_listed_with_what_names_them(client: TestClient, options: Options) -> None:
     default, *released = client.get("/v1/models").json()["models"]
-    nothing = {"aliases": [], "scores": {}}
+    nothing: dict[str, Any] = {"aliases": [], "scores": {}}
     assert default == {"reference": "auto", "version": options.model, "model": "rnn", "default": True, **nothing}
     assert [one["reference"] for one in released] == ["released", "released-cnn"]
     assert not any(one["default"] for one in released)
