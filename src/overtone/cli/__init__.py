@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -10,17 +11,24 @@ import typer
 from overtone import extras
 from overtone.cli import files, line, listening, registry, serving, surroundings
 from overtone.cli.app import app
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, printable
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
 
 
 def main() -> None:
     """Run the command line; errors that users can mend are one message and exit status 1."""
+    # Names of files may be no UTF-8.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         app()
     except OvertoneError as error:
         _fail(str(error))
+    except OSError as error:
+        # What a file system says of a name: not there, no permission, no room.
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
     except ModuleNotFoundError as error:
         if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
             raise
@@ -37,7 +45,7 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"overtone: {sentence}", file=sys.stderr)
+    print(f"overtone: {printable(sentence)}", file=sys.stderr)
     sys.exit(1)
 
 
