@@ -23,7 +23,12 @@ def reader(*_: str) -> Door:
 
     def through(_: int, path: Path) -> None:
         info = audio.probe(path)
-        samples = sum(block.shape[1] for block in audio.blocks(path))
+        samples = 0
+        for block in audio.blocks(path):
+            audio.check_samples(str(path), block)
+            samples += block.shape[1]
+        if not samples:
+            raise audio.AudioError(f"{path}: holds no samples; expected audio")
         audio.check_end(path, info, samples)
         audio.read(path, max(0, info.frames // 2), 1_000)
         audio.remarks(path)
