@@ -107,10 +107,17 @@ def test_there_are_hundreds_of_files_of_either_verdict() -> None:
 
 
 def test_same_files_are_made_every_time() -> None:
-    one, other = ({case.name: case.data for case in hostile.cases() if case.is_file} for _ in range(2))
-    # Encoders number their Ogg streams by chance.
-    plain = [name for name in one if not name.endswith((".ogg", ".opus"))]
-    assert {name: one[name] for name in plain} == {name: other[name] for name in plain}
+    one, other = ({case.name: case.data for case in hostile.cases()} for _ in range(2))
+    assert list(one) == list(other)
+    for name, data in one.items():
+        # libsndfile numbers Ogg streams by chance, and notes the time of a float file's peak.
+        if (
+            isinstance(data, bytes)
+            and b"OggS" not in data
+            and b"PEAK" not in data
+            and not name.endswith((".ogg", ".opus"))
+        ):
+            assert data == other[name], name
 
 
 def test_readers_refuse_or_read_in_bounded_memory(folder: Path, made: list[Case]) -> None:
