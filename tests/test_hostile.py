@@ -56,19 +56,13 @@ class Report:
     peak: int
 
 
-def tried(door: str, folder: Path, cases: list[Case], *arguments: str, space: int | None = None) -> Report:
+def tried(door: str, folder: Path, cases: list[Case], *arguments: str, space: int = 0) -> Report:
     """Send files through a door of `tests/doors.py` in a process of its own."""
-
-    def limit() -> None:
-        if space is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (space, space))
-
     source = str(Path(audio.__file__).parents[1])
     process = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "doors.py"), door, str(folder), *arguments],
         input=json.dumps([case.name for case in cases]),
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        preexec_fn=limit,
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "DOOR_BYTES": str(space)},
         capture_output=True,
         text=True,
         errors="replace",
