@@ -53,7 +53,7 @@ distclean: clean ## remove the environment too
 
 # The stamps are older than pyproject.toml when it changed: then pip looks again.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -e '.[train]'
+	$(PIP) install -e '.[train,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
