@@ -134,6 +134,30 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
         shutil.rmtree(folder)
 
 
+def sync() -> None:
+    """Journals of trainings -> the store; all that can be brought there, and an error if one could not."""
+    from overtone.tracking import journal, store
+    from overtone.tracking.store import TrackingError
+
+    if not (waiting := journal.kept()):
+        print("nothing to upload: every run is in its store")
+        return
+    left = []
+    for run_id in waiting:
+        try:
+            known, count = journal.sync(run_id)
+        except TrackingError as error:
+            left.append(str(error))
+            continue
+        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}" + _as(run_id, known))
+    if left:
+        raise TrackingError("; ".join(dict.fromkeys(left)))
+
+
+def _as(run_id: str, known: str) -> str:
+    return "" if known == run_id else f", where it is run {known}"
+
+
 def print_failure(folder: Path) -> None:
     """Why a training diverged, by the batch that it kept, and how to go on."""
     from overtone.training import failure
