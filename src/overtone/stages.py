@@ -131,7 +131,7 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
             with replacing(out / "run.json") as path:
                 path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
     if run.run_id:
-        shutil.rmtree(folder)
+        _remove(folder)
 
 
 def sync() -> None:
@@ -513,6 +513,14 @@ def _fingerprint(params: Params, kind: str, content: bytes) -> str:
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a training's checkpoints at one stroke: half of them would be taken for damaged ones."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 @contextmanager
