@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -13,6 +15,9 @@ from overtone.cli.app import app
 from overtone.errors import OvertoneError
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
+
+# What the disk says of a file, and the user has to mend: full, over quota, read-only, someone else's, broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def main() -> None:
@@ -25,6 +30,10 @@ def main() -> None:
         if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
             raise
         _fail(str(lacking))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        _fail(f"{error.filename or Path.cwd()}: {error.strerror}")
     except Exception as error:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:
