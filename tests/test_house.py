@@ -24,7 +24,15 @@ from overtone import params as settings
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("overtone", "overtone.errors", "overtone.extras", "overtone.migration", "overtone.params", "overtone.audio"),
+    (
+        "overtone",
+        "overtone.errors",
+        "overtone.extras",
+        "overtone.migration",
+        "overtone.params",
+        "overtone.audio",
+        "overtone.mp3",
+    ),
     (
         *(
             "overtone.data",

@@ -21,8 +21,6 @@ from overtone.upsample import Mode
 BLOCK = 480 * HOP
 # A file may end this much before its header says, as encoders of MP3 leave it; one that was cut off lacks more.
 SHORT_SECONDS = 0.1
-# What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
-_MOST_FRAMES = 2**48
 
 
 class Answer(Protocol):
@@ -45,10 +43,8 @@ def opened(file: BinaryIO, max_seconds: float) -> audio.Info:
         info = audio.probe(file)
     except AudioError as error:
         raise Refused(415, str(error)) from None
-    if info.frames > _MOST_FRAMES:
-        raise AudioError(
-            "the audio's header does not say how long it is; expected a file, not what went through a pipe"
-        )
+    if not info.length_known:
+        raise AudioError(audio.endless(file))
     if info.seconds * info.channels > max_seconds:
         raise Refused(
             413,
