@@ -36,6 +36,8 @@ html_theme = "furo"
 html_title = f"Overtone {version}"
 html_copy_source = False
 html_show_sourcelink = False
+# Summaries are fetched, which a browser refuses for pages that are opened from a folder.
+html_show_search_summary = False
 # The front door, since the pages lie in a folder of their own.
 html_extra_path = ["front"]
 # The theme's own shortens the two labels of code too much to be read.

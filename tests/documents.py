@@ -8,7 +8,8 @@ A block of code with the label `sh` holds commands. Comments of Markdown, which 
     <!-- value "TEXT": OTHER -->     in the next block a test takes OTHER for TEXT
     <!-- status: 1 -->               the next block ends with this exit status
     <!-- background: CONDITION -->   the next block runs on (a server); what follows waits until CONDITION holds
-    <!-- run: COMMANDS -->           what the reader did by other means, or a check of what came of it
+    <!-- run: COMMANDS -->           what the reader did by other means, or a check of what came of it; `stop`
+                                     ends what was last put into the background
 
 A page's blocks are typed into one shell, one after the other. `python tests/documents.py` lists what is run and what is not.
 """
@@ -28,7 +29,8 @@ PART = re.compile(r'<!-- (\w+)(?: "([^"]*)")?: (.*?) -->|^( *)```(\w*)\n(.*?)^ *
 # They would change the environment that the tests run in: to be skipped on their pages.
 HARMFUL = re.compile(r"-m venv|(?:^|[;&|] *)make (?!help)|pip uninstall|pip download")
 START = """\
-set -euo pipefail
+set -meuo pipefail
+stop() { kill -- -$!; wait $! || true; }
 up() { # LOG CONDITION: waits for what was started last
   for _ in $(seq 600); do
     if eval "$2" >/dev/null 2>&1; then return 0; fi

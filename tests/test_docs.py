@@ -34,6 +34,7 @@ OWN_FILES = {
     "note.wav": 8_000,
     "a.wav": 16_000,
     "b.mp3": 22_050,
+    "original.wav": 48_000,
 }
 # A namespace of its own: no network but this machine's own address, ports that nobody else holds, and an end for all
 # processes that the commands left behind.
@@ -72,6 +73,7 @@ def test_what_is_not_run_has_a_reason(name: str) -> None:
         block.run()
         for command, reason in block.skipped():
             assert len(reason.split()) >= 3, command
+            assert all((ROOT / test).exists() for test in re.findall(r"tests/\w+\.py", reason)), reason
 
 
 def test_a_mark_that_fits_nothing_is_an_error() -> None:
