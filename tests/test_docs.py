@@ -159,6 +159,8 @@ def make_clone(folder: Path, environment: dict[str, str]) -> None:
     few(folder / "params.yaml")
     for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "Clone"]):
         subprocess.run(command, cwd=folder, env=environment | PERSON, check=True, capture_output=True)
+        # Git takes long over the recordings in it, and no page asks it for them.
+        (folder / ".git" / "info" / "exclude").write_text("/dvcstore\n")
 
 
 def make_trained(folder: Path, empty_store: Path, environment: dict[str, str]) -> None:
