@@ -31,17 +31,13 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         # What a file system says of a name: not there, no permission, no room.
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None or (error.filename is None and error.errno not in _DISK):
             raise
-        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        _fail(f"{os.fsdecode(error.filename or Path.cwd())}: {error.strerror}")
     except ModuleNotFoundError as error:
         if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
             raise
         _fail(str(lacking))
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        _fail(f"{error.filename or Path.cwd()}: {error.strerror}")
     except Exception as error:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:
