@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Options of pytest, such as `make test TESTS="-m 'not slow'"` or `make test TESTS=tests/test_audio.py`.
 TESTS ?=
+# How long `make fuzz` looks for input that breaks something.
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 # DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro install dev test lint format docs clean distclean
+.PHONY: help repro install dev test fuzz lint format docs clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +33,10 @@ dev: $(VENV)/.installed-dev ## .venv with what development needs
 # One compute thread a process: several tests run beside each other.
 test: lint ## lint, then all tests; TESTS="..." are options of pytest
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
+
+fuzz: dev ## new hostile input for readers and servers, for MINUTES=10
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long timeout --signal=INT $(MINUTES)m \
+	  $(BIN)/pytest -n auto --maxprocesses 4 tests/test_fuzz.py || test $$? -eq 124
 
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .

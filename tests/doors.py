@@ -6,6 +6,7 @@ Prints a line of JSON for each file, as soon as it is through, and its peak of m
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -23,7 +24,12 @@ def reader(*_: str) -> Door:
 
     def through(_: int, path: Path) -> None:
         info = audio.probe(path)
-        samples = sum(block.shape[1] for block in audio.blocks(path))
+        samples = 0
+        for block in audio.blocks(path):
+            audio.check_samples(str(path), block)
+            samples += block.shape[1]
+        if not samples:
+            raise audio.AudioError(f"{path}: holds no samples; expected audio")
         audio.check_end(path, info, samples)
         audio.read(path, max(0, info.frames // 2), 1_000)
         audio.remarks(path)
@@ -86,6 +92,8 @@ def build_corpus(folder: Path, out: str) -> None:
 
 def main(door: str, folder: str, *arguments: str) -> None:
     names: list[str] = json.load(sys.stdin)
+    if space := int(os.environ.get("DOOR_BYTES", 0)):
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if door == "corpus":
         build_corpus(Path(folder), *arguments)
     else:
@@ -97,8 +105,16 @@ def main(door: str, folder: str, *arguments: str) -> None:
             except OvertoneError as error:
                 refused = str(error)
             print(json.dumps({"name": name, "refused": refused, "seconds": time.monotonic() - began}), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
-    print(json.dumps({"peak": peak}))
+    print(json.dumps({"peak": peak()}))
+
+
+def peak() -> int:
+    """The most memory that this process held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not of getrusage, which counts what the parent held when it started this process.
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1_024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

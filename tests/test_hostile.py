@@ -29,7 +29,7 @@ MB = 1 << 20
 ROOT = Path(__file__).parents[1]
 # What a door may hold in memory, whatever the file; torch alone takes 300 MB. Address space is limited where nothing but
 # NumPy and libsndfile is loaded.
-READER_BYTES, DOOR_BYTES = 1_024 * MB, 1_500 * MB
+READER_BYTES, DOOR_BYTES = 256 * MB, 1_500 * MB
 # Of a single file on a loaded machine; whoever hangs, hangs longer.
 SECONDS = 120
 
@@ -56,19 +56,13 @@ class Report:
     peak: int
 
 
-def tried(door: str, folder: Path, cases: list[Case], *arguments: str, space: int | None = None) -> Report:
+def tried(door: str, folder: Path, cases: list[Case], *arguments: str, space: int = 0) -> Report:
     """Send files through a door of `tests/doors.py` in a process of its own."""
-
-    def limit() -> None:
-        if space is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (space, space))
-
     source = str(Path(audio.__file__).parents[1])
     process = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "doors.py"), door, str(folder), *arguments],
         input=json.dumps([case.name for case in cases]),
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        preexec_fn=limit,
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "DOOR_BYTES": str(space)},
         capture_output=True,
         text=True,
         errors="replace",
@@ -107,21 +101,22 @@ def test_there_are_hundreds_of_files_of_either_verdict() -> None:
 
 
 def test_same_files_are_made_every_time() -> None:
-    one, other = ({case.name: case.data for case in hostile.cases() if case.is_file} for _ in range(2))
-    # Encoders number their Ogg streams by chance.
-    plain = [name for name in one if not name.endswith((".ogg", ".opus"))]
-    assert {name: one[name] for name in plain} == {name: other[name] for name in plain}
+    one, other = ({case.name: case.data for case in hostile.cases()} for _ in range(2))
+    assert list(one) == list(other)
+    for name, data in one.items():
+        # libsndfile numbers Ogg streams by chance, and notes the time of a float file's peak.
+        if (
+            isinstance(data, bytes)
+            and b"OggS" not in data
+            and b"PEAK" not in data
+            and not name.endswith((".ogg", ".opus"))
+        ):
+            assert data == other[name], name
 
 
 def test_readers_refuse_or_read_in_bounded_memory(folder: Path, made: list[Case]) -> None:
-    report = tried("reader", folder, made, space=4_096 * MB)
-    # The header and the number of bytes are all that a reader looks at: what the samples are, others see.
-    silent = [case for case in made if "nan" in case.name or "infinite" in case.name or "no_samples" in case.name]
-    silent += [
-        case for case in made if any(word in case.name for word in ("beyond_", "_float_", "_float.", "integer_scale"))
-    ]
-    silent += [case for case in made if case.name in ("length_unknown.flac", "riff_empty_data.wav")]
-    check(report.told, [case for case in made if case not in silent])
+    report = tried("reader", folder, made, space=1_024 * MB)
+    check(report.told, made)
     assert report.peak < READER_BYTES
 
 

@@ -226,6 +226,15 @@ def _from_folders(path: Path) -> _File:
 def _read_catalog(path: Path) -> dict[str, _File]:
     if not path.is_file():
         return {}
+    try:
+        return _rows(path)
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{path}: cannot be read ({error}); expected a table of commas in UTF-8") from None
+
+
+def _rows(path: Path) -> dict[str, _File]:
     files = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -233,6 +242,8 @@ def _read_catalog(path: Path) -> dict[str, _File]:
         if missing:
             raise CorpusError(f"{path}: no column {min(missing)!r}; expected at least path and kind")
         for row in reader:
+            if not row["path"] or "\0" in row["path"] or row["kind"] is None:
+                raise CorpusError(f"{path}: line {reader.line_num}: expected a path and a kind")
             name = PurePosixPath(row["path"]).as_posix()
             if row["kind"] not in KINDS:
                 raise CorpusError(f"{path}: {name}: kind {row['kind']!r}; expected one of {', '.join(KINDS)}")
