@@ -41,8 +41,10 @@ format: dev ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: dev ## docs/settings.md from the types of the settings
+docs: dev ## the documentation, as pages in build/docs; docs/settings.md from the types of the settings
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
 
 clean: ## remove what tools leave behind; models, reports and runs stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache dvc_plots build
@@ -53,7 +55,7 @@ distclean: clean ## remove the environment too
 
 # The stamps are older than pyproject.toml when it changed: then pip looks again.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -e '.[train]'
+	$(PIP) install -e '.[train,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
