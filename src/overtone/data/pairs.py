@@ -77,9 +77,7 @@ class Recordings(Sequence[Signal]):
 
     def __init__(self, corpus: Path, clips: Sequence[Clip]) -> None:
         self.clips = list(clips)
-        self.names = [clip.clip for clip in self.clips]
         self._corpus = corpus
-        self._places = {name: index for index, name in enumerate(self.names)}
         self._kept: OrderedDict[int, Signal] = OrderedDict()
 
     def __len__(self) -> int:
@@ -107,20 +105,10 @@ class Recordings(Sequence[Signal]):
         Raises:
             PairsError: there is none.
         """
-        return self[self._place(name)]
-
-    def clip(self, name: str) -> Clip:
-        """The clip of that name.
-
-        Raises:
-            PairsError: there is none.
-        """
-        return self.clips[self._place(name)]
-
-    def _place(self, name: str) -> int:
-        if name not in self._places:
-            raise PairsError(f"{self._corpus}: no clip {name!r}; the recipe belongs to another corpus")
-        return self._places[name]
+        for index, clip in enumerate(self.clips):
+            if clip.clip == name:
+                return self[index]
+        raise PairsError(f"{self._corpus}: no clip {name!r}; the recipe belongs to another corpus")
 
 
 def replay(
@@ -194,9 +182,8 @@ def build(
     wanted = [clip for clip in clips if clip.kind != "noise"]
     if not wanted:
         raise PairsError(f"{corpus / MANIFEST}: no clips of speech, music or other; expected some to make pairs of")
-    by_split: dict[str, list[Clip]] = {"train": []}
-    for clip in clips:
-        by_split.setdefault(clip.split, []).append(clip)
+    by_split = {clip.split: [other for other in clips if other.split == clip.split] for clip in clips}
+    by_split.setdefault("train", [])
     noises = {s: Recordings(corpus, [c for c in group if c.kind == "noise"]) for s, group in by_split.items()}
     musics = {s: Recordings(corpus, [c for c in group if c.kind == "music"]) for s, group in by_split.items()}
     with replacing_folder(out) as folder:
@@ -239,7 +226,7 @@ def _view(plan: _Plan, clip: Clip, signal: Signal, view: int) -> Pair:
     params, key = plan.params, f"{plan.seed}:{clip.clip}:{view}"
     rng = degrade.generator(key, "draw")
     musics = plan.musics[clip.split]
-    changes = targets.draw(params.target, clip.kind, musics.names, rng)
+    changes = targets.draw(params.target, clip.kind, [music.clip for music in musics.clips], rng)
     mode = _mode(plan, clip, view)
     steps: tuple[Step, ...] = (
         (degrade.draw_narrowband(params.narrowband, rng),)
@@ -254,9 +241,8 @@ def _view(plan: _Plan, clip: Clip, signal: Signal, view: int) -> Pair:
     paths = f"train/{name}.input.flac", f"train/{name}.target.flac"
     for path, made in zip(paths, (damaged, target), strict=True):
         audio.write(plan.out / path, made * np.float32(gain), clip.rate, "PCM_16")
-    bandwidth = min(clip.rate / 2.0, clip.bandwidth_hz * changes.speed)
-    if changes.mix_clip:
-        bandwidth = min(bandwidth, musics.clip(changes.mix_clip).bandwidth_hz)
+    widths = [clip.bandwidth_hz] + [music.bandwidth_hz for music in musics.clips if music.clip == changes.mix_clip]
+    bandwidth = min(clip.rate / 2.0, widths[0] * changes.speed, *widths[1:])
     return _row(clip, name, "train", mode, paths, target.shape[1], cutoff, bandwidth, recipe)
 
 
