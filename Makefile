@@ -14,7 +14,7 @@ TESTS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro install dev test lint format docs clean distclean
+.PHONY: help repro install dev test faults lint format docs clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ dev: $(VENV)/.installed-dev ## .venv with what development needs
 # One compute thread a process: several tests run beside each other.
 test: lint ## lint, then all tests; TESTS="..." are options of pytest
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
+
+# Processes killed at so many moments of each command, full and read-only disks, servers that go away, damaged files.
+FAULTS ?= 5
+
+faults: dev ## the long form of the fault suite, and a table of it; FAULTS=20 kills each command at 20 moments
+	OMP_NUM_THREADS=1 OVERTONE_FAULTS=$(FAULTS) $(BIN)/pytest -n auto --maxprocesses 4 -m "faults or not faults" tests/faults $(TESTS)
 
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .

@@ -103,8 +103,8 @@ def test_server_that_dies_costs_nothing_of_the_run(
                 log(second, epoch)
         assert "`overtone sync` uploads it" in capsys.readouterr().out
         assert journal.kept() == [second.run_id]
+        monkeypatch.setattr(store.require, "__defaults__", (0.0,))
         with pytest.raises(TrackingError, match="does not answer"):
-            monkeypatch.setattr(store.require, "__defaults__", (0.0,))
             journal.sync(second.run_id)
         stack.enter_context(server(project, port, environment))
         told = subprocess.run(["overtone", "sync"], cwd=project, env=environment | dict(os.environ), text=True,
@@ -131,6 +131,11 @@ def recorded(params: Params, epochs: int = EPOCHS) -> str:
         for epoch in range(epochs):
             log(run, epoch)
     return run.run_id
+
+
+def interrupted(run: runs.TrainingRun, epoch: int) -> None:
+    log(run, epoch)
+    raise KeyboardInterrupt
 
 
 def everything(run_id: str) -> dict[str, Any]:
@@ -199,11 +204,9 @@ def test_interrupted_offline_training_goes_on_in_the_same_journal_and_then_in_th
     offline: pytest.MonkeyPatch, project: Path, params: Params
 ) -> None:
     with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params) as first:
-        log(first, 0)
-        raise KeyboardInterrupt
+        interrupted(first, 0)
     with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params, resume=first.run_id) as second:
-        log(second, 1)
-        raise KeyboardInterrupt
+        interrupted(second, 1)
     assert second.run_id == first.run_id
     offline.delenv("OVERTONE_OFFLINE")
     with runs.TrainingRun("rnn", params, resume=first.run_id) as third:

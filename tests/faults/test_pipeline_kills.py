@@ -5,7 +5,9 @@ Named so that it shares the finished line of `test_pipeline`.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +69,7 @@ def test_killed_stage_ends_as_an_undisturbed_one(
             record.tried()
     assert record.counts["tried"], "it always ended before it was killed"
     mine.run(*command)
-    record.same(
-        tree(mine.folder / stage.output, *stage.varying), tree(line.folder / stage.output, *stage.varying)
-    )
+    record.same(tree(mine.folder / stage.output, *stage.varying), tree(line.folder / stage.output, *stage.varying))
     assert not list((mine.folder / stage.output).parent.glob(".*")), "what the killed ones left is gone"
     if name == "train":
         theirs, ours = (json.loads((one.folder / "models/rnn/run.json").read_text()) for one in (line, mine))
@@ -170,14 +170,10 @@ def test_killed_repro_goes_on_and_poisons_no_cache(
     mine.run("dvc", "repro", "--single-item", *stages)
     for output in ("work/corpus", "work/pairs", "models/rnn"):
         record.same(tree(mine.folder / output, "run.json"), tree(line.folder / output, "run.json"))
-    damaged = []
-    for path in (mine.folder / ".dvc" / "cache" / "files" / "md5").glob("??/*"):
-        import hashlib
-
-        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if f"{path.parent.name}{path.name}".removesuffix(".dir") != digest:
-            damaged.append(path.name)
-    record.same({name: False for name in damaged}, {})
+    objects = list((mine.folder / ".dvc" / "cache" / "files" / "md5").glob("??/*"))
+    named = {f"{path.parent.name}{path.name}".removesuffix(".dir"): path for path in objects}
+    digests = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for name, path in named.items()}
+    record.same(digests, {name: name for name in named})
     for _ in range(record.counts["tried"]):
         record.survived()
 
@@ -195,8 +191,6 @@ def test_killed_search_ends_with_all_its_trials(
             record.tried()
     said = mine.run(*command)
     assert "best: trial" in said
-    import sqlite3
-
     with sqlite3.connect(mine.folder / "optuna.db") as study:
         states = [state for (state,) in study.execute("select state from trials")]
     assert len([state for state in states if state in ("COMPLETE", "PRUNED")]) >= 3 and "RUNNING" not in states
@@ -208,4 +202,4 @@ def test_killed_search_ends_with_all_its_trials(
 def test_moments_are_seeded_and_spread() -> None:
     drawn = moments(100, "a command")
     assert drawn == moments(100, "a command") and len(drawn) == MOMENTS
-    assert drawn == sorted(drawn) and 1 <= drawn[0] and drawn[-1] <= 100
+    assert drawn == sorted(drawn) and drawn[0] >= 1 and drawn[-1] <= 100
