@@ -61,7 +61,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # Libraries that one place alone knows.
 HOMES = {
     "mlflow": ("overtone.tracking.*",),
-    "pytorch_lightning": ("overtone.training.*", "overtone.tracking.runs", "overtone.tuning.pruning"),
+    "pytorch_lightning": (
+        *("overtone.training.*", "overtone.tracking.runs", "overtone.tracking.recording", "overtone.tuning.pruning"),
+    ),
     "lightning": (),
     "optuna": ("overtone.tuning.*",),
     "plotly": ("overtone.tuning.page",),

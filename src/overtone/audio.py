@@ -5,8 +5,10 @@ Signals are float32 arrays of shape (channels, samples), full scale 1.0.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +32,10 @@ BLOCK_FRAMES = 65_536
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
 # Subtypes that are a bit depth, not an encoder: what a target may take over from its source.
 _DEPTHS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+# What a disk says that takes nothing: full, over quota, read-only, not this user's, broken.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# Bytes; libraries write in blocks, and stop where the next one does not fit.
+_NEXT_TO_NOTHING = 1 << 20
 # What is read: sound at a rate that recordings are made at, of so many channels, its float samples of full scale 1.0. A file of
 # 1 Hz would grow 48,000 fold; no recording reaches this level, 16-bit integers kept in floats do.
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
@@ -245,10 +251,17 @@ def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and is removed if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A part of the name alone: with the temporary one's own letters, a whole one could be too long.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}.", suffix=path.suffix)
+    """A temporary path beside `path` that takes its place when the block ends, and is removed if it fails.
+
+    Raises:
+        OSError: the disk is full or refuses to be written to; `filename` is `path`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A part of the name alone: with the temporary one's own letters, a whole one could be too long.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}.", suffix=path.suffix)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -257,8 +270,30 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except Exception as error:
+        if told := unwritable(error, path, temporary):
+            raise told from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritable(error: Exception, path: Path, temporary: Path) -> OSError | None:
+    """What kept `path` from being written, by its name, if that was the disk; None if it was something else.
+
+    Errors of writing name no file, and those of libraries (libsndfile, torch, safetensors) often not even the reason.
+
+    Args:
+        temporary: file or folder that was to take its place.
+    """
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        where = str(error.filename or path)
+        if where.startswith(str(temporary)):
+            where = f"{path}{where.removeprefix(str(temporary))}"
+        return OSError(error.errno, os.strerror(error.errno), where)
+    if isinstance(error, OSError | OvertoneError) or shutil.disk_usage(path.parent).free >= _NEXT_TO_NOTHING:
+        return None
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 class Writer:

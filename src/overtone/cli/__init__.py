@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -14,6 +16,9 @@ from overtone.cli.app import app
 from overtone.errors import OvertoneError, printable
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
+
+# What the disk says of a file, and the user has to mend: full, over quota, read-only, someone else's, broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def main() -> None:
@@ -26,9 +31,9 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         # What a file system says of a name: not there, no permission, no room.
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None or (error.filename is None and error.errno not in _DISK):
             raise
-        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        _fail(f"{os.fsdecode(error.filename or Path.cwd())}: {error.strerror}")
     except ModuleNotFoundError as error:
         if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
             raise

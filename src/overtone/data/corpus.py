@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import math
 import os
@@ -150,10 +151,23 @@ def read_manifest(folder: Path) -> list[Clip]:
 
 @contextmanager
 def replacing_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its place when the block ends, and is removed if it fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    """A temporary sibling of `out` that takes its place when the block ends, and is removed if it fails.
+
+    What processes that were killed left of theirs is removed too.
+
+    Raises:
+        OSError: the disk is full or refuses to be written to; `filename` says what was to be written.
+    """
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from None
+    held = os.open(temporary, os.O_RDONLY)
+    try:
+        # The system lets go of it however the process ends.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _sweep(out)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
@@ -161,8 +175,29 @@ def replacing_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         temporary.rename(out)
+    except Exception as error:
+        if told := audio.unwritable(error, out, temporary):
+            raise told from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(out: Path) -> None:
+    """Remove the temporary siblings of `out` that no process holds any more."""
+    for left in out.parent.glob(f".{out.name}.*"):
+        if not left.is_dir():
+            continue
+        found = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(found)
 
 
 # --- which files ------------------------------------------------------------------------------------------------------

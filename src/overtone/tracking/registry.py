@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.tracking import bootstrap, card, decisions, evidence, gate, packaging, runs, store, turns, versions
+from overtone.tracking import (
+    bootstrap,
+    card,
+    decisions,
+    evidence,
+    gate,
+    mending,
+    packaging,
+    runs,
+    store,
+    turns,
+    versions,
+)
 from overtone.tracking.decisions import WITHDRAWN, Decision
 from overtone.tracking.evidence import Scored
 from overtone.tracking.gate import Comparison
@@ -379,7 +391,7 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
         if not _is_intact(downloaded, digest):
             raise RegistryError(
                 f"{name} version {version.version}: the stored weights are not those that were registered "
-                f"(expected sha256 {digest[:12]}...); refused"
+                f"(expected sha256 {digest[:12]}...); refused; {mending.advice(client, version, digest)}"
             )
         folder.mkdir(exist_ok=True)
         # The weights come last: a folder with intact weights is complete.

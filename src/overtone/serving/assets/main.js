@@ -1,6 +1,6 @@
 /** The page: a sound is chosen, perhaps damaged, enhanced, and compared with what it was. */
 
-import { Api, Refusal } from "./api.js";
+import { Api } from "./api.js";
 import { Blind } from "./blind.js";
 import { listenForKeys } from "./keyboard.js";
 import { Listen } from "./listen.js";
@@ -8,6 +8,7 @@ import { Models } from "./models.js";
 import { drawScale, kilohertz } from "./picture.js";
 import { Player } from "./player.js";
 import { Sound } from "./sound.js";
+import { notify, say, Tasks } from "./tasks.js";
 import * as wav from "./wav.js";
 
 const RATE = 48_000;
@@ -34,8 +35,8 @@ let source = null;
 let prepared = null;
 /** The sound after: {buffer, blob, query, told}. */
 let result = null;
-/** What runs, to be cancelled. */
-let running = null;
+/** The server knows no name of what it was sent. */
+const tasks = new Tasks(ready, (sentence) => sentence.replace(/^Audio: /, () => `${source?.name ?? "The recording"}: `));
 
 // --- the way of a sound ---------------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ async function prepare() {
   forget();
   const condition = sound.condition;
   const taken = source;
-  await work("Reading…", async (options) => {
+  await tasks.run("Reading…", async (options) => {
     const { buffer, headers } = await api.degrade(taken.blob, { condition: condition.name, format: "wav" }, options);
     const plain = condition.name === "none";
     const original = plain ? null : await api.degrade(taken.blob, { condition: "none", format: "wav" }, options);
@@ -75,7 +76,7 @@ async function enhance() {
   };
   // The sound after would still be of the old settings.
   forgetResult();
-  await work("Enhancing…", async (options) => {
+  await tasks.run("Enhancing…", async (options) => {
     const start = performance.now();
     const { buffer, headers } = await api.enhance(blob, { ...query, format: "wav" }, options);
     const took = (performance.now() - start) / 1000;
@@ -149,67 +150,17 @@ function forget() {
   $("before-text").textContent = "";
 }
 
-// --- work and its end -----------------------------------------------------------------------------------------------
-
-/** Do one thing at a time, with progress and a way out; what fails is told in a sentence. */
-async function work(title, task) {
-  running?.abort();
-  const own = (running = new AbortController());
-  const start = performance.now();
-  let share = 0;
-  const onBytes = (bytes, first) => {
-    share = Math.min(1, bytes / wav.announcedBytes(first)) || 0;
-    tick();
-  };
-  const tick = () => {
-    $("progress").value = share;
-    const passed = `${((performance.now() - start) / 1000).toFixed(1)} s`;
-    say(share ? `${title} ${Math.round(100 * share)} %, ${passed}` : `${title} ${passed}`);
-  };
-  const timer = setInterval(tick, 200);
-  notify("");
-  $("progress").value = 0;
-  ready();
-  try {
-    await task({ signal: own.signal, onBytes });
-    if (running === own) $("progress").value = 1;
-  } catch (error) {
-    if (running === own) failed(error);
-  } finally {
-    clearInterval(timer);
-    if (running === own) running = null;
-    ready();
-  }
-}
-
-function failed(error) {
-  $("progress").value = 0;
-  say("");
-  if (error.name === "AbortError") return say("Cancelled.");
-  if (!(error instanceof Refusal)) console.error(error);
-  if (!(error instanceof Refusal)) return notify(`The page cannot go on: ${error.message}.`);
-  // The server knows no name of what it was sent.
-  return notify(error.message.replace(/^Audio: /, () => `${source?.name ?? "The recording"}: `));
-}
+// --- what can be done now ---------------------------------------------------------------------------------------------
 
 /** Buttons that there is now something to do for. */
 function ready() {
-  const busy = running !== null;
+  const busy = tasks.busy;
   $("enhance").disabled = busy || !prepared;
   $("cancel").hidden = !busy;
   $("download").disabled = busy || !result;
   $("download-before").disabled = busy || !prepared;
   blind.possible = !busy && result !== null;
   document.body.dataset.busy = busy ? "yes" : "no";
-}
-
-function say(text) {
-  $("progress-text").textContent = text;
-}
-
-function notify(text) {
-  $("notice").hidden = !text;
-  $("notice-text").textContent = text;
 }
 
 // --- downloads ------------------------------------------------------------------------------------------------------
@@ -228,7 +179,7 @@ async function download() {
   const { buffer, blob, query, name } = result;
   const target = `${stem(name)}-overtone.${format}`;
   if (format === "wav") return save(new Blob([buffer], { type: "audio/wav" }), target);
-  return work(`Making ${target}…`, async (options) => {
+  return tasks.run(`Making ${target}…`, async (options) => {
     const answer = await api.enhance(blob, { ...query, format }, options);
     save(new Blob([answer.buffer], { type: answer.headers.get("Content-Type") }), target);
     say(`${target} is saved`);
@@ -257,7 +208,7 @@ async function meet() {
     sound.showSamples(clips.samples);
     $("server-text").textContent = `${known.models.length} ${known.models.length === 1 ? "model" : "models"} ready`;
   } catch (error) {
-    failed(error);
+    tasks.failed(error);
   }
   return undefined;
 }
@@ -284,14 +235,14 @@ sound.addEventListener("source", ({ detail }) => {
   prepare();
 });
 sound.addEventListener("condition", prepare);
-sound.addEventListener("failed", ({ detail }) => failed(detail));
+sound.addEventListener("failed", ({ detail }) => tasks.failed(detail));
 blind.addEventListener("change", () => (listen.secret = blind.running));
 blind.addEventListener("save", ({ detail }) => save(new Blob([detail], { type: "application/json" }), "overtone-abx.json"));
 $("desk").onsubmit = (event) => {
   event.preventDefault();
   enhance();
 };
-$("cancel").onclick = () => running?.abort();
+$("cancel").onclick = () => tasks.cancel();
 $("download").onclick = download;
 $("download-before").onclick = () => save(prepared.wave, `${stem(source.name)}-${prepared.condition}.wav`);
 $("notice-close").onclick = () => notify("");
