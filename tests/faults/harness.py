@@ -48,11 +48,14 @@ class Ledger:
 
 
 def tree(folder: Path, *left_out: str) -> dict[str, bytes]:
-    """The content of every file below a folder by its relative path, also that of hidden and temporary ones."""
+    """The content of every file below a folder by its relative path.
+
+    Hidden ones are what a kill leaves of a file begun: never under a final name, and gone when DVC empties the output.
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in left_out
+        if path.is_file() and path.name not in left_out and not path.name.startswith(".")
     }
 
 

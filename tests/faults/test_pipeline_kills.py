@@ -70,14 +70,37 @@ def test_killed_stage_ends_as_an_undisturbed_one(
     assert record.counts["tried"], "it always ended before it was killed"
     mine.run(*command)
     record.same(tree(mine.folder / stage.output, *stage.varying), tree(line.folder / stage.output, *stage.varying))
-    assert not list((mine.folder / stage.output).parent.glob(".*")), "what the killed ones left is gone"
+    assert not list((mine.folder / "work").glob(".*.*")), "the folders that the killed ones left are gone"
     if name == "train":
         theirs, ours = (json.loads((one.folder / "models/rnn/run.json").read_text()) for one in (line, mine))
         record.same(ours | {"run_id": ""}, theirs | {"run_id": ""})
-        assert len(mine.rows("select run_uuid from runs")) == 1, "one execution is one run"
-        assert mine.rows("select distinct status from runs") == [("FINISHED",)]
-        points = {step for (step,) in mine.rows("select step from metrics where key = 'valid_lsd'")}
-        assert points == {4, 8}
+        curves = "select key, step, value from metrics where run_uuid = '{}' and key in ('valid_lsd', 'train_loss')"
+        record.same(
+            *({row[:2]: row[2] for row in one.rows(curves.format(facts["run_id"]))} for one, facts in
+              ((mine, ours), (line, theirs)))
+        )  # fmt: skip
+        assert mine.rows("select count(*) from runs where status = 'FINISHED'") == [(1,)], "one execution is one run"
+        assert mine.rows("select count(distinct run_uuid) from metrics") == [(1,)], "and has the whole curve"
+    for _ in range(record.counts["tried"]):
+        record.survived()
+
+
+@pytest.mark.faults
+def test_killed_report_ends_as_an_undisturbed_one(
+    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+) -> None:
+    record = ledger("kill -9 in report")
+    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    command, page = ("overtone", "stage", "report"), mine.folder / "reports" / "index.html"
+    # The page names the runs of this store.
+    mine.run(*command)
+    calm = page.read_bytes()
+    page.unlink()
+    for events in moments(3, "report"):
+        if killed(mine, events, ("reports", "mlflow.db"), *command):
+            record.tried()
+    mine.run(*command)
+    record.same({"page": page.read_bytes()}, {"page": calm})
     for _ in range(record.counts["tried"]):
         record.survived()
 
@@ -185,7 +208,7 @@ def test_killed_search_ends_with_all_its_trials(
     record = ledger("kill -9 in tune")
     mine = copy(line, tmp_path / "project", empty_store, "work")
     command = ("overtone", "tune", "--model", "rnn", "--trials", "3", "--workers", "1", "--dry-run")
-    command += ("--set", "tune.steps=8", "--storage", "sqlite:///optuna.db")
+    command += ("--set", "tune.steps=8", "--set", "tune.epoch_steps=4", "--storage", "sqlite:///optuna.db")
     for events in moments(20, "tune"):
         if killed(mine, events, ("optuna.db", "reports"), *command):
             record.tried()
