@@ -5,12 +5,13 @@
     python bench/serving.py --untrained --requests 40 --clients 4
 
 Starts `overtone serve` on a network as ONNX graph, and sends it 16 kHz WAV clips from this process, on the same cores.
-Beside it runs the model's own offline work, array to array in as many processes as the server has threads, once before
-and once after. Cores that others use too slow both down: look at the ratios, and at CPU time.
+In turns with it the model works alone, array to array in as many processes as the server has threads. Cores that others
+use too slow both down: look at the ratios, and at CPU time.
 """
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -25,11 +26,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import measure
 
 RATE = 16_000
+# Turns of the model alone and of the server, so that what else the cores do slows both down alike.
+TURNS = 5
 PARTS = ("throughput", "request", "memory", "live")
 
 
@@ -95,29 +99,24 @@ def server(folder: Path, workers: int, *arguments: str) -> Iterator[Server]:
         process.wait(timeout=60)
 
 
-def offline(folder: Path, seconds: float, count: int, until: float) -> tuple[float, float]:
-    """Enhance clips in this process from a moment on: seconds by the clock, and of CPU."""
+@functools.cache
+def loaded(folder: Path) -> Any:
+    """The model in this process, on one thread."""
     import torch
 
     from overtone.upsample import Upsampler
 
     torch.set_num_threads(1)
-    upsampler, signal = Upsampler.load(folder), noise(seconds)
-    upsampler.enhance(signal, RATE)
-    time.sleep(max(until - time.time(), 0))
-    begun, cpu = time.perf_counter(), time.process_time()
+    return Upsampler.load(folder)
+
+
+def offline(folder: Path, seconds: float, count: int) -> float:
+    """Enhance clips in this process: seconds of CPU that it took."""
+    upsampler, signal = loaded(folder), noise(seconds)
+    cpu = time.process_time()
     for _ in range(count):
         upsampler.enhance(signal, RATE)
-    return time.perf_counter() - begun, time.process_time() - cpu
-
-
-def offline_throughput(folder: Path, seconds: float, processes: int, count: int) -> tuple[float, float]:
-    """Clips a second of several processes at once, and seconds of CPU a clip."""
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        until = time.time() + 15
-        done = [pool.submit(offline, folder, seconds, count, until) for _ in range(processes)]
-        times, cpus = zip(*(one.result() for one in done), strict=True)
-    return processes * count / max(times), sum(cpus) / (processes * count)
+    return time.process_time() - cpu
 
 
 def send(at: Server, body: bytes, clients: int, requests: int) -> float:
@@ -147,30 +146,34 @@ def send(at: Server, body: bytes, clients: int, requests: int) -> float:
 
 
 def throughput(folder: Path, workers: int, clients: int, requests: int) -> None:
-    """Many clients against the model's own work on the same cores."""
-    table = measure.Table({"what": "<24", "clips a second": ".2f", "CPU ms a clip": ".0f", "of offline": ".2f"})
-    body, share = clip(10.0), max(requests // (4 * workers), 2)
-    before = offline_throughput(folder, 10.0, workers, share)
-    with server(folder, workers) as at:
-        send(at, body, clients, clients)
-        cpu = at.meter("process_cpu_seconds_total")
-        rate = requests / send(at, body, clients, requests)
-        cpu = (at.meter("process_cpu_seconds_total") - cpu) / requests
-    after = offline_throughput(folder, 10.0, workers, share)
-    own = (before[0] + after[0]) / 2
-    table.row("offline, before", before[0], 1000 * before[1], None)
-    table.row(f"{clients} clients, {requests} requests", rate, 1000 * cpu, rate / own)
-    table.row("offline, after", after[0], 1000 * after[1], None)
+    """Many clients against the model's own work on the same cores, in turns."""
+    table = measure.Table({"turn": "d", "offline, clips/s": ".2f", "served, clips/s": ".2f", "ratio": ".2f"})
+    body, share = clip(10.0), requests // TURNS
+    spent, ratios = [0.0, 0.0], []
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, server(folder, workers) as at:
+
+        def alone(count: int) -> float:
+            begun = time.perf_counter()
+            spent[0] += sum(pool.map(offline, [folder] * workers, [10.0] * workers, [count] * workers))
+            return count * workers / (time.perf_counter() - begun)
+
+        alone(1), send(at, body, clients, clients)
+        spent[0] = 0.0
+        for turn in range(TURNS):
+            own = alone(share // workers)
+            cpu = at.meter("process_cpu_seconds_total")
+            rate = share / send(at, body, clients, share)
+            spent[1] += at.meter("process_cpu_seconds_total") - cpu
+            ratios.append(rate / own)
+            table.row(turn + 1, own, rate, ratios[-1])
+    own_cpu, cpu = spent[0] / (TURNS * (share // workers) * workers), spent[1] / (TURNS * share)
+    print(f"{clients} clients, {TURNS * share} requests, no error; median ratio {statistics.median(ratios):.2f}")
+    print(f"CPU ms a clip: {1000 * own_cpu:.0f} offline, {1000 * cpu:.0f} served, ratio {own_cpu / cpu:.2f}")
 
 
 def request(folder: Path, runs: int) -> None:
     """One client, one clip at a time, in turns with the model alone."""
-    import torch
-
-    from overtone.upsample import Upsampler
-
-    torch.set_num_threads(1)
-    upsampler, signal, body = Upsampler.load(folder), noise(10.0), clip(10.0)
+    upsampler, signal, body = loaded(folder), noise(10.0), clip(10.0)
     table = measure.Table({"10 s clip": "<24", "median ms": ".0f", "least ms": ".0f", "CPU ms": ".0f"})
     with server(folder, 1) as at:
         times: dict[str, list[float]] = {"model alone": [], "POST /v1/enhance": []}

@@ -24,7 +24,15 @@ from overtone import params as settings
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("overtone", "overtone.errors", "overtone.extras", "overtone.migration", "overtone.params", "overtone.audio"),
+    (
+        "overtone",
+        "overtone.errors",
+        "overtone.extras",
+        "overtone.migration",
+        "overtone.params",
+        "overtone.audio",
+        "overtone.mp3",
+    ),
     (
         *(
             "overtone.data",
@@ -35,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.losses",
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
+        *("overtone.arrays", "overtone.inspection"),
     ),
     (
         *("overtone.upsample", "overtone.training", "overtone.training.*"),
@@ -43,7 +52,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     (
         *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
-        *("overtone.serving", "overtone.serving.*"),
+        *("overtone.serving", "overtone.serving.*", "overtone.bulk", "overtone.bulk.*"),
+        *("overtone.listening", "overtone.api"),
     ),
     ("overtone.cli", "overtone.cli.*"),
     ("overtone.__main__",),
@@ -68,6 +78,9 @@ HOMES = {
     "starlette": ("overtone.serving.*",),
     "uvicorn": ("overtone.serving.*",),
     "prometheus_client": ("overtone.serving.*",),
+    "mutagen": ("overtone.bulk.tags",),
+    "fsspec": ("overtone.bulk.places",),
+    "ray": ("overtone.data.cluster",),
 }
 # What the import's name is called where it is installed from.
 DISTRIBUTIONS = {
@@ -79,6 +92,8 @@ DISTRIBUTIONS = {
 }
 # What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.export": {"onnx"}}
+# The same of extras that are no room's: each is called as its only library is.
+OPTIONAL = {"overtone.data.cluster": {"ray"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with.
@@ -166,14 +181,15 @@ def test_packages_import_nothing_by_themselves() -> None:
     for name, path in MODULES.items():
         # Importing the command is importing all of its commands.
         if path.name == "__init__.py" and name != "overtone.cli":
-            assert not list(imported(syntax(name))), f"{path}: importing a room must not load its neighbours"
+            loaded = {other.partition(".")[0] for other in imported(syntax(name))}
+            assert loaded <= set(sys.stdlib_module_names), f"{path}: importing a room must not load its neighbours"
 
 
 def test_help_loads_no_heavy_library() -> None:
-    script = "import sys, overtone.cli; print(*sys.modules)"
+    script = "import sys, overtone, overtone.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     heavy = {"torch", "mlflow", "pytorch_lightning", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "dvc"}
-    heavy |= {"optuna", "plotly", "fastapi", "uvicorn"}
+    heavy |= {"optuna", "plotly", "fastapi", "uvicorn", "fsspec", "ray"}
     assert not heavy & set(done.stdout.split())
 
 
@@ -200,7 +216,13 @@ def of_extra(name: str) -> str | None:
 def test_every_import_is_a_declared_dependency_and_none_is_idle() -> None:
     base = distributions(project()["dependencies"])
     rooms = (name for name in MODULES if not of_extra(name))
-    assert set().union(*(libraries(name) - LATE.get(name, set()) for name in rooms)) == base
+    assert set().union(*(libraries(name) - (LATE | OPTIONAL).get(name, set()) for name in rooms)) == base
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_optional_library_is_imported_and_declared_by_the_extra_of_its_name(name: str) -> None:
+    assert libraries(name) >= OPTIONAL[name]
+    assert all(distributions(project()["optional-dependencies"][extra]) == {extra} for extra in OPTIONAL[name])
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

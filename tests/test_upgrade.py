@@ -31,7 +31,7 @@ SAME, GRAPH = 1e-5, 2e-5
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> Path:
-    return FIXTURES / "versions" / request.param
+    return FIXTURES / "versions" / str(request.param)
 
 
 @pytest.fixture

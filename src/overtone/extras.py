@@ -9,11 +9,9 @@ from overtone.errors import OvertoneError
 
 # Names as imported; where they are installed from is for pyproject.toml to say, and a test compares the two.
 LIBRARIES = {
-    "train": (
-        *("mlflow", "pytorch_lightning", "dvc", "optuna", "plotly", "pandas", "torchaudio", "onnx", "psutil"),
-        "filelock",
-    ),
+    "train": ("mlflow", "pytorch_lightning", "dvc", "optuna", "plotly", "pandas", "torchaudio", "onnx", "psutil"),
     "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
+    "ray": ("ray",),
     "postgres": ("psycopg",),
     "server": ("boto3",),
 }

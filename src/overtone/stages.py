@@ -55,12 +55,16 @@ def corpus(params: Params) -> None:
         print(f"{summary.rejected} files were refused; {CORPUS / room.REJECTED} says why")
 
 
-def degrade(params: Params) -> None:
-    """Clips -> pairs of degraded input and target."""
+def degrade(params: Params, ray: str | None = None) -> None:
+    """Clips -> pairs of degraded input and target.
+
+    Args:
+        ray: address of a Ray cluster that makes them, None for this machine's processes; the result does not depend on it.
+    """
     from overtone.data import pairs as room
 
     with _progress("degrade") as progress:
-        room.build(params.degrade, params.seed, CORPUS, PAIRS, progress)
+        room.build(params.degrade, params.seed, CORPUS, PAIRS, progress, ray=ray)
     print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 

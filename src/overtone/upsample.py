@@ -115,7 +115,7 @@ class Upsampler:
         signal = np.asarray(signal, dtype=np.float32)
         if signal.ndim != 2 or signal.shape[0] < 1:
             raise AudioError(f"signal: expected shape (channels, samples), got {signal.shape}")
-        _check_finite(signal, "signal")
+        audio.check_samples("signal", signal)
         if cutoff_hz is None:
             cutoff_hz = self._cutoff(rate, lambda: [signal])
         whole = audio.resample(signal, rate, self.rate)
@@ -130,6 +130,7 @@ class Upsampler:
         *,
         mode: Mode = "auto",
         cutoff_hz: float | None = None,
+        rate: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         """Enhance a file of any length into another, in memory that does not grow with it.
@@ -137,28 +138,21 @@ class Upsampler:
         The target appears whole or not at all; its format follows its extension, its bit depth the source's.
 
         Args:
+            rate: of the target, Hz; None for the canonical rate.
             progress: called with the share done, 0 to 1, after each block.
 
         Raises:
             AudioError: the source is not usable audio, or the target's format cannot be written.
         """
         info = audio.probe(source)
-        cutoff_hz = self.cutoff_of(source, info) if cutoff_hz is None else cutoff_hz
+        blocks = self.blocks(source, info, mode=mode, cutoff_hz=cutoff_hz, rate=rate, progress=progress)
         format, subtype = audio.container(target, info.subtype)
-        expected = max(audio.resampled_length(info.frames, info.rate, self.rate), 1)
-        enhanced = self.blocks(source, info, mode=mode, cutoff_hz=cutoff_hz)
         with (
             audio.replacing(target) as temporary,
-            audio.Writer(temporary, self.rate, info.channels, format, subtype) as out,
+            audio.Writer(temporary, rate or self.rate, info.channels, format, subtype) as out,
         ):
-            written = 0
-            for block in enhanced:
+            for block in blocks:
                 out.write(block)
-                written += block.shape[1]
-                if progress is not None:
-                    progress(min(written / expected, 1.0))
-        if progress is not None:
-            progress(1.0)
 
     def cutoff_of(self, source: audio.Source, info: audio.Info) -> float:
         """Hz above which a file holds nothing: half of a low rate; for 44.1 kHz and more what excerpts of it show.
@@ -170,44 +164,67 @@ class Upsampler:
         return self._cutoff(info.rate, lambda: _excerpts(source, info))
 
     def blocks(
-        self, source: audio.Source, info: audio.Info, *, mode: Mode = "auto", cutoff_hz: float, size: int = BLOCK
+        self,
+        source: audio.Source,
+        info: audio.Info,
+        *,
+        mode: Mode = "auto",
+        cutoff_hz: float | None = None,
+        rate: int | None = None,
+        size: int = BLOCK,
+        progress: Callable[[float], None] | None = None,
     ) -> Iterator[Signal]:
-        """The enhanced samples of a file at the canonical rate, in order, each block as soon as it is known.
+        """The enhanced samples of a file in order, each block as soon as it is known.
 
         Args:
             info: the file's header.
-            cutoff_hz: frequency above which the file holds nothing.
+            cutoff_hz: frequency above which the file holds nothing; None to find it (see `enhance`).
+            rate: of the blocks, Hz; None for the canonical rate.
             size: samples at the canonical rate that the network is given at a time.
+            progress: called with the share done, 0 to 1, after each block.
 
         Shape:
-            (channels, samples) each; together as long as the file.
+            (channels, samples) each; together `audio.resampled_length` of the file's samples.
 
         Raises:
             AudioError: the file holds no samples, is not usable audio, or the cutoff is outside the band.
         """
         _check_holds_samples(source, info)
+        cutoff_hz = self.cutoff_of(source, info) if cutoff_hz is None else cutoff_hz
         stream = self.stream(info.channels, mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
-        return self._blocks(source, info, stream, size)
+        # Many channels take no more memory than two.
+        size = max(HOP, size * 2 // max(2, info.channels))
+        known = self._blocks(source, info, stream, size, progress)
+        return known if rate in (None, self.rate) else _at_rate(known, info, self.rate, rate)
 
-    def _blocks(self, source: audio.Source, info: audio.Info, stream: Stream, size: int) -> Iterator[Signal]:
+    def _blocks(
+        self,
+        source: audio.Source,
+        info: audio.Info,
+        stream: Stream,
+        size: int,
+        progress: Callable[[float], None] | None,
+    ) -> Iterator[Signal]:
         read = written = 0
 
-        def at_canonical_rate() -> Iterator[Signal]:
+        def checked() -> Iterator[Signal]:
             nonlocal read
-            resampler = soxr.ResampleStream(info.rate, self.rate, info.channels, quality="VHQ")
-            for block in audio.blocks(source):
-                _check_finite(block, audio.name_of(source))
+            for block in audio.blocks(source, max(HOP, audio.BLOCK_FRAMES * 2 // max(2, info.channels))):
+                audio.check_samples(audio.name_of(source), block)
                 read += block.shape[1]
-                yield block if info.rate == self.rate else resampler.resample_chunk(block.T).T
-            if info.rate != self.rate:
-                yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
+                yield block
 
-        for block in _regrouped(at_canonical_rate(), size):
+        for block in _regrouped(_resampled(checked(), info.rate, self.rate, info.channels), size):
             enhanced = stream.push(block)
             written += enhanced.shape[1]
             yield enhanced
+            if progress is not None:
+                progress(min(read / info.frames, 1.0))
+        audio.check_end(source, info, read)
         length = audio.resampled_length(read, info.rate, self.rate)
         yield audio.fit_length(stream.finish(), length - written)
+        if progress is not None:
+            progress(1.0)
 
     def stream(self, channels: int, *, mode: Mode = "auto", cutoff_hz: float) -> Stream:
         """A stream at the canonical rate: blocks of any size in, enhanced samples out as soon as they are known."""
@@ -396,14 +413,11 @@ def _high_pass(cutoff_hz: float, rate: int) -> Signal:
     return np.asarray(taps, dtype=np.float32)[None]
 
 
-def _check_finite(signal: Signal, name: str) -> None:
-    if not np.isfinite(signal).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples; expected finite audio")
-
-
 def _check_holds_samples(source: audio.Source, info: audio.Info) -> None:
     if info.frames == 0:
         raise AudioError(f"{audio.name_of(source)}: holds no samples; expected audio")
+    if not info.length_known:
+        raise AudioError(audio.endless(source))
 
 
 def _excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
@@ -411,8 +425,36 @@ def _excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
     starts = np.unique(np.linspace(0, max(info.frames - length, 0), EXCERPTS).astype(int))
     for start in starts:
         excerpt, _ = audio.read(source, int(start), length)
-        _check_finite(excerpt, audio.name_of(source))
+        audio.check_samples(audio.name_of(source), excerpt)
         yield excerpt
+
+
+def _at_rate(blocks: Iterable[Signal], info: audio.Info, source: int, target: int) -> Iterator[Signal]:
+    """The same signal at another rate, as long as the file is there; the last block waits until the length is known."""
+    read, written = 0, 0
+    last = np.zeros((info.channels, 0), np.float32)
+
+    def counted() -> Iterator[Signal]:
+        nonlocal read
+        for block in blocks:
+            read += block.shape[1]
+            yield block
+
+    for block in _resampled(counted(), source, target, info.channels):
+        yield last
+        written, last = written + last.shape[1], block
+    yield audio.fit_length(last, audio.resampled_length(read, source, target) - written)
+
+
+def _resampled(blocks: Iterable[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
+    """The same signal at another rate."""
+    if source == target:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(source, target, channels, quality="VHQ")
+    for block in blocks:
+        yield resampler.resample_chunk(block.T).T
+    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
 
 
 def _regrouped(blocks: Iterable[Signal], size: int) -> Iterator[Signal]:

@@ -15,3 +15,15 @@ app = typer.Typer(
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: dotted.key=value. Repeatable.")]
 Kind = Literal["cnn", "rnn"]
+
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(envvar="OVERTONE_ENGINE", help="local: processes of this machine. ray: Ray, on this machine's cores."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        envvar="OVERTONE_RAY_ADDRESS",
+        help="With --engine ray: a cluster, as host:port, or auto for the one that this machine belongs to.",
+    ),
+]

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli.app import app
-from overtone.errors import OvertoneError
+from overtone.cli import completion
+from overtone.cli.app import Engine, RayAddress, app
 
 
 @app.command()
 def enhance(
-    source: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3; any rate.")],
-    target: Annotated[Path, typer.Argument(help="File to write; the extension decides the format.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="SOURCE TARGET; or with --output any number of files, folders and bucket addresses (s3://bucket/folder). "
+            "- is standard input or output.",
+            metavar="PATHS...",
+        ),
+    ],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder, bucket address, file or - to write to.")
+    ] = None,
+    format: Annotated[
+        Literal["wav", "flac", "ogg", "opus", "mp3"] | None,
+        typer.Option(help="Of all targets. Default: by the target's extension; in a folder, each source's own."),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
             help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
-            "registry, released, released-cnn, or a model folder."
+            "registry, released, released-cnn, or a model folder.",
+            autocompletion=completion.models,
         ),
     ] = "auto",
     mode: Annotated[
@@ -29,25 +42,39 @@ def enhance(
     cutoff: Annotated[
         float | None, typer.Option(help="Hz above which the source holds nothing; estimated when not given.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the target if it exists.")] = False,
+    rate: Annotated[int | None, typer.Option(min=1, help="Of the targets, Hz. Default: the model's, 48000.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or another device of torch.")] = "cpu",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes for many files. Default: one a core.")
+    ] = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite targets that exist; do again what is done.")
+    ] = False,
 ) -> None:
-    """Enhance one audio file to full-band 48 kHz.
+    """Enhance files, folders, buckets or a pipe to full-band audio; a folder's run goes on where an earlier one ended.
 
     Example: overtone enhance old.mp3 new.flac
+
+    Example: overtone enhance recordings calls/1.wav --output enhanced --jobs 2
     """
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from overtone.bulk import request
 
-    from overtone import resolve
-
-    if target.exists() and not force:
-        raise OvertoneError(f"{target}: exists already; give --force to overwrite it")
-    if target.resolve() == source.resolve():
-        raise OvertoneError(f"{target}: source and target are the same file")
-    upsampler, name = resolve.upsampler(model)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(source.name, total=1.0)
-        upsampler.enhance_file(
-            source, target, mode=mode, cutoff_hz=cutoff, progress=lambda share: bar.update(task, completed=share)
-        )
-    print(f"{target}: {upsampler.rate} Hz, by the {upsampler.config['model'].upper()} ({name})")
+    asked = request.Request(
+        paths=paths,
+        output=output,
+        format=format,
+        model=model,
+        mode=mode,
+        cutoff_hz=cutoff,
+        rate=rate,
+        device=device,
+        jobs=jobs,
+        ray=(ray_address or "local") if engine == "ray" else None,
+        force=force,
+        dry_run=dry_run,
+    )
+    if not request.answer(asked):
+        raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli.app import Kind, Set, app
+from overtone.cli.app import Engine, Kind, RayAddress, Set, app
 
 stage = typer.Typer(help="One stage of the line, as dvc.yaml runs it.", no_args_is_help=True)
 app.add_typer(stage, name="stage")
@@ -22,11 +22,11 @@ def corpus(set: Set = None) -> None:
 
 
 @stage.command()
-def degrade(set: Set = None) -> None:
-    """Make seeded degraded twins of every clip: work/corpus/ -> work/pairs/."""
+def degrade(set: Set = None, engine: Engine = "local", ray_address: RayAddress = None) -> None:
+    """Make seeded degraded twins of every clip: work/corpus/ -> work/pairs/; the same bytes by either engine."""
     from overtone import stages
 
-    stages.degrade(stages.settings(set))
+    stages.degrade(stages.settings(set), ray=(ray_address or "local") if engine == "ray" else None)
 
 
 @stage.command()

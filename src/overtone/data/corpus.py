@@ -226,6 +226,15 @@ def _from_folders(path: Path) -> _File:
 def _read_catalog(path: Path) -> dict[str, _File]:
     if not path.is_file():
         return {}
+    try:
+        return _rows(path)
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{path}: cannot be read ({error}); expected a table of commas in UTF-8") from None
+
+
+def _rows(path: Path) -> dict[str, _File]:
     files = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -233,6 +242,8 @@ def _read_catalog(path: Path) -> dict[str, _File]:
         if missing:
             raise CorpusError(f"{path}: no column {min(missing)!r}; expected at least path and kind")
         for row in reader:
+            if not row["path"] or "\0" in row["path"] or row["kind"] is None:
+                raise CorpusError(f"{path}: line {reader.line_num}: expected a path and a kind")
             name = PurePosixPath(row["path"]).as_posix()
             if row["kind"] not in KINDS:
                 raise CorpusError(f"{path}: {name}: kind {row['kind']!r}; expected one of {', '.join(KINDS)}")
@@ -257,7 +268,7 @@ def _name(files: list[_File]) -> list[_File]:
     named = []
     for file, name in zip(files, plain, strict=True):
         if counts[name.lower()] > 1 or len(name) > _NAME_LENGTH:
-            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"
+            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(os.fsencode(file.path)).hexdigest()[:8]}"
         named.append(replace(file, name=name))
     return named
 
@@ -293,6 +304,7 @@ def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) ->
     notes: list[tuple[str, str]] = []
     single = info.seconds <= params.clip_seconds
     for index, (start, signal) in enumerate(_pieces(raw, info, params)):
+        audio.check_samples(str(raw), signal)
         reason, bandwidth = _judge(signal, info.rate, file.kind, params)
         if reason:
             notes.append((reason, f"clip at {start:g} s: {reason}"))
@@ -359,13 +371,7 @@ def _with_end(blocks: Iterator[audio.Signal]) -> Iterator[audio.Signal | None]:
 
 
 def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams) -> tuple[str, float]:
-    """(why a clip is refused or "", its bandwidth in Hz).
-
-    Raises:
-        _Refused: samples that are no numbers, which condemn the whole file.
-    """
-    if not np.isfinite(signal).all():
-        raise _Refused("holds NaN or infinite samples")
+    """(why a clip is refused or "", its bandwidth in Hz)."""
     power = float(np.mean(np.square(signal, dtype=np.float64)))
     level = 10.0 * math.log10(power) if power > 0.0 else -math.inf
     if level < params.silence_dbfs:

@@ -160,6 +160,7 @@ def build(
     out: Path,
     progress: parallel.Progress | None = None,
     workers: int | None = None,
+    ray: str | None = None,
 ) -> None:
     """Write the pairs of all clips but noise to `out`, which is replaced as a whole.
 
@@ -171,6 +172,7 @@ def build(
             recorded noise that training may use.
         progress: called with (clips done, clips).
         workers: processes, None for one a core. The result does not depend on it.
+        ray: address of a Ray cluster whose machines share these folders, see `parallel.run`. Nor does it on this.
 
     Raises:
         CorpusError: no corpus there.
@@ -188,7 +190,7 @@ def build(
         plan = _Plan(params, seed, folder, corpus, noises, musics)
         # Long clips first, so that no process is left alone with one at the end.
         order = sorted(wanted, key=lambda clip: -clip.frames * clip.channels)
-        rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress) for pair in pairs]
+        rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress, ray) for pair in pairs]
         rows.sort(key=lambda pair: (pair.split, pair.condition, pair.pair))
         manifest.write(folder / MANIFEST, Pair, rows)
         _keep_noise(noises["train"], corpus, folder / NOISE)

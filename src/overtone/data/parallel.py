@@ -37,6 +37,7 @@ def run(
     items: Sequence[Item],
     workers: int | None = None,
     progress: Progress | None = None,
+    ray: str | None = None,
 ) -> list[Result]:
     """`[function(shared, item) for item in items]`, spread over processes.
 
@@ -45,7 +46,13 @@ def run(
         shared: sent once to each process.
         workers: processes, None for one a core; 1 (or one item) runs in this process.
         progress: called with (done, total) after each item, in order of completion.
+        ray: address of a Ray cluster (`overtone.data.cluster`) whose processes do it, None for this machine's own.
+
+    Raises:
+        ClusterError: no such cluster, or one that lost work.
     """
+    if ray is not None:
+        return _on_ray(function, shared, items, workers, progress, ray)
     workers = min(workers or os.cpu_count() or 1, len(items))
     if workers <= 1:
         results = []
@@ -67,3 +74,23 @@ def run(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _on_ray(
+    function: Callable[[Shared, Item], Result],
+    shared: Shared,
+    items: Sequence[Item],
+    workers: int | None,
+    progress: Progress | None,
+    address: str,
+) -> list[Result]:
+    from overtone.data import cluster
+
+    found: dict[int, Any] = {}
+    for index, result in cluster.results(function, shared, items, address, workers):
+        if result is None:
+            raise cluster.ClusterError(f"Ray at {address}: the process at work on {items[index]} died; out of memory?")
+        found[index] = result
+        if progress:
+            progress(len(found), len(items))
+    return [found[index] for index in range(len(items))]

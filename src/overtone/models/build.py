@@ -73,7 +73,7 @@ def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
     config = read_config(folder)
     try:
         model = network(settings_of(config), int(config["rate"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder / CONFIG}: not the settings of a model: {error}") from None
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -107,7 +107,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise ModelError(f"{folder}: not a model folder; expected {WEIGHTS} and {CONFIG} in it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a JSON object")

@@ -28,6 +28,8 @@ def sentence(error: BaseException) -> str | None:
 
 def _of_database(told: str) -> str | None:
     """What SQLite says of a disk that takes nothing."""
-    known = ("database or disk is full", "attempt to write a readonly database", "unable to open database file")
-    known += ("disk I/O error",)
+    known = (
+        *("database or disk is full", "attempt to write a readonly database"),
+        *("unable to open database file", "disk I/O error"),
+    )
     return next((words for words in known if words in told), None)

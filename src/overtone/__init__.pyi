@@ -1,0 +1,3 @@
+from overtone.api import Upsampler as Upsampler
+
+__all__ = ["Upsampler"]

@@ -1,0 +1,174 @@
+"""A run over many files: plan, do what is not done, keep the manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from overtone.bulk import files, local, places, work
+from overtone.bulk.files import Step, Task
+from overtone.bulk.manifest import Manifest, Record, alone
+from overtone.bulk.work import Job, Outcome, Recipe
+from overtone.data import cluster
+
+# In the output folder: targets that are not whole yet.
+_WORKSHOP = ".enhancing"
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes on."""
+
+    def begin(self, tasks: Sequence[Task]) -> None: ...
+
+    def progress(self, index: int, share: float, seconds: float) -> None: ...
+
+    def end(self, index: int, outcome: Outcome) -> None: ...
+
+
+@dataclass
+class Summary:
+    """What came of a run: numbers of files, seconds of audio and of time, and the errors of those that failed."""
+
+    done: int = 0
+    skipped: int = 0
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    took: float = 0.0
+
+
+def plan(tasks: Sequence[Task], folder: str, recipe: Recipe, force: bool) -> list[Step]:
+    """What a run would do about each task."""
+    return files.steps(tasks, folder, Manifest(folder), recipe.digest, force)
+
+
+def run(
+    tasks: Sequence[Task],
+    folder: str,
+    recipe: Recipe,
+    watcher: Watcher,
+    *,
+    force: bool = False,
+    jobs: int | None = None,
+    ray: str | None = None,
+) -> Summary:
+    """Enhance what the output folder's manifest does not call done; a file that fails stops none of the others.
+
+    Args:
+        jobs: processes; None for one a core, or one where another device computes.
+        ray: address of a cluster that does it (`overtone.data.cluster`), None for this machine's own processes.
+
+    Raises:
+        OvertoneError: an unusable model or device, another run at work in the folder, no such cluster.
+    """
+    began, workshop = time.monotonic(), None if places.is_address(folder) else Path(folder, _WORKSHOP).resolve()
+    with alone(folder):
+        ledger = Manifest(folder)
+        steps = files.steps(tasks, folder, ledger, recipe.digest, force)
+        summary = Summary(skipped=sum(step.state == "done" for step in steps))
+        summary.errors = [
+            f"{step.task.target}: exists already; give --force to overwrite it"
+            for step in steps
+            if step.state == "refused"
+        ]
+        wanted = [step for step in steps if step.wanted]
+        if wanted:
+            # Found out once, not file by file; on a cluster the device is that of its machines.
+            work.upsampler(replace(recipe, device="cpu") if ray else recipe)
+            with ended_by_signals(), closing(ledger), _emptied(workshop):
+                _do(Job(recipe, workshop), wanted, ledger, watcher, summary, jobs, ray)
+    summary.took = time.monotonic() - began
+    return summary
+
+
+def _do(
+    job: Job,
+    steps: Sequence[Step],
+    ledger: Manifest,
+    watcher: Watcher,
+    summary: Summary,
+    jobs: int | None,
+    ray: str | None,
+) -> None:
+    tasks = [step.task for step in steps]
+    ledger.add(_record(job, step, "planned") for step in steps)
+    ledger.flush()
+    watcher.begin(tasks)
+    with closing(_outcomes(job, tasks, watcher, jobs, ray)) as outcomes:
+        for index, outcome in outcomes:
+            step = steps[index]
+            if outcome.error:
+                before = step.before.target_stamp if step.before else ""
+                ledger.add([_record(job, step, "failed", error=outcome.error, target_stamp=before)])
+                summary.errors.append(outcome.error)
+            else:
+                facts = {"sha256": outcome.sha256, "target_stamp": outcome.target_stamp}
+                ledger.add([_record(job, step, "done", seconds=round(outcome.seconds, 3), **facts)])
+                summary.done += 1
+                summary.seconds += outcome.seconds
+            watcher.end(index, outcome)
+
+
+def _outcomes(
+    job: Job, tasks: Sequence[Task], watcher: Watcher, jobs: int | None, ray: str | None
+) -> Generator[tuple[int, Outcome], None, None]:
+    if ray is None:
+        default = (os.cpu_count() or 1) if job.recipe.device == "cpu" else 1
+        yield from local.outcomes(job, tasks, min(jobs or default, len(tasks)), watcher.progress)
+        return
+    absolute = [_absolute(task) for task in tasks]
+    gpus = int(job.recipe.device.startswith("cuda"))
+    with closing(cluster.results(work.attempt, job, absolute, ray, jobs, gpus)) as results:
+        for index, outcome in results:
+            died = f"{tasks[index].source}: the process at work on it died; out of memory?"
+            yield index, outcome or Outcome(error=died)
+
+
+def _absolute(task: Task) -> Task:
+    """With paths that mean the same in every process."""
+    source, target = (
+        place if places.is_address(place) else str(Path(place).resolve()) for place in (task.source, task.target)
+    )
+    return replace(task, source=source, target=target)
+
+
+def _record(job: Job, step: Step, state: Any, **facts: Any) -> Record:
+    task = step.task
+    return Record(task.name, task.source, state, task.entry.stamp, job.recipe.digest, **facts)
+
+
+@contextmanager
+def _emptied(workshop: Path | None) -> Iterator[None]:
+    """A folder without what a killed run left in it, and gone in the end."""
+    if workshop is None:
+        yield
+        return
+    shutil.rmtree(workshop, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: what is begun is cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

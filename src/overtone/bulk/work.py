@@ -1,0 +1,187 @@
+"""One file: from its source, by a model that is loaded once a process, to its target."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from overtone import audio
+from overtone.audio import AudioError, Signal
+from overtone.bulk import formats, places, tags
+from overtone.bulk.files import Task
+from overtone.errors import OvertoneError
+from overtone.upsample import Mode, Upsampler
+
+# Share of the file that is done, its length in seconds.
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What turns a source into its target.
+
+    Args:
+        model: names and bytes of the model folder's files, which other machines do not have.
+        mode, cutoff_hz: see `Upsampler.enhance`.
+        rate: of the targets, Hz; None for the model's own.
+        device: of torch.
+    """
+
+    model: tuple[tuple[str, bytes], ...]
+    mode: Mode = "auto"
+    cutoff_hz: float | None = None
+    rate: int | None = None
+    device: str = "cpu"
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        *,
+        mode: Mode = "auto",
+        cutoff_hz: float | None = None,
+        rate: int | None = None,
+        device: str = "cpu",
+    ) -> Recipe:
+        """With the files of a model folder that enhancing needs.
+
+        Raises:
+            OvertoneError: a rate that is none.
+        """
+        if rate is not None and rate < 1:
+            raise OvertoneError(f"rate: expected a positive number of Hz, got {rate}")
+        names = ("config.json", "weights.safetensors", "model.onnx")
+        files = tuple((name, (folder / name).read_bytes()) for name in names if (folder / name).is_file())
+        return cls(files, mode, cutoff_hz, rate, device)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of all that decides the result: the network, and the options; neither the device nor what only runs it faster."""
+        network = [hashlib.sha256(data).hexdigest() for name, data in self.model if name != "model.onnx"]
+        told = [network, "extend" if self.mode == "auto" else self.mode, self.cutoff_hz, self.rate]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: `error` is empty if all went well; `seconds` is the source's length."""
+
+    seconds: float = 0.0
+    sha256: str = ""
+    target_stamp: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run share; `workshop` is where targets that are not whole yet lie, None: beside themselves."""
+
+    recipe: Recipe
+    workshop: Path | None = None
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: tuple[tuple[str, bytes], ...], device: str) -> Upsampler:
+    with tempfile.TemporaryDirectory(prefix="overtone-model-") as name:
+        folder = Path(name)
+        for file, data in model:
+            (folder / file).write_bytes(data)
+        return Upsampler.load(folder, device)
+
+
+def upsampler(recipe: Recipe) -> Upsampler:
+    """The recipe's model, loaded when it is first asked for.
+
+    Raises:
+        OvertoneError: not a usable model, or no such device.
+    """
+    try:
+        return _loaded(recipe.model, recipe.device)
+    except (RuntimeError, AssertionError) as error:
+        # What torch raises of a device that is not there.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OvertoneError(f"device {recipe.device}: cannot be used ({reason})") from None
+
+
+def attempt(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
+    """Enhance one file; whatever is wrong with it becomes the outcome's error, so that the others go on."""
+    try:
+        return enhance(job, task, progress)
+    except OvertoneError as error:
+        reason = str(error)
+    except Exception as error:
+        reason = f"{task.source}: {type(error).__name__}: {error}"
+    return Outcome(error=reason)
+
+
+def enhance(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
+    """Enhance one file into another, which appears whole or not at all, with its source's tags.
+
+    Raises:
+        OvertoneError: the source is not usable audio, or the target cannot be written.
+    """
+    with places.fetched(task.source) as source:
+        info = _probed(source, task.source)
+        with places.delivering(task.target, job.workshop) as path:
+            try:
+                write(job.recipe, source, path, progress, named=task.target)
+            except AudioError as error:
+                # The user's own names, not those of the files that stand for them meanwhile.
+                raise AudioError(_named(_named(str(error), source, task.source), path, task.target)) from None
+        digest = places.digest(source)
+    left = places.stat(task.target)
+    return Outcome(info.seconds, digest, left.stamp if left else "")
+
+
+def write(
+    recipe: Recipe, source: Path, target: Path, progress: Progress | None = None, named: str | None = None
+) -> None:
+    """Enhance a file of this machine into `target`, in the container and at the depth that the source's and its name give.
+
+    Args:
+        named: what the target will be called.
+
+    Raises:
+        AudioError: the source is not usable audio, or the target's format cannot be written.
+    """
+    info = audio.probe(source)
+    rate = recipe.rate or upsampler(recipe).rate
+    length = audio.resampled_length(info.frames, info.rate, rate)
+    format, subtype = formats.container(Path(named or target), info, length)
+    remarks = audio.remarks(source)
+    # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
+    known = {} if format == "MP3" else remarks
+    with audio.Writer(target, rate, info.channels, format, subtype, known) as out:
+        for block in blocks(recipe, source, progress):
+            out.write(block)
+    formats.keep_loudspeakers(source, target)
+    tags.copy(source, target, remarks)
+
+
+def blocks(recipe: Recipe, source: Path, progress: Progress | None = None) -> Iterator[Signal]:
+    """The enhanced signal of a file, block by block.
+
+    Raises:
+        AudioError: the source is not usable audio.
+    """
+    info = audio.probe(source)
+    told = (lambda share: progress(share, info.seconds)) if progress else None
+    return upsampler(recipe).blocks(
+        source, info, mode=recipe.mode, cutoff_hz=recipe.cutoff_hz, rate=recipe.rate, progress=told
+    )
+
+
+def _probed(source: Path, name: str) -> audio.Info:
+    try:
+        return audio.probe(source)
+    except AudioError as error:
+        raise AudioError(_named(str(error), source, name)) from None
+
+
+def _named(text: str, path: Path, name: str) -> str:
+    return text.replace(str(path), name)
