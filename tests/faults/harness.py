@@ -94,6 +94,19 @@ def killed(line: Line, events: int, watched: Sequence[str], *command: str) -> bo
     """
     places = [line.folder / name for name in watched]
     before = _states(places)
+    seen: set[tuple[str, int, int]] = set()
+    with started(line, *command) as process:
+        while process.poll() is None:
+            seen |= _states(places) - before
+            if len(seen) >= events:
+                return True
+            time.sleep(0.002)
+    return False
+
+
+@contextmanager
+def started(line: Line, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of the line, in a process group of its own that is killed at the end."""
     process = subprocess.Popen(
         command,
         cwd=line.folder,
@@ -103,22 +116,12 @@ def killed(line: Line, events: int, watched: Sequence[str], *command: str) -> bo
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    seen: set[tuple[str, int, int]] = set()
     try:
-        while process.poll() is None:
-            seen |= _states(places) - before
-            if len(seen) >= events:
-                return True
-            time.sleep(0.002)
-        return False
+        yield process
     finally:
-        kill_group(process)
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _states(places: Sequence[Path]) -> set[tuple[str, int, int]]:

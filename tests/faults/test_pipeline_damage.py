@@ -9,13 +9,14 @@ import hashlib
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from faults.harness import Ledger, copy, killed, refused, tree
+from faults.harness import Ledger, copy, refused, started, tree
 from test_pipeline import Line
 
 pytestmark = pytest.mark.slow
@@ -35,16 +36,15 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def interrupted(line: Line) -> Path:
-    """The checkpoints of a training that was killed when it had some."""
-    place = line.folder / "checkpoints"
-    for events in (14, 12, 10, 8):
-        shutil.rmtree(place, ignore_errors=True)
-        killed(line, events, ("checkpoints",), *TRAIN)
-        folders = list(place.glob("rnn-*"))
-        if folders and all((folders[0] / name).is_file() for name in ("best.ckpt", "last.ckpt")):
-            return folders[0]
-    pytest.fail("no training could be interrupted between its checkpoints")
+def interrupted(line: Line, *present: str) -> Path:
+    """The checkpoints of a training that was killed as soon as it had these."""
+    with started(line, *TRAIN) as process:
+        while process.poll() is None:
+            for folder in (line.folder / "checkpoints").glob("rnn-*"):
+                if all((folder / name).is_file() for name in present):
+                    return folder
+            time.sleep(0.002)
+    pytest.fail("the training ended before it was interrupted")
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", pytest.param("best.ckpt", marks=pytest.mark.faults)])
@@ -53,10 +53,10 @@ def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one
 ) -> None:
     record = ledger(f"damaged {name}")
     mine = copy(line, tmp_path / "project", empty_store, "work")
-    folder = interrupted(mine)
+    folder = interrupted(mine, "last.ckpt", "before.ckpt" if name == "last.ckpt" else "best.ckpt")
     damage(folder / name)
     record.tried()
-    if name == "last.ckpt" and (folder / "before.ckpt").is_file():
+    if name == "last.ckpt":
         assert f"{Path(*folder.parts[-2:]) / name}: damaged" in mine.run(*TRAIN)
     else:
         said = refused(mine, *TRAIN)
