@@ -163,7 +163,7 @@ def train(
     last = checkpoints / LAST
     data = PairsModule(params, source)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None)
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except DivergedError as error:
         raise _kept(error, trainer, module, data, checkpoints, kind) from None
     if trainer.is_global_zero:
