@@ -102,7 +102,10 @@ def _keep_user() -> None:
         return
     user, _, password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")
     if user and "MLFLOW_TRACKING_USERNAME" not in os.environ:
-        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user), unquote(password)
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = (
+            unquote(user),
+            unquote(password),
+        )
 
 
 def git_commit() -> str | None:
