@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Options of pytest, such as `make test TESTS="-m 'not slow'"` or `make test TESTS=tests/test_audio.py`.
 TESTS ?=
+# How long `make fuzz` looks for input that breaks something.
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
 # DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
@@ -20,7 +22,7 @@ LOCK := requirements/lock-py311.txt
 # An export of the OSV database, a folder or zip file, where no service can be asked: make audit OSV=all.zip
 OSV ?=
 
-.PHONY: help repro install dev test lint format docs lock audit licences clean distclean
+.PHONY: help repro install dev test fuzz lint format docs lock audit licences clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +40,10 @@ dev: $(VENV)/.installed-dev ## .venv with what development needs
 test: lint ## lint, then all tests; TESTS="..." are options of pytest
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
 
+fuzz: dev ## new hostile input for readers and servers, for MINUTES=10
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long timeout --signal=INT $(MINUTES)m \
+	  $(BIN)/pytest -n auto --maxprocesses 4 tests/test_fuzz.py || test $$? -eq 124
+
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,8 +53,10 @@ format: dev ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: dev ## docs/settings.md from the types of the settings
+docs: dev ## the documentation, as pages in build/docs; docs/settings.md from the types of the settings
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
 
 lock: dev ## pin all that development installs, by digest
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -69,7 +77,7 @@ distclean: clean ## remove the environment too
 
 # The stamps are older than pyproject.toml when it changed: then pip looks again.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -e '.[train]'
+	$(PIP) install -e '.[train,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml $(if $(LOCKED),$(LOCK))

@@ -50,14 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of the pipeline share a run of minutes, those of the services their servers: one process gets all of them.
+    """Tests of the pipeline share a run of minutes, those of services and page their servers: one process gets all of them.
 
     pytest-xdist's own `--dist loadgroup` would do, but 3.8.0 cannot group under pytest 9.2.
     """
 
     def scope(nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        shared = ("test_pipeline", "test_services")
+        shared = ("test_pipeline", "test_services", "test_page.")
         return next((name for name in shared if Path(file).name.startswith(name)), nodeid)
 
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
@@ -179,9 +179,12 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium of this machine (a playwright Browser); skips where there is none."""
+    """A headless Chromium of this machine (a playwright Browser); skips where there is none.
+
+    Of a module alone: while playwright is open, no other test may run an event loop of its own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
@@ -189,6 +192,8 @@ def browser() -> Iterator[Any]:
         pytest.skip(f"no browser: none of {', '.join(names)} is installed")
     with playwright.sync_playwright() as driver:
         options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        # A microphone that beeps, and that may be used.
+        options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         opened = driver.chromium.launch(executable_path=found, args=options)
         yield opened
         opened.close()

@@ -24,7 +24,15 @@ from overtone import params as settings
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("overtone", "overtone.errors", "overtone.extras", "overtone.migration", "overtone.params", "overtone.audio"),
+    (
+        "overtone",
+        "overtone.errors",
+        "overtone.extras",
+        "overtone.migration",
+        "overtone.params",
+        "overtone.audio",
+        "overtone.mp3",
+    ),
     (
         *(
             "overtone.data",
@@ -53,7 +61,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # Libraries that one place alone knows.
 HOMES = {
     "mlflow": ("overtone.tracking.*",),
-    "pytorch_lightning": ("overtone.training.*", "overtone.tracking.runs", "overtone.tuning.pruning"),
+    "pytorch_lightning": (
+        *("overtone.training.*", "overtone.tracking.runs", "overtone.tracking.recording", "overtone.tuning.pruning"),
+    ),
     "lightning": (),
     "optuna": ("overtone.tuning.*",),
     "plotly": ("overtone.tuning.page",),

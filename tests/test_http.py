@@ -211,7 +211,7 @@ def test_file_that_goes_on_is_not_decoded_to_its_end() -> None:
             yield np.zeros((1, 480), np.float32)
 
     with pytest.raises(audio.AudioError, match="goes on after 4800 samples"):
-        for _ in work._of_length(endless(), 4_800, 960):
+        for _ in work.of_length(endless(), 4_800, 960):
             pass
     assert len(decoded) < 15
 
@@ -321,7 +321,7 @@ def test_key_is_asked_for_and_never_shown(options: Options, capfd: pytest.Captur
     right: list[Mapping[str, str]] = [{"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}]
     wrong: list[Mapping[str, str]] = [{}, {"Authorization": f"Bearer {KEY}x"}, {"X-API-Key": KEY[:-1]}]
     wrong += [{"Authorization": "Basic !"}, {"Authorization": KEY}]
-    paths = ("/metrics", "/v1/models", "/docs/", "/openapi.json", "/", "/nowhere")
+    paths = ("/metrics", "/v1/models", "/docs/", "/openapi.json", "/v1/samples", "/nowhere")
     with serving(locked) as client:
         for path in paths:
             for headers in wrong:
@@ -331,7 +331,7 @@ def test_key_is_asked_for_and_never_shown(options: Options, capfd: pytest.Captur
         for headers in right:
             assert client.get("/metrics", headers=headers).status_code == 200
         assert client.get("/metrics", auth=("anyone", KEY)).status_code == 200
-        assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/", "/page/main.js")] == 4 * [200]
     assert KEY not in "".join(capfd.readouterr())
 
 
@@ -382,7 +382,7 @@ def test_pages_from_elsewhere_are_not_answered(options: Options) -> None:
 
 def test_models_are_listed_with_what_names_them(client: TestClient, options: Options) -> None:
     default, *released = client.get("/v1/models").json()["models"]
-    nothing = {"aliases": [], "scores": {}}
+    nothing: dict[str, Any] = {"aliases": [], "scores": {}}
     assert default == {"reference": "auto", "version": options.model, "model": "rnn", "default": True, **nothing}
     assert [one["reference"] for one in released] == ["released", "released-cnn"]
     assert not any(one["default"] for one in released)
@@ -410,7 +410,7 @@ def test_metrics_count_requests_and_sound(client: TestClient, options: Options) 
 
 
 def test_page_of_the_interface_needs_no_other_server(client: TestClient) -> None:
-    page = client.get("/").text
+    page = client.get("/docs/").text
     files = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert len(files) >= 3
     assert not [name for name in files if "//" in name]

@@ -138,7 +138,7 @@ class Line:
             AssertionError: it did not end well; the message holds what it printed.
         """
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=1_800, check=False
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done.stdout

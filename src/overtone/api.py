@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 from overtone import arrays, resolve, upsample
 from overtone.arrays import Samples
-from overtone.audio import AudioError
+from overtone.audio import MAX_CHANNELS, AudioError
 from overtone.upsample import Mode, Runtime
 
 
@@ -79,8 +79,8 @@ class Upsampler(upsample.Upsampler):
         Raises:
             AudioError: a cutoff outside the band, or no channel.
         """
-        if not 1 <= channels <= arrays.MAX_CHANNELS:
-            raise AudioError(f"channels: expected 1 to {arrays.MAX_CHANNELS}, got {channels}")
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(f"channels: expected 1 to {MAX_CHANNELS}, got {channels}")
         transform = self.graph.transform if self.graph else self.model.transform
         cutoff = self.checked_cutoff(cutoff_hz)
         return Stream(self.model, transform, channels, cutoff, mode == "restore", self.device)

@@ -10,14 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from overtone.audio import AudioError, Signal
+from overtone.audio import MAX_CHANNELS, MAX_LEVEL, AudioError, Signal
 
 # (samples,) or (channels, samples); float32, float64 or int16.
 Samples = TypeVar("Samples", npt.NDArray[Any], Tensor)
 
-MAX_CHANNELS = 64
-# No recording of full scale 1.0 reaches this; integers in a float array do.
-MAX_LEVEL = 64.0
 _FULL_SCALE = 32_768.0
 _TYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int16))
 

@@ -558,7 +558,10 @@ def load(path: Path = Path("params.yaml"), overrides: tuple[str, ...] = ()) -> P
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Numbers and dates that are none, bytes that are no text, and tables within tables without end.
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: expected a mapping of settings at the top level")

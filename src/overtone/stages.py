@@ -135,7 +135,31 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
             with replacing(out / "run.json") as path:
                 path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
     if run.run_id:
-        shutil.rmtree(folder)
+        _remove(folder)
+
+
+def sync() -> None:
+    """Journals of trainings -> the store; all that can be brought there, and an error if one could not."""
+    from overtone.tracking import journal, store
+    from overtone.tracking.store import TrackingError
+
+    if not (waiting := journal.kept()):
+        print("nothing to upload: every run is in its store")
+        return
+    left = []
+    for run_id in waiting:
+        try:
+            known, count = journal.sync(run_id)
+        except TrackingError as error:
+            left.append(str(error))
+            continue
+        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}" + _as(run_id, known))
+    if left:
+        raise TrackingError("; ".join(dict.fromkeys(left)))
+
+
+def _as(run_id: str, known: str) -> str:
+    return "" if known == run_id else f", where it is run {known}"
 
 
 def print_failure(folder: Path) -> None:
@@ -493,6 +517,14 @@ def _fingerprint(params: Params, kind: str, content: bytes) -> str:
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a training's checkpoints at one stroke: half of them would be taken for damaged ones."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 @contextmanager

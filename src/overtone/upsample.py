@@ -115,7 +115,7 @@ class Upsampler:
         signal = np.asarray(signal, dtype=np.float32)
         if signal.ndim != 2 or signal.shape[0] < 1:
             raise AudioError(f"signal: expected shape (channels, samples), got {signal.shape}")
-        _check_finite(signal, "signal")
+        audio.check_samples("signal", signal)
         if cutoff_hz is None:
             cutoff_hz = self._cutoff(rate, lambda: [signal])
         whole = audio.resample(signal, rate, self.rate)
@@ -192,6 +192,8 @@ class Upsampler:
         _check_holds_samples(source, info)
         cutoff_hz = self.cutoff_of(source, info) if cutoff_hz is None else cutoff_hz
         stream = self.stream(info.channels, mode=mode, cutoff_hz=self.checked_cutoff(cutoff_hz))
+        # Many channels take no more memory than two.
+        size = max(HOP, size * 2 // max(2, info.channels))
         known = self._blocks(source, info, stream, size, progress)
         return known if rate in (None, self.rate) else _at_rate(known, info, self.rate, rate)
 
@@ -207,8 +209,8 @@ class Upsampler:
 
         def checked() -> Iterator[Signal]:
             nonlocal read
-            for block in audio.blocks(source):
-                _check_finite(block, audio.name_of(source))
+            for block in audio.blocks(source, max(HOP, audio.BLOCK_FRAMES * 2 // max(2, info.channels))):
+                audio.check_samples(audio.name_of(source), block)
                 read += block.shape[1]
                 yield block
 
@@ -218,6 +220,7 @@ class Upsampler:
             yield enhanced
             if progress is not None:
                 progress(min(read / info.frames, 1.0))
+        audio.check_end(source, info, read)
         length = audio.resampled_length(read, info.rate, self.rate)
         yield audio.fit_length(stream.finish(), length - written)
         if progress is not None:
@@ -410,14 +413,11 @@ def _high_pass(cutoff_hz: float, rate: int) -> Signal:
     return np.asarray(taps, dtype=np.float32)[None]
 
 
-def _check_finite(signal: Signal, name: str) -> None:
-    if not np.isfinite(signal).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples; expected finite audio")
-
-
 def _check_holds_samples(source: audio.Source, info: audio.Info) -> None:
     if info.frames == 0:
         raise AudioError(f"{audio.name_of(source)}: holds no samples; expected audio")
+    if not info.length_known:
+        raise AudioError(audio.endless(source))
 
 
 def _excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
@@ -425,7 +425,7 @@ def _excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
     starts = np.unique(np.linspace(0, max(info.frames - length, 0), EXCERPTS).astype(int))
     for start in starts:
         excerpt, _ = audio.read(source, int(start), length)
-        _check_finite(excerpt, audio.name_of(source))
+        audio.check_samples(audio.name_of(source), excerpt)
         yield excerpt
 
 

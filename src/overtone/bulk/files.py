@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -106,7 +107,8 @@ def check_apart(source: str, target: str) -> None:
     """
     same = source == target
     if not places.is_address(source) and not places.is_address(target):
-        same = Path(source).resolve() == Path(target).resolve()
+        # Not pathlib's, which raises on links that lead in circles.
+        same = os.path.realpath(source) == os.path.realpath(target)
     if same:
         raise OvertoneError(f"{target}: source and target are the same file")
 

@@ -88,7 +88,7 @@ class Manifest:
             return
         if self._file is None:
             Path(self.place).parent.mkdir(parents=True, exist_ok=True)
-            self._file = Path(self.place).open("a", encoding="utf-8")  # noqa: SIM115
+            self._file = Path(self.place).open("a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             if self._torn:
                 self._file.write("\n")
         self._file.write("\n".join(self._lines) + "\n")

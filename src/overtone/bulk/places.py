@@ -44,7 +44,10 @@ def stat(place: str) -> Entry | None:
     """The file at a place, None if there is none."""
     if not is_address(place):
         path = Path(place)
-        return _entry(path.stat()) if path.is_file() else None
+        try:
+            return _entry(path.stat()) if path.is_file() else None
+        except OSError as error:
+            raise PlaceError(f"{place}: cannot be opened ({error.strerror})") from None
     with _reaching(place) as (system, key):
         try:
             found = system.info(key)
@@ -55,7 +58,7 @@ def stat(place: str) -> Entry | None:
 
 def is_folder(place: str) -> bool:
     if not is_address(place):
-        return Path(place).is_dir()
+        return os.path.isdir(place)  # noqa: PTH112 -- pathlib's raises on names that are too long
     with _reaching(place) as (system, key):
         return bool(system.isdir(key))
 
@@ -96,7 +99,8 @@ def read_text(place: str) -> str | None:
     """A small file's text, None if there is none."""
     if not is_address(place):
         path = Path(place)
-        return path.read_text() if path.is_file() else None
+        # Names in it may be no UTF-8.
+        return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else None
     with _reaching(place) as (system, key):
         try:
             return str(system.cat_file(key).decode())
@@ -139,7 +143,7 @@ def delivering(place: str, workshop: Path | None = None) -> Iterator[Path]:
         return
     target = Path(place)
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
     path = (workshop or target.parent) / f".{name}.{os.getpid()}{target.suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

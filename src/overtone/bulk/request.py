@@ -15,7 +15,7 @@ from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
 from overtone.bulk.places import Entry
 from overtone.bulk.work import Job, Recipe
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, printable
 from overtone.upsample import Mode
 
 PIPE = "-"
@@ -122,7 +122,7 @@ def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
     with display.Display() as bars:
         summary = run.run(tasks, folder, recipe, bars, force=request.force, jobs=request.jobs, ray=request.ray)
     for error in summary.errors:
-        print(f"overtone: {error}", file=sys.stderr)
+        print(f"overtone: {printable(error)}", file=sys.stderr)
     Console().print(display.table(summary))
     print(f"{folder}: by {name}")
     return not summary.errors

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -10,17 +13,27 @@ import typer
 from overtone import extras
 from overtone.cli import files, line, listening, registry, serving, surroundings
 from overtone.cli.app import app
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, printable
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
+
+# What the disk says of a file, and the user has to mend: full, over quota, read-only, someone else's, broken.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def main() -> None:
     """Run the command line; errors that users can mend are one message and exit status 1."""
+    # Names of files may be no UTF-8.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         app()
     except OvertoneError as error:
         _fail(str(error))
+    except OSError as error:
+        # What a file system says of a name: not there, no permission, no room.
+        if error.strerror is None or (error.filename is None and error.errno not in _DISK):
+            raise
+        _fail(f"{os.fsdecode(error.filename or Path.cwd())}: {error.strerror}")
     except ModuleNotFoundError as error:
         if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
             raise
@@ -37,7 +50,7 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"overtone: {sentence}", file=sys.stderr)
+    print(f"overtone: {printable(sentence)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -71,6 +71,17 @@ def register(set: Set = None) -> None:
 
 
 @app.command()
+def sync() -> None:
+    """Upload what trainings could not send: their tracking server was away, or OVERTONE_OFFLINE was set.
+
+    Example: overtone sync
+    """
+    from overtone import stages
+
+    stages.sync()
+
+
+@app.command()
 def failure(
     folder: Annotated[Path, typer.Argument(help="failure-step-N of a training that diverged; its error names it.")],
 ) -> None:

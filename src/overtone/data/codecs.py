@@ -23,6 +23,8 @@ _HEADROOM = 0.99
 _SHORTEST = 0.2
 _FIXED_RATES = {"gsm610": 8_000, "mulaw": 8_000, "alaw": 8_000, "ima_adpcm": 16_000, "vorbis": 48_000}
 _WAV_SUBTYPES = {"gsm610": "GSM610", "mulaw": "ULAW", "alaw": "ALAW", "ima_adpcm": "IMA_ADPCM"}
+# Above full scale libsndfile reads past the tables of these instead of clipping.
+_TABLED = ("ULAW", "ALAW")
 
 # libmp3lame's own choices (lame.c: optimum_bandwidth, optimum_samplefreq): low-pass in Hz by kbit/s for two channels
 # (half as much again for one), and the lowest rate whose band holds it. libsndfile fixes the rate and leaves this to us.
@@ -148,6 +150,8 @@ def from_mulaw_bytes(data: npt.NDArray[np.uint8], rate: int, channels: int) -> S
 
 
 def _write(signal: Signal, rate: int, format: str, subtype: str, **options: Any) -> bytes:
+    if subtype in _TABLED:
+        signal = np.clip(signal, -1.0, 1.0)
     buffer = io.BytesIO()
     with soundfile.SoundFile(
         buffer, "w", samplerate=rate, channels=signal.shape[0], format=format, subtype=subtype, **options

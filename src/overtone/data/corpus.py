@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import math
 import os
@@ -150,10 +151,23 @@ def read_manifest(folder: Path) -> list[Clip]:
 
 @contextmanager
 def replacing_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its place when the block ends, and is removed if it fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    """A temporary sibling of `out` that takes its place when the block ends, and is removed if it fails.
+
+    What processes that were killed left of theirs is removed too.
+
+    Raises:
+        OSError: the disk is full or refuses to be written to; `filename` says what was to be written.
+    """
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from None
+    held = os.open(temporary, os.O_RDONLY)
+    try:
+        # The system lets go of it however the process ends.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _sweep(out)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
@@ -161,8 +175,29 @@ def replacing_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         temporary.rename(out)
+    except Exception as error:
+        if told := audio.unwritable(error, out, temporary):
+            raise told from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(out: Path) -> None:
+    """Remove the temporary siblings of `out` that no process holds any more."""
+    for left in out.parent.glob(f".{out.name}.*"):
+        if not left.is_dir():
+            continue
+        found = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(found)
 
 
 # --- which files ------------------------------------------------------------------------------------------------------
@@ -191,6 +226,15 @@ def _from_folders(path: Path) -> _File:
 def _read_catalog(path: Path) -> dict[str, _File]:
     if not path.is_file():
         return {}
+    try:
+        return _rows(path)
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{path}: cannot be read ({error}); expected a table of commas in UTF-8") from None
+
+
+def _rows(path: Path) -> dict[str, _File]:
     files = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -198,6 +242,8 @@ def _read_catalog(path: Path) -> dict[str, _File]:
         if missing:
             raise CorpusError(f"{path}: no column {min(missing)!r}; expected at least path and kind")
         for row in reader:
+            if not row["path"] or "\0" in row["path"] or row["kind"] is None:
+                raise CorpusError(f"{path}: line {reader.line_num}: expected a path and a kind")
             name = PurePosixPath(row["path"]).as_posix()
             if row["kind"] not in KINDS:
                 raise CorpusError(f"{path}: {name}: kind {row['kind']!r}; expected one of {', '.join(KINDS)}")
@@ -222,7 +268,7 @@ def _name(files: list[_File]) -> list[_File]:
     named = []
     for file, name in zip(files, plain, strict=True):
         if counts[name.lower()] > 1 or len(name) > _NAME_LENGTH:
-            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"
+            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(os.fsencode(file.path)).hexdigest()[:8]}"
         named.append(replace(file, name=name))
     return named
 
@@ -258,6 +304,7 @@ def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) ->
     notes: list[tuple[str, str]] = []
     single = info.seconds <= params.clip_seconds
     for index, (start, signal) in enumerate(_pieces(raw, info, params)):
+        audio.check_samples(str(raw), signal)
         reason, bandwidth = _judge(signal, info.rate, file.kind, params)
         if reason:
             notes.append((reason, f"clip at {start:g} s: {reason}"))
@@ -324,13 +371,7 @@ def _with_end(blocks: Iterator[audio.Signal]) -> Iterator[audio.Signal | None]:
 
 
 def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams) -> tuple[str, float]:
-    """(why a clip is refused or "", its bandwidth in Hz).
-
-    Raises:
-        _Refused: samples that are no numbers, which condemn the whole file.
-    """
-    if not np.isfinite(signal).all():
-        raise _Refused("holds NaN or infinite samples")
+    """(why a clip is refused or "", its bandwidth in Hz)."""
     power = float(np.mean(np.square(signal, dtype=np.float64)))
     level = 10.0 * math.log10(power) if power > 0.0 else -math.inf
     if level < params.silence_dbfs:

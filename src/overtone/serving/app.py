@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import importlib.metadata
-import importlib.util
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Depends, FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 
-from overtone.serving import catalogue, enhance, health, live, manual, meters, refusal
+from overtone.serving import (
+    catalogue,
+    conditions,
+    degrade,
+    enhance,
+    health,
+    live,
+    manual,
+    meters,
+    page,
+    refusal,
+    samples,
+)
 from overtone.serving.door import Door
 from overtone.serving.meters import Meters
 from overtone.serving.options import Options
@@ -24,8 +33,6 @@ from overtone.serving.service import Service
 from overtone.serving.shelf import Shelf
 
 log = logging.getLogger("overtone.serving")
-# The page that browsers get, where it is installed: a router of its own, mounted at the root.
-_PAGE = "overtone.serving.page"
 
 
 def create_app(options: Options) -> FastAPI:
@@ -57,14 +64,11 @@ def create_app(options: Options) -> FastAPI:
     app.state.service, app.state.failure, app.state.stop = served, None, lambda: None
     app.add_middleware(Door, options=options, meters=counters)
     refusal.install(app)
-    for part in (enhance, catalogue, health, meters):
+    for part in (enhance, degrade, catalogue, conditions, samples, health, meters):
         app.include_router(part.router)
     app.router.routes.extend(live.router.routes)
     manual.install(app)
-    if importlib.util.find_spec(_PAGE):
-        app.include_router(importlib.import_module(_PAGE).router)
-    else:
-        app.add_api_route("/", lambda: RedirectResponse("docs/"), include_in_schema=False)
+    page.install(app)
     return app
 
 

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from overtone.serving.meters import Meters
 from overtone.serving.options import Options
 
-# For those who watch over the server.
-OPEN = frozenset({"/healthz", "/readyz"})
+# For those who watch over the server, and the page, which asks for the key itself.
+OPEN = frozenset({"/healthz", "/readyz", "/"})
+OPEN_FOLDER = "/page/"
 # A WebSocket's key may come in its first message.
 LIVE = "/v1/live"
 SAFETY = {
@@ -117,14 +118,17 @@ class Door:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
             return None
         if self._stranger(headers):
             return JSONResponse({"detail": "requests of pages from elsewhere are not answered"}, 403)
         if self._options.key is not None and not shows_key(headers, self._options.key):
             told = "expected the server's key, as Authorization: Bearer KEY or X-API-Key: KEY"
-            # Browsers then ask for a name, which is not looked at, and a password.
-            return JSONResponse({"detail": told}, 401, {"WWW-Authenticate": 'Basic realm="overtone"'})
+            # Browsers then ask for a name, which is not looked at, and a password; a page's own requests do so themselves.
+            asking = headers.get("sec-fetch-mode", "navigate") == "navigate"
+            return JSONResponse(
+                {"detail": told}, 401, {"WWW-Authenticate": 'Basic realm="overtone"'} if asking else None
+            )
         return None
 
     def _stranger(self, headers: Headers) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from overtone.errors import OvertoneError
 from overtone.serving import encoding, refusal, service, upload
 from overtone.serving.service import Service
-from overtone.serving.work import Order, Work
+from overtone.serving.work import Answer, Order, Work
 from overtone.upsample import Mode
 
 log = logging.getLogger("overtone.serving")
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/v1", tags=["audio"])
 # OpenAPI cannot see what a route reads and writes as bytes.
 _BYTES = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _BYTES}}
-_BODY = {
+BODY = {
     "description": "An audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3 or another that libsndfile reads.",
     "required": True,
     "content": {"multipart/form-data": {"schema": _FORM}, "application/octet-stream": {"schema": _BYTES}},
@@ -40,7 +41,7 @@ Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
     "/enhance",
     response_class=Response,
     responses={200: _ANSWER, **refusal.documented(401, 404, 408, 413, 415, 422, 429, 503)},
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": BODY},
 )
 async def enhance(
     request: Request,
@@ -76,7 +77,8 @@ async def enhance(
             "X-Overtone-Mode": "restore" if mode == "restore" else "extend",
             "X-Overtone-Cutoff-Hz": f"{work.cutoff_hz:.0f}",
         }
-        return Pieces(request, served, work, first, headers, stack.pop_all())
+        counted = partial(served.meters.enhanced, work, headers["X-Overtone-Mode"])
+        return Pieces(request, served, work, first, headers, stack.pop_all(), counted)
 
 
 class Pieces(Response):
@@ -89,16 +91,18 @@ class Pieces(Response):
         self,
         request: Request,
         served: Service,
-        work: Work,
+        work: Answer,
         first: bytes | None,
         headers: Mapping[str, str],
         held: AsyncExitStack,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self.status_code = 200
         self.media_type = encoding.MEDIA_TYPES[work.format]
         self.background = None
         self.init_headers(headers)
         self._request, self._served, self._work, self._first, self._held = request, served, work, first, held
+        self._done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
@@ -111,7 +115,7 @@ class Pieces(Response):
                     await self._sent(send, {"type": "http.response.body", "body": piece, "more_body": True})
                     piece = await self._served.compute(self._work.next)
                 await self._sent(send, {"type": "http.response.body", "body": b"", "more_body": False})
-                self._served.meters.enhanced(self._work, self.headers["X-Overtone-Mode"])
+                self._done()
             except Exception as error:  # whatever it is, the client must see a broken answer
                 self._served.meters.broken.inc()
                 log.error("an answer was broken off: %s", " ".join(str(error).split()) or type(error).__name__)

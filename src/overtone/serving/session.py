@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soxr
 
+from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.models.spectral import WINDOW
 from overtone.serving.shelf import Loaded
@@ -75,8 +76,7 @@ class Session:
         block = np.frombuffer(data, self._type).reshape(-1, self._channels)
         self.seconds += len(data) / self.bytes_a_second
         samples = block.astype(np.float32) / (32_768 if self._type.kind == "i" else 1)
-        if not np.isfinite(samples).all():
-            raise AudioError("the stream holds NaN or infinite samples; expected finite audio")
+        audio.check_samples("the stream", samples)
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
         return self._out(self._stream.push(np.ascontiguousarray(samples.T)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
@@ -20,9 +20,38 @@ from overtone.upsample import Mode
 # Samples at 48 kHz that are computed and sent at a time: about five seconds.
 BLOCK = 480 * HOP
 # A file may end this much before its header says, as encoders of MP3 leave it; one that was cut off lacks more.
-_SHORT_SECONDS = 0.1
-# What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
-_MOST_FRAMES = 2**48
+SHORT_SECONDS = 0.1
+
+
+class Answer(Protocol):
+    """An audio file as the pieces in which its bytes become known."""
+
+    @property
+    def format(self) -> str: ...
+
+    def next(self) -> bytes | None: ...
+
+
+def opened(file: BinaryIO, max_seconds: float) -> audio.Info:
+    """The header of a request's audio.
+
+    Raises:
+        Refused: not audio (415), or longer than `max_seconds` summed over channels (413).
+        AudioError: the header does not say how long it is.
+    """
+    try:
+        info = audio.probe(file)
+    except AudioError as error:
+        raise Refused(415, str(error)) from None
+    if not info.length_known:
+        raise AudioError(audio.endless(file))
+    if info.seconds * info.channels > max_seconds:
+        raise Refused(
+            413,
+            f"the audio is {info.seconds:.0f} s of {info.channels} channels; expected at most {max_seconds:g} s "
+            "summed over channels",
+        )
+    return info
 
 
 @dataclass(frozen=True)
@@ -51,20 +80,7 @@ class Work:
 
     def __init__(self, loaded: Loaded, file: BinaryIO, order: Order, max_seconds: float) -> None:
         begun = time.perf_counter()
-        try:
-            info = audio.probe(file)
-        except AudioError as error:
-            raise Refused(415, str(error)) from None
-        if info.frames > _MOST_FRAMES:
-            raise AudioError(
-                "the audio's header does not say how long it is; expected a file, not what went through a pipe"
-            )
-        if info.seconds * info.channels > max_seconds:
-            raise Refused(
-                413,
-                f"the audio is {info.seconds:.0f} s of {info.channels} channels; expected at most {max_seconds:g} s "
-                "summed over channels",
-            )
+        info = opened(file, max_seconds)
         model = loaded.upsampler
         self.seconds = info.seconds
         self.format = order.format or encoding.format_of(info)
@@ -76,7 +92,7 @@ class Work:
         frames = audio.resampled_length(whole, model.rate, rate)
         encoder = encoding.Encoder(self.format, rate, info.channels, frames, info.subtype)
         blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, rate=rate, size=BLOCK)
-        exact = _of_length(blocks, frames, round(_SHORT_SECONDS * rate))
+        exact = of_length(blocks, frames, round(SHORT_SECONDS * rate))
         self._pieces = encoding.encoded(encoder, exact)
         self.computing = time.perf_counter() - begun
 
@@ -93,7 +109,7 @@ class Work:
             self.computing += time.perf_counter() - begun
 
 
-def _of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
+def of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
     """The samples in just the number that the answer's head promises; a file of more is not decoded to its end.
 
     Raises:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone import comparison
-from overtone.data import corpus
 from overtone.tracking import versions
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ def heard(folder: Path, raw: Path) -> Heard | None:
         folder: the output of the stage corpus.
         raw: the raw folder; the licences are the column `licence` of its `catalog.csv`.
     """
+    # Brings SciPy along, which the other commands of the registry do without.
+    from overtone.data import corpus
+
     try:
         clips = [clip for clip in corpus.read_manifest(folder) if clip.split == "train"]
     except corpus.CorpusError:

@@ -12,6 +12,8 @@ def sentence(error: BaseException) -> str | None:
     from mlflow.exceptions import MlflowException
 
     uri = store.public_uri()
+    if isinstance(error, MlflowException) and (why := _of_database(str(error.message))):
+        return f"{uri}: {why}"
     if not isinstance(error, MlflowException) or not uri.startswith(("http://", "https://")):
         return None
     told = " ".join(str(error.message).split())
@@ -22,3 +24,12 @@ def sentence(error: BaseException) -> str | None:
     if "failed with exception" in told:
         return f"{uri}: does not answer: {told}"
     return None
+
+
+def _of_database(told: str) -> str | None:
+    """What SQLite says of a disk that takes nothing."""
+    known = (
+        *("database or disk is full", "attempt to write a readonly database"),
+        *("unable to open database file", "disk I/O error"),
+    )
+    return next((words for words in known if words in told), None)

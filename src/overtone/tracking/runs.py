@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
 from overtone.audio import replacing
-from overtone.tracking import entries, naming, source, store
+from overtone.tracking import entries, journal, naming, source, store
+from overtone.tracking.journal import Journal
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from pytorch_lightning.loggers import MLFlowLogger
+    from pytorch_lightning.loggers import Logger, MLFlowLogger
 
 Model = Literal["cnn", "rnn"]
 # Of a run that failed.
@@ -28,7 +30,7 @@ REASON = "overtone.failure"
 BATCH = "overtone.failure_batch"
 _TAG_LENGTH = 1000
 RESTORED = "overtone.restored"
-RESTORED_FROM = "overtone.restored_from"
+RESTORED_FROM = journal.KNOWN_AS
 SAMPLE_SECONDS = 10
 _DIGEST_LENGTH = 36
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -62,6 +64,9 @@ class TrainingRun:
     `OVERTONE_PARENT_RUN_ID` when set. Ends FINISHED, FAILED on an error, KILLED on an interruption. In a job of several
     processes only the first one records; in the others `run_id` is empty and `logger()` is False.
 
+    All of it goes through a journal (`tracking.journal`): the store must be there at the beginning, and may be away
+    afterwards. With `OVERTONE_OFFLINE` set it is not asked at all, and `run_id` is one of our own.
+
     Args:
         model: which network is trained.
         params: all settings.
@@ -69,7 +74,8 @@ class TrainingRun:
         shards: what is read in place of the pairs that the project has made.
 
     Raises:
-        TrackingError: `MLFLOW_RUN_ID` or the parent is unknown to the store, or the experiment was deleted.
+        TrackingError: the store does not answer, `MLFLOW_RUN_ID` or the parent is unknown to it, or the experiment was
+            deleted.
     """
 
     def __init__(
@@ -82,43 +88,75 @@ class TrainingRun:
         self._shards = shards
         self._digest = store.data_digest(params.corpus.path)
         self._experiment = ""
+        self._local = journal.offline()
+        self._book: Journal | None = None
         self._monitor: Any = None  # MLflow's SystemMetricsMonitor, which has no types
 
     def __enter__(self) -> Self:
         if os.environ.get("RANK", "0") != "0":
             return self
-        client = store.client()
-        self.run_id, created = self._obtain(client)
-        run = client.get_run(self.run_id)
-        self._experiment = client.get_experiment(run.info.experiment_id).name
-        if not created:
-            client.update_run(self.run_id, status="RUNNING")
-            for name in {REASON, BATCH} & set(run.data.tags):
-                client.delete_tag(self.run_id, name)
-            if _GENERATED_NAME.fullmatch(run.info.run_name or ""):
-                client.update_run(self.run_id, name=self._name())
-        entries.log_params(client, self.run_id, trained_with(self._params, self.model), run.data.params)
-        entries.log_tags(client, self.run_id, self._tags())
-        self._log_source(client)
-        self._log_dataset(client)
-        self._watch_system(resumed=not created)
+        first_step = 0
+        if self._local:
+            self._book, created = self._begin_locally()
+        else:
+            store.require()
+            client = store.client()
+            run_id, created = self._obtain(client)
+            run = client.get_run(run_id)
+            self._experiment = client.get_experiment(run.info.experiment_id).name
+            first_step = _next_system_step(run.data.metrics, client, run_id)
+            self._book = Journal(run_id, {"store": store.public_uri(), "local": False})
+            if not created and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
+                self._book.append("name", name=self._name())
+        try:
+            self._introduce(self._book, created)
+        except BaseException:
+            if created:
+                self._book.remove()
+            self._book.close()
+            raise
+        self.run_id = self._book.run_id
+        self._watch_system(self._book, first_step)
         return self
+
+    def _introduce(self, book: Journal, created: bool) -> None:
+        """What the run is, before anything is trained."""
+        if not created:
+            book.append("status", status="RUNNING")
+            book.append("untag", names=[REASON, BATCH])
+        book.append("params", values=trained_with(self._params, self.model))
+        files, left_out = source.files_now(self._params.corpus.path)
+        book.append("tags", values=self._tags() | source.facts_now(files, left_out))
+        if files:
+            encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+            # What leads back to the source when the repository has moved on.
+            book.append("files", path="source", files=encoded)
+        book.append("dataset", **self._dataset())
+        if not self._local:
+            book.send()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.run_id:
+        if self._book is None:
             return
         if self._monitor is not None:
             self._monitor.finish()
-        client = store.client()
-        if isinstance(error, Exception):
-            entries.log_tags(client, self.run_id, _why(error))
-        client.set_terminated(self.run_id, ended(error))
+        with self._book as book:
+            if isinstance(error, Exception):
+                book.append("tags", values=_why(error))
+            book.append("status", status=ended(error), end=journal.now())
+            if self._local or not book.try_to_send(journal.PATIENCE_SECONDS):
+                why = "OVERTONE_OFFLINE is set" if self._local else book.trouble
+                print(f"run {self.run_id} is kept in {book.path}; `overtone sync` uploads it ({why})", flush=True)
 
-    def logger(self) -> MLFlowLogger | Literal[False]:
+    def logger(self) -> Logger | Literal[False]:
         """Lightning's logger, writing to this run; False, Lightning's word for none, in processes that do not record."""
-        return logger_of(self.run_id) if self.run_id else False
+        if self._book is None:
+            return False
+        from overtone.tracking.recording import JournalLogger
+
+        return JournalLogger(self._book, self._local)
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` says of this run; the trainer adds the best epoch and the step count."""
@@ -139,12 +177,29 @@ class TrainingRun:
             if not entries.exists(client, adopted):
                 raise TrackingError(f"MLFLOW_RUN_ID: {store.public_uri()} has no run {adopted!r}")
             return adopted, False
-        if self._resume and entries.exists(client, self._resume):
-            return self._resume, False
+        if self._resume and (known := self._continued(client, self._resume)):
+            return known, False
         parent = os.environ.get("OVERTONE_PARENT_RUN_ID")
         tags = {"mlflow.parentRunId": parent} if parent else {}
         run = client.create_run(store.experiment_id(client, parent), run_name=self._name(), tags=tags)
         return str(run.info.run_id), True
+
+    def _continued(self, client: MlflowClient, resume: str) -> str | None:
+        """The run of an interrupted training in this store, whole as far as it was recorded here."""
+        return journal.sync(resume)[0] if resume in journal.kept() else journal.find(client, resume)
+
+    def _begin_locally(self) -> tuple[Journal, bool]:
+        """The journal of a run that the store is not asked about, and whether the run is begun just now."""
+        known = os.environ.get("MLFLOW_RUN_ID") or self._resume
+        self._experiment = store.experiment_name()
+        begun = {
+            "local": True,
+            "name": self._name(),
+            "experiment": self._experiment,
+            "parent": os.environ.get("OVERTONE_PARENT_RUN_ID"),
+            "start": journal.now(),
+        }
+        return Journal(known or uuid.uuid4().hex, begun), known is None
 
     def _name(self) -> str:
         return naming.run_name(self.model, self._params, foreign(self.model))
@@ -168,40 +223,29 @@ class TrainingRun:
         }
         return {name: value for name, value in facts.items() if value}
 
-    def _log_source(self, client: MlflowClient) -> None:
-        """Keep what leads back to the source when the repository has moved on, under `source`."""
-        files, left_out = source.files_now(self._params.corpus.path)
-        entries.log_tags(client, self.run_id, source.facts_now(files, left_out))
-        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            if files:
-                client.log_artifacts(self.run_id, folder, "source")
-
-    def _log_dataset(self, client: MlflowClient) -> None:
-        from mlflow.data.code_dataset_source import CodeDatasetSource
-        from mlflow.data.meta_dataset import MetaDataset
-        from mlflow.entities import DatasetInput, InputTag
-
+    def _dataset(self) -> dict[str, Any]:
+        """Name, digest and tags of what is trained on."""
         if self._shards:
             name, digest = self._shards.url.rstrip("/").rpartition("/")[2], self._shards.digest
             tags = {"shards": self._shards.url, "sha256": digest}
         else:
             name, digest = self._params.corpus.path.name or "corpus", self._digest or ""
             tags = {"dvc": f"{name}.dvc", "md5": digest} if digest else {"folder": name}
-        meta: Any = MetaDataset  # declared abstract, yet meant to be made
-        dataset = meta(CodeDatasetSource(tags), name=name, digest=digest[:_DIGEST_LENGTH] or None)
-        context = [InputTag("mlflow.data.context", "training")]
-        client.log_inputs(self.run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
+        return {"name": name, "digest": digest[:_DIGEST_LENGTH] or None, "tags": tags}
 
-    def _watch_system(self, resumed: bool) -> None:
+    def _watch_system(self, book: Journal, first_step: int) -> None:
         if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("false", "0"):
             return
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+        from overtone.tracking.recording import JournalMonitor
 
-        monitor: Any = SystemMetricsMonitor
-        self._monitor = monitor(self.run_id, SAMPLE_SECONDS, resume_logging=resumed, tracking_uri=store.tracking_uri())
+        self._monitor = JournalMonitor(book, SAMPLE_SECONDS, first_step)
         self._monitor.start()
+
+
+def _next_system_step(latest: Mapping[str, float], client: MlflowClient, run_id: str) -> int:
+    """Where the curves of the machine's own metrics go on in a continued run."""
+    name = next((name for name in sorted(latest) if name.startswith("system/")), None)
+    return 1 + max(point.step for point in client.get_metric_history(run_id, name)) if name else 0
 
 
 def ended(error: BaseException | None) -> str:
@@ -229,6 +273,16 @@ def logger_of(run_id: str) -> MLFlowLogger:
 
 def end(run_id: str) -> None:
     """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
+    if run_id in journal.kept():
+        with Journal(run_id) as book:
+            told = [line["status"] for line in book.pending if line["kind"] == "status"]
+            if not told or told[-1] == "RUNNING":
+                book.append("status", status="FAILED", end=journal.now())
+            if not journal.offline():
+                book.try_to_send(journal.PATIENCE_SECONDS)
+        return
+    if journal.offline():
+        return
     client = store.client()
     if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, "FAILED")
@@ -291,22 +345,27 @@ def read_run(folder: Path) -> dict[str, Any]:
 def open_run(folder: Path) -> str:
     """The run of a model folder in this store.
 
-    A pulled model may name a run of another machine's store; such a run is made again once, from the folder's files
-    (settings, training curve), tagged `overtone.restored` and `overtone.restored_from`.
+    What its training could not send any more (see `tracking.journal`) is sent first. A pulled model may name a run of
+    another machine's store; such a run is made again once, from the folder's files (settings, training curve), tagged
+    `overtone.restored` and `overtone.restored_from`.
 
     Returns:
         The run's id in this store.
+
+    Raises:
+        TrackingError: the folder has no usable `run.json`, or its run is kept locally and cannot be sent now.
     """
     info = read_run(folder)
+    run_id = str(info["run_id"])
+    if journal.offline():
+        raise TrackingError(f"{folder}: this needs the store of its run; unset OVERTONE_OFFLINE and try again")
+    if run_id in journal.kept():
+        return journal.sync(run_id)[0]
     client = store.client()
-    if entries.exists(client, info["run_id"]):
-        return str(info["run_id"])
+    if known := journal.find(client, run_id):
+        return known
     with store.lock("restore"):
-        experiment = store.experiment_id(client)
-        found = client.search_runs(
-            [experiment], f"tags.`{RESTORED_FROM}` = '{entries.legal(info['run_id'])}'", max_results=1
-        )
-        return str(found[0].info.run_id) if found else _restore(client, experiment, folder, info)
+        return journal.find(client, run_id) or _restore(client, store.experiment_id(client), folder, info)
 
 
 def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[str, Any]) -> str:

@@ -6,13 +6,16 @@ import getpass
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 import yaml
 
@@ -25,6 +28,8 @@ EXPERIMENT = "overtone"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _NOISY = ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
 _LOCK_SECONDS = 3600.0
+# How long a server that is just being started again is waited for.
+ANSWER_SECONDS = 10.0
 
 
 class TrackingError(OvertoneError):
@@ -191,17 +196,51 @@ def client() -> MlflowClient:
     return opened
 
 
-def experiment_id(opened: MlflowClient, parent_run: str | None = None) -> str:
+def require(seconds: float = ANSWER_SECONDS) -> None:
+    """Make sure that the store's server takes connections, before MLflow's client tries for minutes.
+
+    Raises:
+        TrackingError: it does not within so many seconds.
+    """
+    uri = tracking_uri()
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname or getproxies().get(parts.scheme):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((parts.hostname, port), timeout=3.0).close()
+        except OSError as error:
+            if time.monotonic() + 0.5 > deadline:
+                raise TrackingError(
+                    f"{public_uri()}: does not answer ({error.strerror or error}); start the tracking server, or set "
+                    "OVERTONE_OFFLINE=1 to train without it and `overtone sync` afterwards"
+                ) from None
+            time.sleep(0.5)
+        else:
+            return
+
+
+def experiment_name() -> str:
+    """What the user calls the experiment that new runs go to: `MLFLOW_EXPERIMENT_NAME`; empty where that is not set."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
+
+
+def experiment_id(opened: MlflowClient, parent_run: str | None = None, name: str | None = None) -> str:
     """The experiment that new runs go to, made if need be.
 
-    `MLFLOW_EXPERIMENT_NAME`, else the parent run's (the UI nests only within one experiment), else "overtone".
+    Args:
+        parent_run: the run that they are beneath.
+        name: of the experiment; `experiment_name()` when not given. Where it is empty, the parent run's (the UI nests only
+            within one experiment), else "overtone".
 
     Raises:
         TrackingError: the experiment was deleted, or the parent run is unknown.
     """
     from mlflow.exceptions import MlflowException
 
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
+    name = experiment_name() if name is None else name
     if parent_run and not name:
         try:
             return str(opened.get_run(parent_run).info.experiment_id)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from overtone import params as settings
-from overtone.tracking import entries, naming, store
+from overtone.tracking import entries, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 
 PARENT = "OVERTONE_PARENT_RUN_ID"
@@ -84,8 +84,9 @@ class TrialRun(TrainingRun):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        if self.run_id:
-            store.client().update_run(self.run_id, name=f"{self._study} trial {self._number}")
+        if self._book:
+            self._book.append("name", name=f"{self._study} trial {self._number}")
+            self._book.try_to_send()
         return self
 
     def _tags(self) -> dict[str, str]:
@@ -99,10 +100,11 @@ class TrialRun(TrainingRun):
 
     def conclude(self, state: str, values: Mapping[str, float]) -> None:
         """What the trial came to: complete, pruned or failed, and its objectives as far as it got."""
-        if self.run_id:
-            client = store.client()
-            entries.log_metrics(client, self.run_id, [(f"tune/{name}", value, 0) for name, value in values.items()])
-            entries.log_tags(client, self.run_id, {"tune.state": state})
+        if self._book:
+            stamp = journal.now()
+            self._book.append("points", points=[(f"tune/{name}", value, stamp, 0) for name, value in values.items()])
+            self._book.append("tags", values={"tune.state": state})
+            self._book.try_to_send()
 
 
 def close_trial(run_id: str) -> None:

@@ -21,13 +21,12 @@ from overtone.losses import DivergedError
 from overtone.models import build
 from overtone.models.spectral import SpectralUpsampler
 from overtone.params import Params
+from overtone.training import checkpoints as saved
 from overtone.training import failure
 from overtone.training.datamodule import PairsModule
 from overtone.training.launch import layout, share
 from overtone.training.module import UpsamplerModule
 
-LAST = "last.ckpt"
-BEST = "best.ckpt"
 HISTORY = "history.csv"
 
 
@@ -112,6 +111,7 @@ def train(
     Raises:
         DivergedError: loss or gradient became NaN or infinite, or the loss exploded; the batch is kept in `checkpoints`
             (see `training.failure`).
+        CheckpointError: the checkpoints to go on from are damaged.
         LaunchError: the processes do not fit the settings.
         ObjectsError: a source that cannot be reached.
         PairsError: no training or validation pairs.
@@ -159,11 +159,12 @@ def train(
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=checkpoints,
+        plugins=[saved.CheckedIO()],
     )
-    last = checkpoints / LAST
+    last = saved.newest(checkpoints)
     data = PairsModule(params, source)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     except DivergedError as error:
         raise _kept(error, trainer, module, data, checkpoints, kind) from None
     if trainer.is_global_zero:
@@ -196,7 +197,7 @@ def _kept(
     place = failure.Place(trainer.global_step, trainer.current_epoch, trainer.global_rank, trainer.world_size)
     examples = [number for part in module.watch.parts for number in data.numbers(part.index)]
     try:
-        folder = failure.keep(error, module, place, examples, checkpoints, checkpoints / BEST, data.params, kind)
+        folder = failure.keep(error, module, place, examples, checkpoints, checkpoints / saved.BEST, data.params, kind)
     except OSError as refused:
         return DivergedError(f"{error.reason}; the batch could not be kept: {refused}")
     return DivergedError(error.reason, folder)
@@ -205,8 +206,7 @@ def _kept(
 def _keep_best(
     module: UpsamplerModule, checkpoints: Path, out: Path, kind: build.Kind, params: Params, history: History
 ) -> None:
-    state = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(saved.best(checkpoints)["state_dict"])
     settings = params.train.cnn if kind == "cnn" else params.train.rnn
     facts = {"train": {"seed": params.seed, **params.train.model_dump(mode="json", exclude={"cnn", "rnn"})}}
     build.save(module.best_network, out, kind, settings, facts=facts)

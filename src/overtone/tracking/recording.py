@@ -1,0 +1,84 @@
+"""What writes into a training's journal while it runs: Lightning's metrics by epoch, and the machine's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from pytorch_lightning.loggers import Logger
+
+from overtone.tracking import entries, journal
+from overtone.tracking.journal import Journal
+
+
+class JournalLogger(Logger):
+    """Lightning's logger into a journal. Each call sends what is pending, or finds out soon that the store is away.
+
+    Args:
+        book: of the training's run.
+        local: whether to leave the store alone.
+    """
+
+    def __init__(self, book: Journal, local: bool) -> None:
+        super().__init__()
+        self._book = book
+        self._local = local
+        self._away = False
+
+    @property
+    def name(self) -> str:
+        return "overtone"
+
+    @property
+    def version(self) -> str:
+        return self._book.run_id
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The run has the settings already."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        stamp = journal.now()
+        points = [(entries.legal(name), float(value), stamp, step or 0) for name, value in metrics.items()]
+        self._book.append("points", points=[point for point in points if math.isfinite(point[1])])
+        if self._local:
+            return
+        sent = self._book.try_to_send()
+        if not sent and not self._away:
+            print(
+                f"the run's store is away, training goes on; kept in {self._book.path}: {self._book.trouble}",
+                flush=True,
+            )
+        if sent and self._away:
+            print("the run's store is back, and nothing is missing in it", flush=True)
+        self._away = not sent
+
+
+class JournalMonitor(SystemMetricsMonitor):  # type: ignore[misc]  # MLflow has no types
+    """MLflow's monitor of processor, memory, disk, network and GPU, into a journal: a store that is away ends no curve."""
+
+    def __init__(self, book: Journal, seconds: float, first_step: int) -> None:
+        super().__init__(book.run_id, seconds, tracking_uri="sqlite://")
+        self._book = book
+        self._logging_step = first_step
+
+    def monitor(self) -> None:
+        while not self._shutdown_event.is_set():
+            self.collect_metrics()
+            self._shutdown_event.wait(self.sampling_interval)
+            self.publish_metrics(self.aggregate_metrics())
+
+    def publish_metrics(self, metrics: Mapping[str, float]) -> None:
+        stamp, step = journal.now(), self._logging_step
+        points = [(f"{self._metrics_prefix}{name}", float(value), stamp, step) for name, value in metrics.items()]
+        self._book.append("points", points=points)
+        self._logging_step += 1
+        for one in self.monitors:
+            one.clear_metrics()
+
+    def finish(self) -> None:
+        self._shutdown_event.set()
+        if self._process is not None:
+            self._process.join()
+        self._process = None
