@@ -16,7 +16,13 @@ MINUTES ?= 10
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro install dev test fuzz faults lint format docs clean distclean
+# LOCKED=1: what the lock pins and nothing else, each file compared with its digest. Linux on x86-64, Python 3.11.
+LOCKED ?=
+LOCK := requirements/lock-py311.txt
+# An export of the OSV database, a folder or zip file, where no service can be asked: make audit OSV=all.zip
+OSV ?=
+
+.PHONY: help repro install dev test fuzz faults lint format docs lock audit licences clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +63,16 @@ docs: dev ## the documentation, as pages in build/docs; docs/settings.md from th
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
 	@echo "build/docs/index.html"
 
+lock: dev ## pin all that development installs, by digest
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file $(LOCK)
+
+audit: dev ## known weaknesses of what the lock pins; each needs a reason in docs/audit.md
+	$(BIN)/python requirements/audit.py --lock $(LOCK) --reasons docs/audit.md $(if $(OSV),--osv $(OSV))
+
+licences: dev ## docs/licences.md from what is installed
+	$(BIN)/python requirements/licences.py
+
 clean: ## remove what tools leave behind; models, reports and runs stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache dvc_plots build
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -69,8 +85,9 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(PIP) install -e '.[train,serve]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
-	$(PIP) install -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml $(if $(LOCKED),$(LOCK))
+	$(if $(LOCKED),$(PIP) install --require-hashes -r $(LOCK),$(PIP) install -e '.[dev]')
+	$(if $(LOCKED),$(PIP) install --no-build-isolation --no-deps -e .)
 	@touch $@ $(VENV)/.installed
 
 # pip of 2023 and before back-tracks for minutes over the dependencies.

@@ -56,7 +56,7 @@ def tree(lsd: float, speech: float = 1.0, si_sdr: float = 5.0, test_set: str = "
     }
 
 
-def light_log(client: Any, folder: Path, run_id: str) -> str:
+def light_log(client: Any, folder: Path, run_id: str) -> packaging.Logged:
     """Logs the bare model folder: the laws of the registry do not depend on the pyfunc, which takes seconds."""
     experiment = client.get_run(run_id).info.experiment_id
     model_id = str(client.create_logged_model(experiment, source_run_id=run_id).model_id)
@@ -64,7 +64,7 @@ def light_log(client: Any, folder: Path, run_id: str) -> str:
     shutil.copytree(folder, staged / "model")
     client.log_model_artifacts(model_id, str(staged.parent))
     client.finalize_logged_model(model_id, "READY")
-    return model_id
+    return packaging.Logged(model_id, packaging.digested(staged / "model"))
 
 
 @pytest.fixture
@@ -485,6 +485,41 @@ def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
     with pytest.raises(RegistryError, match="version 1: the stored weights are not those that were registered"):
         registry.fetch(NAME, "champion", project / "cache")
     assert not list((project / "cache").iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.json", "run.json", "model.onnx"])
+def test_each_file_of_a_version_is_checked(shelf: ModelMaker, project: Path, name: str) -> None:
+    folder = shelf(1)
+    (folder / "model.onnx").write_bytes(b"a graph")
+    registry.register([Candidate(folder, scored(1.0))], GATE)
+    (stored,) = (project / "mlruns").rglob(name)
+    stored.write_bytes(stored.read_bytes() + b" ")
+    with pytest.raises(RegistryError, match=f"version 1: the stored {name} is not what was registered"):
+        registry.fetch(NAME, "champion", project / "cache")
+    assert not list((project / "cache").iterdir())
+
+
+def test_files_that_nothing_vouches_for_are_left_out(shelf: ModelMaker, project: Path) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
+    (stored.parent / "model.onnx").write_bytes(b"planted")
+    fetched = registry.fetch(NAME, "champion", project / "cache")
+    assert {path.name for path in fetched.iterdir()} >= set(packaging.REQUIRED)
+    assert not (fetched / "model.onnx").exists()
+    (fetched / "model.onnx").write_bytes(b"planted")
+    registry.fetch(NAME, "champion", project / "cache")
+    assert not (fetched / "model.onnx").exists()
+
+
+def test_graph_of_a_version_that_notes_only_its_weights_is_left_out(shelf: ModelMaker, project: Path) -> None:
+    """So they were made by version 0.1.0."""
+    folder = shelf(1)
+    (folder / "model.onnx").write_bytes(b"a graph")
+    registry.register([Candidate(folder, scored(1.0))], GATE)
+    store.client().delete_model_version_tag(NAME, "1", "files_sha256")
+    fetched = registry.fetch(NAME, "champion", project / "cache")
+    assert {path.name for path in fetched.iterdir()} >= set(packaging.REQUIRED)
+    assert not (fetched / "model.onnx").exists()
 
 
 # --- start-up ---------------------------------------------------------------------------------------------------------

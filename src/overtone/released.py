@@ -84,6 +84,7 @@ def fetch(name: str, root: Path) -> Path:
     if not _complete(folder):
         if listing is None or not all(stored(root, digest).is_file() for digest in listing.values()):
             _pull(name, root)
+            _check_pulled(folder, root, kind)
             return folder
         unpack(root, kind, folder)
     if listing is not None:
@@ -166,6 +167,20 @@ def _pull(name: str, root: Path) -> None:
     if done.returncode or not _complete(root / FOLDER / NAMES[name]):
         told = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         raise ReleasedError(f"{name}: dvc pull failed: {told[0] if told else 'the remote has no whole model'}")
+
+
+def _check_pulled(folder: Path, root: Path, kind: str) -> None:
+    """Compare what came from elsewhere with the pointer: its digest is that of a listing of all files, as DVC writes it."""
+    entries = [
+        {"md5": _digest(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()}
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    if f"{_digest(listing.encode())}.dir" != listing_digest(root, kind):
+        raise ReleasedError(
+            f"{folder}: not the files that {pointer(root, kind)} names; remove the folder and pull again"
+        )
 
 
 def _complete(folder: Path) -> bool:

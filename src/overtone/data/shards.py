@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from overtone.data import parallel
 from overtone.data.corpus import Clip
@@ -29,7 +29,8 @@ from overtone.params import Settings
 INDEX = "shards.json"
 VERSION: Literal[1] = 1
 DEFAULT_BYTES = 64_000_000
-_NAMED = re.compile(r"(train|valid|noise)-\d{5}-[0-9a-f]{12}\.tar")
+_NAME = r"(train|valid|noise)-\d{5}-[0-9a-f]{12}\.tar"
+_NAMED = re.compile(_NAME)
 
 Split = Literal["train", "valid", "noise"]
 
@@ -41,10 +42,11 @@ class ShardsError(OvertoneError):
 class Shard(Settings):
     """One tar file: how many samples and bytes it has, and the SHA-256 of all of it."""
 
-    name: str
-    samples: int
-    bytes: int
-    sha256: str
+    # An index may be anyone's, and its names become paths.
+    name: Annotated[str, Field(pattern=rf"\A{_NAME}\z")]
+    samples: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
 
 class Index(Settings):

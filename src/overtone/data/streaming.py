@@ -142,10 +142,13 @@ class Shelf:
     def _listed(self, shard: int, file: Any) -> list[dict[str, tuple[int, int]]]:
         """Where the files of each sample lie in the shard, by extension."""
         samples: dict[str, dict[str, tuple[int, int]]] = {}
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                key, _, extension = member.name.partition(".")
-                samples.setdefault(key, {})[extension] = member.offset_data, member.size
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    key, _, extension = member.name.partition(".")
+                    samples.setdefault(key, {})[extension] = member.offset_data, member.size
+        except tarfile.TarError as error:
+            raise ShardsError(f"{self.shards[shard].name}: not a tar file: {error}; write the shards again") from None
         return list(samples.values())
 
 

@@ -72,18 +72,36 @@ def load(folder: Path) -> tuple[SpectralUpsampler, dict[str, Any]]:
     """
     config = read_config(folder)
     try:
-        model = network(settings_of(config), int(config["rate"]))
+        params, rate = settings_of(config), int(config["rate"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder / CONFIG}: not the settings of a model: {error}") from None
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise ModelError(f"{weights}: no such file; expected the weights of a model")
     try:
+        _check_size(params, weights)
+        model = network(params, rate)
         model.load_state_dict(load_file(weights))
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{weights}: not the weights of the network in {CONFIG}: {reason}") from None
     return model.eval(), config
+
+
+def _check_size(params: CnnParams | RnnParams, weights: Path) -> None:
+    """Refuse settings of a much larger network than the weights are of, before it takes any memory.
+
+    Raises:
+        RuntimeError: they are.
+    """
+    square = 2 * params.expansion * params.width**2
+    if isinstance(params, CnnParams):
+        least = sum(params.depths) * (params.width * params.kernel + square)
+    else:
+        least = params.layers * (params.hidden**2 // 2 + square)
+    # No number is stored in less than a byte. What is not counted here is a small multiple of what is.
+    if least > (size := weights.stat().st_size):
+        raise RuntimeError(f"its settings are of {least} weights or more, and the file has {size} bytes")
 
 
 def settings_of(config: Mapping[str, Any]) -> CnnParams | RnnParams:
@@ -109,7 +127,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: not a model folder; expected {WEIGHTS} and {CONFIG} in it") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a JSON object")

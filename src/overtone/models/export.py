@@ -25,6 +25,8 @@ TOLERANCE = 2e-2
 _INPUTS = ("real", "imag", "visible", "restore", "concealed", "origin")
 # Name of the graph's note on which weights it was made of.
 _DIGEST = "weights_sha256"
+# The key by which a graph names another file to read tensors from. Ours hold all of theirs.
+_ELSEWHERE = b"location"
 
 
 class _Graph(nn.Module):
@@ -120,7 +122,7 @@ class Session:
         threads: compute threads, 0 for as many as torch has.
 
     Raises:
-        ModelError: not a graph.
+        ModelError: not a graph, or one that reads other files.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -129,8 +131,11 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
+        graph = path.read_bytes()
+        if _ELSEWHERE in graph:
+            raise ModelError(f"{path}: names other files to read; expected a graph that holds all of its tensors")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base but Exception
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path}: not a graph that can be run: {reason}") from None

@@ -24,4 +24,4 @@ async def readyz(served: Annotated[Service, Depends(service.of)]) -> dict[str, s
     """Whether a model is loaded and tried out."""
     if served.shelf.current is None:
         raise Refused(503, "the model is not loaded yet; try again in a moment", 1)
-    return {"status": "ready", "version": served.shelf.current.version}
+    return {"status": "ready"}

@@ -172,7 +172,7 @@ async def _read(socket: WebSocket, served: Service, session: Session, backlog: _
 def _is_end(text: str) -> bool:
     try:
         message = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(message, dict) and message.get("type") == "end"
 

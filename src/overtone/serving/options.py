@@ -25,7 +25,8 @@ class Options:
         max_seconds: of sound, summed over channels.
         kept_models: models in memory besides the default one.
         poll_seconds: between two looks at the registry.
-        read_seconds, write_seconds: without a byte, until a slow client is given up.
+        read_seconds, write_seconds: without a byte, until a slow client is given up; the first also for all of a request's
+            headers.
         upload_seconds: for a whole request's body.
         grace_seconds: for what runs when the server is told to stop.
         live_sessions: WebSockets at a time.

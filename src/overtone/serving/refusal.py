@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from overtone.errors import OvertoneError
-from overtone.serving.shelf import UnknownModelError
+from overtone.serving.shelf import UnknownModelError, UnusableModelError
+
+log = logging.getLogger("overtone.serving")
 
 
 class Detail(BaseModel):
@@ -48,6 +51,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UnknownModelError)
     async def _model(_: Request, error: UnknownModelError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 404)
+
+    @app.exception_handler(UnusableModelError)
+    async def _broken(_: Request, error: UnusableModelError) -> JSONResponse:
+        log.error("%s: %s", error, " ".join(str(error.__cause__).split()))
+        return JSONResponse({"detail": str(error)}, 503)
 
     @app.exception_handler(OvertoneError)
     async def _unusable(_: Request, error: OvertoneError) -> JSONResponse:

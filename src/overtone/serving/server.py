@@ -13,6 +13,7 @@ import torch
 import uvicorn
 
 from overtone.errors import OvertoneError
+from overtone.serving import connection
 from overtone.serving.app import create_app
 from overtone.serving.options import Options
 
@@ -35,6 +36,7 @@ def run(options: Options, access_log: bool = True) -> None:
         app,
         host=options.host,
         port=options.port,
+        http=connection.within(options.read_seconds),
         timeout_graceful_shutdown=round(options.grace_seconds),
         ws_max_size=_FRAME_BYTES,
         # Sound hardly packs, and packing takes time that live sound has not.

@@ -36,6 +36,10 @@ class BrokenModelError(OvertoneError):
     """A model that loads but does not compute."""
 
 
+class UnusableModelError(OvertoneError):
+    """A model that a request names, and that cannot be used; its cause is for the log, it names files and addresses."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to work. `version`: of the registry, or the name of a released model or folder."""
@@ -135,7 +139,7 @@ class Shelf:
 
         Raises:
             UnknownModelError: there is no such model.
-            OvertoneError: it cannot be used.
+            UnusableModelError: it cannot be used.
         """
         if reference in (None, "", "auto", self.model):
             return self.default
@@ -148,11 +152,17 @@ class Shelf:
             try:
                 version = await self._run(resolve.version, reference)
             except OvertoneError as error:
-                raise UnknownModelError(f"model: {error}") from None
+                log.info("model %r, named by a request: %s", reference, error)
+                raise UnknownModelError(f"model: {reference!r} is not known here; /v1/models lists what is") from None
             if self.current and version == self.current.version:
                 return self.current
             if version not in self._others:
-                self._others[version] = await self._run(_load_version, reference, version)
+                try:
+                    self._others[version] = await self._run(_load_version, reference, version)
+                except OvertoneError as error:
+                    raise UnusableModelError(
+                        f"model: {reference!r} cannot be used; the server's log says why"
+                    ) from error
             self._others.move_to_end(version)
             while len(self._others) > self._size:
                 self._others.popitem(last=False)

@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from overtone.serving.options import Options
@@ -41,6 +42,9 @@ async def received(request: Request, options: Options) -> AsyncIterator[BinaryIO
                     await _fill(file, bounded)
         except TimeoutError:
             raise Refused(408, f"the audio was not sent within {options.upload_seconds:g} s") from None
+        except ClientDisconnect:
+            # Nobody is told: the log alone shows the status.
+            raise Refused(499, "the client is gone") from None
         yield file
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +44,16 @@ def requirements() -> list[str]:
     return [f"{name}=={installed(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def log(client: MlflowClient, folder: Path, run_id: str) -> str:
-    """Log a model folder as a pyfunc model of a run, with its ONNX graph, signature, input example and the package's code.
+@dataclass(frozen=True)
+class Logged:
+    """A logged model's id, and the SHA-256 of each file of its model folder."""
 
-    Returns:
-        The id of the logged model.
+    model_id: str
+    digests: Mapping[str, str]
+
+
+def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
+    """Log a model folder as a pyfunc model of a run, with its ONNX graph, signature, input example and the package's code.
 
     Raises:
         TrackingError: the folder lacks a file.
@@ -65,6 +72,7 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> str:
     logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
     try:
         with _clean_copies(folder) as (model, package):
+            digests = digested(model)
             mlflow.pyfunc.log_model(
                 name="upsampler",
                 model_id=logged.model_id,
@@ -79,7 +87,16 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> str:
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    return str(logged.model_id)
+    return Logged(str(logged.model_id), digests)
+
+
+def digested(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a folder, by name."""
+    found = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 @contextmanager

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 Rescore = Callable[[Path], Scored]
 # Metrics are rounded to 6 decimals, and so are the scores that they are means of.
 _ROUNDING = 1e-4
+# Tag of a version: the SHA-256 of each file of its model folder.
+_FILES = "files_sha256"
+# What a version without it is taken with: text that is checked when it is read.
+_KNOWN = {*packaging.REQUIRED, *packaging.OPTIONAL}
 # Settings that no verdict depends on.
 _UNJUDGED = {"on_champion", "on_champion_seconds"}
 
@@ -149,14 +153,15 @@ def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParam
     }
     scores = gate.scores(best.scored.metrics, params)
     tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(scores)
-    model_id = packaging.log(client, best.folder, run_id)
+    logged = packaging.log(client, best.folder, run_id)
+    tags[_FILES] = json.dumps(logged.digests)
     version = client.create_model_version(
         params.name,
-        f"models:/{model_id}",
+        f"models:/{logged.model_id}",
         run_id,
         tags=tags,
         description=f"{info.get('model', 'model')} of run {run_id}",
-        model_id=model_id,
+        model_id=logged.model_id,
     )
     return version, True
 
@@ -364,7 +369,10 @@ def has_champion(name: str) -> bool:
 
 
 def fetch(name: str, reference: str | int, cache: Path) -> Path:
-    """A local model folder of a registered version, its weights checked against the digest in the registry.
+    """A local model folder of a registered version, its files checked against their digests in the registry.
+
+    No code that the version carries is run. Of a version that notes only its weights' digest (0.1.0 made them) the graph is
+    left out: it computes, and nothing vouches for it.
 
     Args:
         name: registered model.
@@ -375,30 +383,71 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
         A folder with `weights.safetensors`, `config.json` and `run.json`.
 
     Raises:
-        RegistryError: no such version, its files cannot be had, or the weights are not those that were registered.
+        RegistryError: no such version, its files cannot be had, or they are not those that were registered.
     """
     client = store.client()
     version = versions.resolve(client, name, reference)
     digest = version.tags.get("weights_sha256", "")
     if not digest:
         raise RegistryError(f"{name} version {version.version}: has no tag weights_sha256; it was not made by register")
+    listing = _listing(version, digest)
     folder = cache / f"{name}-{version.version}-{digest[:12]}"
-    if folder.is_dir() and _is_intact(folder, digest):
+    if folder.is_dir() and _other(folder, listing) is None and not _strangers(folder, listing):
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as temporary:
         downloaded = packaging.download(version, Path(temporary))
-        if not _is_intact(downloaded, digest):
+        if (other := _other(downloaded, listing)) is not None:
+            what = "weights are not those that were" if other == packaging.WEIGHTS else f"{other} is not what was"
             raise RegistryError(
-                f"{name} version {version.version}: the stored weights are not those that were registered "
-                f"(expected sha256 {digest[:12]}...); refused; {mending.advice(client, version, digest)}"
+                f"{name} version {version.version}: the stored {what} registered "
+                f"(expected sha256 {listing[other][:12]}...); refused; "
+                f"{mending.advice(client, version, other, listing[other])}"
             )
         folder.mkdir(exist_ok=True)
+        for path in _strangers(folder, listing):
+            path.unlink()
+        known = [path for path in downloaded.iterdir() if path.is_file() and path.name in _wanted(listing)]
         # The weights come last: a folder with intact weights is complete.
-        for path in sorted(downloaded.iterdir(), key=lambda path: path.name == packaging.WEIGHTS):
+        for path in sorted(known, key=lambda path: path.name == packaging.WEIGHTS):
             with replacing(folder / path.name) as target:
                 shutil.copyfile(path, target)
     return folder
+
+
+def _listing(version: ModelVersion, weights: str) -> dict[str, str]:
+    """The digests of a version's files, as far as it notes them.
+
+    Raises:
+        RegistryError: what it notes is no listing of a model folder.
+    """
+    text = version.tags.get(_FILES)
+    if text is None:
+        return {packaging.WEIGHTS: weights}
+    try:
+        listing = json.loads(text)
+    except ValueError:
+        listing = None
+    named = isinstance(listing, dict) and all(
+        isinstance(digest, str) and Path(name).name == name for name, digest in listing.items()
+    )
+    if not named or listing.get(packaging.WEIGHTS) != weights or not listing.keys() >= set(packaging.REQUIRED):
+        raise RegistryError(f"{version.name} version {version.version}: its tag {_FILES} is damaged; refused")
+    return dict(listing)
+
+
+def _other(folder: Path, listing: Mapping[str, str]) -> str | None:
+    """The first listed file that is not what is listed."""
+    found = packaging.digested(folder)
+    return next((name for name, digest in listing.items() if found.get(name) != digest), None)
+
+
+def _strangers(folder: Path, listing: Mapping[str, str]) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and path.name not in _wanted(listing)]
+
+
+def _wanted(listing: Mapping[str, str]) -> set[str]:
+    return set(listing) if len(listing) > 1 else _KNOWN
 
 
 def _weights_digest(folder: Path) -> str:
@@ -407,7 +456,3 @@ def _weights_digest(folder: Path) -> str:
         raise RegistryError(f"{path}: no such file; expected a model folder with {packaging.WEIGHTS} and config.json")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_intact(folder: Path, digest: str) -> bool:
-    return (folder / packaging.WEIGHTS).is_file() and _weights_digest(folder) == digest

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies
 
 import yaml
@@ -73,13 +73,16 @@ def in_copy() -> bool:
 
 
 def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root; a relative SQLite path is taken from the root."""
+    """`MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root; a relative SQLite path is taken from the root.
+
+    A server's address is given without user and password: MLflow's errors and logs hold it. `client` keeps those aside.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
     scheme, separator, path = uri.partition(":///")
     if separator and scheme.split("+")[0] == "sqlite" and path and not path.startswith(("/", ":memory:")):
         path, query, arguments = path.partition("?")
         return f"{scheme}:///{repository_root() / path}{query}{arguments}"
-    return uri
+    return uri if _is_database(uri) else _without_user(uri)
 
 
 def public_uri() -> str:
@@ -89,8 +92,25 @@ def public_uri() -> str:
         scheme, _, path = uri.partition(":///")
         root = f"{repository_root()}{os.sep}"
         return f"{scheme}:///{path.removeprefix(root)}"
+    return _without_user(urlsplit(uri)._replace(query="").geturl())
+
+
+def _without_user(uri: str) -> str:
     parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def _keep_user() -> None:
+    """Give a server's user and password, where the address holds them, to MLflow by its own variables."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not uri.startswith(("http://", "https://")):
+        return
+    user, _, password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")
+    if user and "MLFLOW_TRACKING_USERNAME" not in os.environ:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = (
+            unquote(user),
+            unquote(password),
+        )
 
 
 def git_commit() -> str | None:
@@ -163,6 +183,7 @@ def client() -> MlflowClient:
 
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    _keep_user()
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
