@@ -97,7 +97,8 @@ def main(door: str, folder: str, *arguments: str) -> None:
     if door == "corpus":
         build_corpus(Path(folder), *arguments)
     else:
-        through = {"reader": reader, "api": api, "predict": predict}[door](*arguments)
+        doors: dict[str, Callable[..., Any]] = {"reader": reader, "api": api, "predict": predict}
+        through = doors[door](*arguments)
         for number, name in enumerate(names):
             began, refused = time.monotonic(), None
             try:

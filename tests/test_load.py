@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, params
+from overtone import audio
 from overtone.data import corpus, pairs
+from overtone.params import CorpusParams, Params
 from overtone.tracking import packaging, registry, store
 from test_registry import GATE, light_log, scored
 
@@ -24,10 +25,10 @@ NAME = GATE.name
 
 
 @pytest.fixture
-def many(tmp_path: Path, params: params.Params) -> Callable[[int], tuple[Path, params.CorpusParams]]:
+def many(tmp_path: Path, params: Params) -> Callable[[int], tuple[Path, CorpusParams]]:
     """Makes a raw folder of that many files of a fifth of a second, and the settings that accept them."""
 
-    def make(count: int) -> tuple[Path, params.CorpusParams]:
+    def make(count: int) -> tuple[Path, CorpusParams]:
         folder = tmp_path / f"raw{count}"
         kinds = ("speech", "music", "speech", "noise")
         for index in range(count):
@@ -53,7 +54,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path, params: params.Params) -> None:
+def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path, params: Params) -> None:
     peaks = []
     for minutes in (0.25, 2.5):
         folder = tmp_path / f"raw{minutes:g}"
@@ -70,7 +71,7 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path, param
 
 
 def test_many_files_take_no_more_memory_than_their_rows(
-    many: Callable[[int], tuple[Path, params.CorpusParams]], params: params.Params, tmp_path: Path
+    many: Callable[[int], tuple[Path, CorpusParams]], params: Params, tmp_path: Path
 ) -> None:
     conditions = {"sinc_8k": params.degrade.conditions["sinc_8k"]}
     small = {"views": 1, "conditions": conditions, "valid_conditions": tuple(conditions), "extend_share": 1.0}
@@ -122,7 +123,7 @@ def test_more_versions_and_runs_ask_no_more_of_the_store(
         for index in range(count):
             run = client.create_run(store.experiment_id(client))
             tags = dict(first.tags) | {"weights_sha256": f"{count}-{index}", "origin_run_id": run.info.run_id}
-            client.create_model_version(NAME, first.source, run.info.run_id, tags=tags)
+            client.create_model_version(NAME, str(first.source), run.info.run_id, tags=tags)
         for name, call in (
             ("models", lambda: registry.models(NAME)),
             ("register", lambda: registry.register(candidates, GATE)),

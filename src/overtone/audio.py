@@ -87,9 +87,8 @@ def _open(source: Source) -> Iterator[soundfile.SoundFile]:
     try:
         # As bytes, so that names that are not UTF-8 are found too.
         with ExitStack() as stack:
-            file = stack.enter_context(
-                soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else _Stream(source))
-            )
+            raw_or_name: Any = os.fsencode(source) if isinstance(source, Path) else _Stream(source)
+            file = stack.enter_context(soundfile.SoundFile(raw_or_name))
             _check_header(source, file)
             if file.subtype == "MPEG_LAYER_III":
                 raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source

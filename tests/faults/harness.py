@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ class Ledger:
     def survived(self) -> None:
         self.counts["survived"] += 1
 
-    def same(self, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    def same(self, found: Mapping[Any, object], expected: Mapping[Any, object]) -> None:
         """The law: what is there afterwards is what an undisturbed run leaves."""
         differing = {name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)}
         self.counts["lost"] += len(differing)

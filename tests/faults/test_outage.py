@@ -142,7 +142,7 @@ def everything(run_id: str) -> dict[str, Any]:
     run = store.client().get_run(run_id)
     tags = {name: text for name, text in run.data.tags.items() if name not in (journal.KNOWN_AS, "mlflow.artifacts")}
     artifacts = sorted(one.path for one in store.client().list_artifacts(run_id, "source"))
-    datasets = [(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs]
+    datasets = [(one.dataset.name, one.dataset.digest) for one in (run.inputs.dataset_inputs if run.inputs else [])]
     return {"params": dict(run.data.params), "tags": tags, "source": artifacts, "data": datasets} | {
         "status": run.info.status,
         "name": run.info.run_name,

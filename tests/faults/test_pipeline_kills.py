@@ -207,7 +207,7 @@ def test_killed_search_ends_with_all_its_trials(
 ) -> None:
     record = ledger("kill -9 in tune")
     mine = copy(line, tmp_path / "project", empty_store, "work")
-    command = ("overtone", "tune", "--model", "rnn", "--trials", "3", "--workers", "1", "--dry-run")
+    command: tuple[str, ...] = ("overtone", "tune", "--model", "rnn", "--trials", "3", "--workers", "1", "--dry-run")
     command += ("--set", "tune.steps=8", "--set", "tune.epoch_steps=4", "--storage", "sqlite:///optuna.db")
     for events in moments(20, "tune"):
         if killed(mine, events, ("optuna.db", "reports"), *command):

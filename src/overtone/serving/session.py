@@ -75,7 +75,7 @@ class Session:
         """
         block = np.frombuffer(data, self._type).reshape(-1, self._channels)
         self.seconds += len(data) / self.bytes_a_second
-        samples = block.astype(np.float32) / (32_768 if self._type.kind == "i" else 1)
+        samples = block.astype(np.float32) / np.float32(32_768 if self._type.kind == "i" else 1)
         audio.check_samples("the stream", samples)
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)

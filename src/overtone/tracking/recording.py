@@ -54,19 +54,19 @@ class JournalLogger(Logger):
             print("the run's store is back, and nothing is missing in it", flush=True)
 
 
-class JournalMonitor(SystemMetricsMonitor):  # type: ignore[misc]  # MLflow has no types
+class JournalMonitor(SystemMetricsMonitor):
     """MLflow's monitor of processor, memory, disk, network and GPU, into a journal: a store that is away ends no curve."""
 
     def __init__(self, book: Journal, seconds: float, first_step: int) -> None:
-        super().__init__(book.run_id, seconds, tracking_uri="sqlite://")
+        super().__init__(book.run_id, seconds, tracking_uri="sqlite://")  # type: ignore[no-untyped-call]
         self._book = book
         self._logging_step = first_step
 
     def monitor(self) -> None:
         while not self._shutdown_event.is_set():
-            self.collect_metrics()
+            self.collect_metrics()  # type: ignore[no-untyped-call]
             self._shutdown_event.wait(self.sampling_interval)
-            self.publish_metrics(self.aggregate_metrics())
+            self.publish_metrics(self.aggregate_metrics())  # type: ignore[no-untyped-call]
 
     def publish_metrics(self, metrics: Mapping[str, float]) -> None:
         stamp, step = journal.now(), self._logging_step
@@ -74,7 +74,7 @@ class JournalMonitor(SystemMetricsMonitor):  # type: ignore[misc]  # MLflow has 
         self._book.append("points", points=points)
         self._logging_step += 1
         for one in self.monitors:
-            one.clear_metrics()
+            one.clear_metrics()  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         self._shutdown_event.set()
