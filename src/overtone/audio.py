@@ -33,7 +33,7 @@ EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff
 # Subtypes that are a bit depth, not an encoder: what a target may take over from its source.
 _DEPTHS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 # What a disk says that takes nothing: full, over quota, read-only, not this user's, broken.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 # Bytes; libraries write in blocks, and stop where the next one does not fit.
 _NEXT_TO_NOTHING = 1 << 20
 # What is read: sound at a rate that recordings are made at, of so many channels, its float samples of full scale 1.0. A file of
@@ -305,7 +305,7 @@ def unwritable(error: Exception, path: Path, temporary: Path) -> OSError | None:
     Args:
         temporary: file or folder that was to take its place.
     """
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
+    if isinstance(error, OSError) and error.errno in REFUSALS:
         where = str(error.filename or path)
         if where.startswith(str(temporary)):
             where = f"{path}{where.removeprefix(str(temporary))}"

@@ -127,12 +127,19 @@ def enhance(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
     """
     with places.fetched(task.source) as source:
         info = _probed(source, task.source)
-        with places.delivering(task.target, job.workshop) as path:
-            try:
-                write(job.recipe, source, path, progress, named=task.target)
-            except AudioError as error:
-                # The user's own names, not those of the files that stand for them meanwhile.
-                raise AudioError(_named(_named(str(error), source, task.source), path, task.target)) from None
+        try:
+            with places.delivering(task.target, job.workshop) as path:
+                try:
+                    write(job.recipe, source, path, progress, named=task.target)
+                except AudioError as error:
+                    # The user's own names, not those of the files that stand for them meanwhile.
+                    raise AudioError(_named(_named(str(error), source, task.source), path, task.target)) from None
+                except Exception as error:
+                    raise audio.unwritable(error, path, path) or error from None
+        except OSError as error:
+            if error.errno not in audio.REFUSALS:
+                raise
+            raise AudioError(f"{task.target}: cannot be written: {error.strerror}") from None
         digest = places.digest(source)
     left = places.stat(task.target)
     return Outcome(info.seconds, digest, left.stamp if left else "")
