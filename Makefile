@@ -16,7 +16,7 @@ MINUTES ?= 10
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-# LOCKED=1: what the lock pins and nothing else, each file compared with its digest. Linux on x86-64, Python 3.11.
+# LOCKED=1: what the lock pins and nothing else, each file compared with its digest. Linux on x86-64, Python 3.11.5 or a later 3.11.
 LOCKED ?=
 LOCK := requirements/lock-py311.txt
 # An export of the OSV database, a folder or zip file, where no service can be asked: make audit OSV=all.zip
@@ -64,7 +64,7 @@ docs: dev ## the documentation, as pages in build/docs; docs/settings.md from th
 	@echo "build/docs/index.html"
 
 lock: dev ## pin all that development installs, by digest
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11.5 --python-platform x86_64-manylinux_2_28 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file $(LOCK)
 
 audit: dev ## known weaknesses of what the lock pins; each needs a reason in docs/audit.md

@@ -502,9 +502,8 @@ def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -
 
 
 def test_every_promise_names_its_test() -> None:
-    rows = [
-        line for line in PROMISES.read_text().splitlines() if line.startswith("| ") and not line.startswith("| Promise")
-    ]
+    promises = PROMISES.read_text().partition("## Promises")[2].partition("## What is not promised")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
     assert len(rows) > 20
     for row in rows:
         named = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", row)
