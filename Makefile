@@ -22,7 +22,7 @@ LOCK := requirements/lock-py311.txt
 # An export of the OSV database, a folder or zip file, where no service can be asked: make audit OSV=all.zip
 OSV ?=
 
-.PHONY: help repro install dev test fuzz lint format docs lock audit licences clean distclean
+.PHONY: help repro install dev test fuzz faults lint format docs lock audit licences clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,11 @@ test: lint ## lint, then all tests; TESTS="..." are options of pytest
 fuzz: dev ## new hostile input for readers and servers, for MINUTES=10
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long timeout --signal=INT $(MINUTES)m \
 	  $(BIN)/pytest -n auto --maxprocesses 4 tests/test_fuzz.py || test $$? -eq 124
+# Processes killed at so many moments of each command, full and read-only disks, servers that go away, damaged files.
+FAULTS ?= 5
+
+faults: dev ## the long form of the fault suite, and a table of it; FAULTS=20 kills each command at 20 moments
+	OMP_NUM_THREADS=1 OVERTONE_FAULTS=$(FAULTS) $(BIN)/pytest -n auto --maxprocesses 4 -m "faults or not faults" tests/faults $(TESTS)
 
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .

@@ -46,6 +46,34 @@ ModelMaker = Callable[..., Path]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: starts servers or trains; deselect with `-m 'not slow'`")
     config.addinivalue_line("markers", "services: starts a team's servers, PostgreSQL and an object store among them")
+    config.addinivalue_line("markers", "faults: of the long form of the fault suite (`make faults`)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long form of the fault suite runs where it is asked for by name."""
+    if "faults" in config.getoption("markexpr"):
+        return
+    long = [item for item in items if item.get_closest_marker("faults")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Faults tried, survived, and data lost, of all tests that tried any."""
+    tests = [test for kind in ("passed", "failed") for test in terminalreporter.stats.get(kind, [])]
+    rows = [value for test in tests for name, value in test.user_properties if name == "fault" and test.when == "call"]
+    if not rows:
+        return
+    totals: dict[str, list[int]] = {}
+    for name, counts in rows:
+        row = totals.setdefault(name, [0, 0, 0])
+        for place, key in enumerate(("tried", "survived", "lost")):
+            row[place] += counts[key]
+    totals["all"] = [sum(row[place] for row in totals.values()) for place in range(3)]
+    terminalreporter.section("faults")
+    terminalreporter.write_line(f"{'':44}{'tried':>8}{'survived':>10}{'data lost':>11}")
+    for name, (tried, survived, lost) in totals.items():
+        terminalreporter.write_line(f"{name:44}{tried:>8}{survived:>10}{lost:>11}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -42,8 +42,9 @@ ALONE = (
     *("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
     *("bash", "-c", 'ip link set lo up && exec "$@"', "bash"),
 )
-# pip looks whether it could install what a page names, and installs nothing.
-DRY = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+# pip looks whether it could install what a page names, and installs nothing. Builds are not isolated if the variable
+# that names this is false: pip reads it as the value of the option, which is "isolated".
+DRY = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 PERSON = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
 PERSON |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in PERSON.items()}
 

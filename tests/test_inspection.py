@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_samples(tmp_path: Path) -> None:
 def test_long_file_is_counted_to_its_end(tmp_path: Path) -> None:
     """Blocks are 65,536 samples long; what lies on their borders counts once."""
     signal = voice()
-    for start in (65_536 - 500, 131_072 - 100, 196_608, 250_000):
+    for start in (30_000, 65_536 - 500, 131_072 - 100, 180_000):
         signal[:, start : start + 960] = 0.0
         signal[:, start - 200 : start] = signal[:, start + 960 : start + 1_160] = 0.2
     audio.write(tmp_path / "file.wav", signal, RATE)

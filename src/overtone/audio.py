@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,9 @@ def _open(source: Source) -> Iterator[soundfile.SoundFile]:
     try:
         # As bytes, so that names that are not UTF-8 are found too.
         with ExitStack() as stack:
-            file = stack.enter_context(soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source))
+            file = stack.enter_context(
+                soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else _Stream(source))
+            )
             _check_header(source, file)
             if file.subtype == "MPEG_LAYER_III":
                 raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
@@ -98,8 +100,26 @@ def _open(source: Source) -> Iterator[soundfile.SoundFile]:
                 if whole is not None:
                     file = stack.enter_context(soundfile.SoundFile(whole))
             yield file
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, MemoryError) as error:
         raise _unreadable(source, getattr(error, "error_string", str(error))) from None
+
+
+class _Stream:
+    """A stream for libsndfile, whose seeks to places that a broken header names stay where they are, as a file's do.
+
+    Raised inside a callback, an error would only be printed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with suppress(ValueError, OverflowError, OSError):
+            return self._file.seek(offset, whence)
+        return self._file.tell()
 
 
 def _check_file(path: Path) -> None:

@@ -10,7 +10,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 # By the two bits of a frame header that tell the version: MPEG 2.5, none, 2, 1.
 _RATES = ((11_025, 12_000, 8_000), (), (22_050, 24_000, 16_000), (44_100, 48_000, 32_000))
@@ -41,7 +41,7 @@ def headed(file: BinaryIO) -> BinaryIO | None:
         count += 1
     if start is None or len(sizes) < 2:
         return None
-    return _Headed(_head(first, size, count), file, start)
+    return cast("BinaryIO", _Headed(_head(first, size, count), file, start))
 
 
 def _frames(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.serving.refusal import Refused
+from overtone.serving.refusal import Refused, documented
 
 FOLDER = Path(__file__).parent / "assets" / "samples"
 
@@ -53,7 +53,7 @@ def samples() -> Samples:
     return Samples(samples=list(_clips()))
 
 
-@router.get("/samples/{name}", response_class=FileResponse)
+@router.get("/samples/{name}", response_class=FileResponse, responses=documented(404))
 def sample(name: str) -> FileResponse:
     """A clip's FLAC file."""
     if not any(clip.name == name for clip in _clips()):

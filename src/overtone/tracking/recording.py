@@ -25,7 +25,6 @@ class JournalLogger(Logger):
         super().__init__()
         self._book = book
         self._local = local
-        self._away = False
 
     @property
     def name(self) -> str:
@@ -44,15 +43,15 @@ class JournalLogger(Logger):
         self._book.append("points", points=[point for point in points if math.isfinite(point[1])])
         if self._local:
             return
+        was_away = bool(self._book.trouble)
         sent = self._book.try_to_send()
-        if not sent and not self._away:
+        if not sent and not was_away:
             print(
                 f"the run's store is away, training goes on; kept in {self._book.path}: {self._book.trouble}",
                 flush=True,
             )
-        if sent and self._away:
+        if sent and was_away:
             print("the run's store is back, and nothing is missing in it", flush=True)
-        self._away = not sent
 
 
 class JournalMonitor(SystemMetricsMonitor):  # type: ignore[misc]  # MLflow has no types

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.tracking import bootstrap, card, decisions, evidence, gate, packaging, runs, store, turns, versions
+from overtone.tracking import (
+    bootstrap,
+    card,
+    decisions,
+    evidence,
+    gate,
+    mending,
+    packaging,
+    runs,
+    store,
+    turns,
+    versions,
+)
 from overtone.tracking.decisions import WITHDRAWN, Decision
 from overtone.tracking.evidence import Scored
 from overtone.tracking.gate import Comparison
@@ -389,7 +401,8 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
             what = "weights are not those that were" if other == packaging.WEIGHTS else f"{other} is not what was"
             raise RegistryError(
                 f"{name} version {version.version}: the stored {what} registered "
-                f"(expected sha256 {listing[other][:12]}...); refused"
+                f"(expected sha256 {listing[other][:12]}...); refused; "
+                f"{mending.advice(client, version, other, listing[other])}"
             )
         folder.mkdir(exist_ok=True)
         for path in _strangers(folder, listing):

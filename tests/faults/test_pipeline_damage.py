@@ -1,0 +1,136 @@
+"""Damaged files: found by their digest, named, and mended by the command that the error names.
+
+Named so that it shares the finished line of `test_pipeline`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from faults.harness import Ledger, copy, refused, started, tree
+from test_pipeline import Line
+
+pytestmark = pytest.mark.slow
+TRAIN = ("overtone", "stage", "train", "--model", "rnn")
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
+    return lambda name: Ledger(request.node.user_properties, name)
+
+
+def damage(path: Path) -> None:
+    """Change one bit in the middle; the length stays."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def interrupted(line: Line, *present: str) -> Path:
+    """The checkpoints of a training that was killed as soon as it had these."""
+    with started(line, *TRAIN) as process:
+        while process.poll() is None:
+            for folder in (line.folder / "checkpoints").glob("rnn-*"):
+                if all((folder / name).is_file() for name in present):
+                    return folder
+            time.sleep(0.002)
+    pytest.fail("the training ended before it was interrupted")
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", pytest.param("best.ckpt", marks=pytest.mark.faults)])
+def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one(
+    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
+) -> None:
+    record = ledger(f"damaged {name}")
+    mine = copy(line, tmp_path / "project", empty_store, "work")
+    folder = interrupted(mine, "last.ckpt", "before.ckpt" if name == "last.ckpt" else "best.ckpt")
+    damage(folder / name)
+    record.tried()
+    if name == "last.ckpt":
+        assert f"{Path(*folder.parts[-2:]) / name}: damaged" in mine.run(*TRAIN)
+    else:
+        said = refused(mine, *TRAIN)
+        assert f"{name}: damaged" in said
+        (command,) = re.findall(r"rm -r (\S+)$", said)
+        mine.run("rm", "-r", command)
+        mine.run(*TRAIN)
+    record.same(tree(mine.folder / "models/rnn", "run.json"), tree(line.folder / "models/rnn", "run.json"))
+    record.survived()
+
+
+def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_command_named(
+    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+) -> None:
+    record = ledger("damaged registered artifact")
+    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine.run("overtone", "stage", "register")
+    (stored,) = (mine.folder / "mlruns").rglob("artifacts/model/weights.safetensors")
+    damage(stored)
+    record.tried()
+    said = refused(mine, "overtone", "fetch", "champion", "fetched")
+    assert "not those that were registered" in said
+    assert not (mine.folder / "fetched").exists()
+    (source,) = re.findall(r"`(cp [^`]+)`", said)
+    mine.run(*source.split())
+    mine.run("overtone", "fetch", "champion", "fetched")
+    model = mine.rows("select value from model_version_tags where key = 'model'")[0][0]
+    record.same(
+        {"weights": (mine.folder / "fetched/weights.safetensors").read_bytes()},
+        {"weights": (line.folder / "models" / model / "weights.safetensors").read_bytes()},
+    )
+    record.survived()
+
+
+@pytest.mark.faults
+def test_damaged_cache_object_is_found_named_and_made_again(
+    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+) -> None:
+    record = ledger("damaged object of the DVC cache")
+    mine = copy(line, tmp_path / "project", empty_store)
+    weights = (line.folder / "models/rnn/weights.safetensors").read_bytes()
+    digest = hashlib.md5(weights, usedforsecurity=False).hexdigest()
+    stored = mine.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    damage(stored)
+    record.tried()
+    done = subprocess.run(
+        ["dvc", "checkout", "--force", "models/rnn"],
+        cwd=mine.folder, env=mine.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = mine.folder / "models/rnn/weights.safetensors"
+    assert done.returncode != 0 or not found.exists() or found.read_bytes() == weights, "damage was passed on as sound"
+    mine.run("dvc", "checkout", "work/corpus", "work/pairs")
+    mine.run("dvc", "repro", "--single-item", "--force", "--no-run-cache", "train@rnn")
+    record.same({"weights": found.read_bytes()}, {"weights": weights})
+    record.survived()
+
+
+def test_damaged_released_model_is_named_and_made_again_by_the_command_named(
+    tmp_path: Path, environment: dict[str, str], ledger: Callable[[str], Ledger]
+) -> None:
+    record = ledger("damaged released model")
+    for name in ("released", "dvcstore"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    mine = Line(tmp_path, environment | {"DVC_ROOT": str(tmp_path)})
+    fetch = ("overtone", "fetch", "released", "out")
+    mine.run(*fetch)
+    whole = tree(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    damage(tmp_path / "released/rnn/weights.safetensors")
+    record.tried()
+    said = refused(mine, *fetch)
+    assert "weights.safetensors: not the file that was released" in said
+    (folder,) = re.findall(r"remove (\S+) to have it made again", said)
+    shutil.rmtree(folder)
+    mine.run(*fetch)
+    record.same(tree(tmp_path / "out"), whole)
+    record.survived()
