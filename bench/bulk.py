@@ -43,11 +43,12 @@ def main() -> None:
             audio.write(scratch / "in" / f"{index:05}.flac", signal, RATE)
         formats = {"network": "<12", "engine": "<6", "jobs": "d", "time, s": ".1f", "working, s": ".1f"}
         table = measure.Table(formats | {"files/s": ".2f", "x real time": ".1f", "speed / first": ".2f"})
-        for network, folder in folders.items():
+        for number, (network, folder) in enumerate(folders.items()):
             first = None
             for engine in given.engines:
                 for jobs in given.jobs:
-                    whole, working = _run(folder, scratch / "in", scratch / f"{network}-{engine}-{jobs}", engine, jobs)
+                    out = scratch / f"out-{number}-{engine}-{jobs}"
+                    whole, working = _run(folder, scratch / "in", out, engine, jobs)
                     first = first or working
                     heard = given.files * given.seconds
                     speeds = given.files / working, heard / working, first / working
