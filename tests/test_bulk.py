@@ -58,6 +58,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, "-m", "overtone", "enhance", *map(str, arguments)]
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         options["env"] = environment | options.get("env", {})
+        # A process that was started in the background passes on that it ignores Ctrl-C.
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         make: Any = subprocess.Popen
         process: subprocess.Popen[bytes] = make(command, cwd=tmp_path, start_new_session=True, **options)
         started.append(process)

@@ -31,10 +31,13 @@ def _copies(root: Path, file: str) -> list[Path]:
 
 def _stored(client: MlflowClient, version: ModelVersion, file: str) -> Path | None:
     """The damaged file, where it lies on this machine."""
-    model_id = getattr(version, "model_id", None)
-    if not model_id:
+    from mlflow.exceptions import MlflowException
+
+    model_id = str(version.source or "").removeprefix("models:/")
+    try:
+        parts = urlsplit(str(client.get_logged_model(model_id).artifact_location))
+    except MlflowException:
         return None
-    parts = urlsplit(str(client.get_logged_model(model_id).artifact_location))
     if parts.scheme not in ("", "file"):
         return None
     path = Path(unquote(parts.path)) / "artifacts" / packaging.ARTIFACT / file
