@@ -22,7 +22,7 @@ LOCK := requirements/lock-py311.txt
 # An export of the OSV database, a folder or zip file, where no service can be asked: make audit OSV=all.zip
 OSV ?=
 
-.PHONY: help repro install dev test fuzz faults lint format docs lock audit licences clean distclean
+.PHONY: help repro install dev test long fuzz faults lint format docs lock audit licences clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: lint ## lint, then all tests; TESTS="..." are options of pytest
 fuzz: dev ## new hostile input for readers and servers, for MINUTES=10
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long timeout --signal=INT $(MINUTES)m \
 	  $(BIN)/pytest -n auto --maxprocesses 4 tests/test_fuzz.py || test $$? -eq 124
+long: dev ## the tests that take minutes: each command of the documentation, hostile files through every door
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 -m long $(TESTS)
+
 # Processes killed at so many moments of each command, full and read-only disks, servers that go away, damaged files.
 FAULTS ?= 5
 

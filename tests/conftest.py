@@ -39,6 +39,9 @@ search.register_profile(
 search.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=_CHECKS, print_blob=True)
 search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
+# Marks of tests that run only where they are asked for.
+LONG = ("faults", "long")
+
 # (folder name, run id, seed of the weights) -> model folder
 ModelMaker = Callable[..., Path]
 
@@ -47,13 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: starts servers or trains; deselect with `-m 'not slow'`")
     config.addinivalue_line("markers", "services: starts a team's servers, PostgreSQL and an object store among them")
     config.addinivalue_line("markers", "faults: of the long form of the fault suite (`make faults`)")
+    config.addinivalue_line("markers", "long: takes minutes, and is run by `make long`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long form of the fault suite runs where it is asked for by name."""
-    if "faults" in config.getoption("markexpr"):
-        return
-    long = [item for item in items if item.get_closest_marker("faults")]
+    """What takes long runs where its mark is asked for by name."""
+    asked = config.getoption("markexpr")
+    long = [item for item in items if any(item.get_closest_marker(name) and name not in asked for name in LONG)]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
 

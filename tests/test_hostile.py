@@ -121,6 +121,7 @@ def test_readers_refuse_or_read_in_bounded_memory(folder: Path, made: list[Case]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_python_api_enhances_or_says_why_not(
     folder: Path, made: list[Case], make_model: ModelMaker, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_python_api_enhances_or_says_why_not(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_served_model_answers_or_says_why_not(folder: Path, made: list[Case], make_model: ModelMaker) -> None:
     files = [case for case in made if case.is_file]
     report = tried("predict", folder, files, str(make_model()))
@@ -147,6 +149,7 @@ def _without_name(case: Case) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_folder_is_enhanced_around_its_bad_files(
     folder: Path, made: list[Case], make_model: ModelMaker, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -187,6 +190,7 @@ def test_folder_is_enhanced_around_its_bad_files(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_command_tells_of_a_bad_file_in_a_sentence(
     folder: Path, made: list[Case], make_model: ModelMaker, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -217,6 +221,7 @@ def test_command_tells_of_a_bad_file_in_a_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_server_answers_or_says_why_not(
     folder: Path, made: list[Case], make_model: ModelMaker, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -259,6 +264,7 @@ def _answered(client: httpx.Client, data: bytes) -> str | None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_corpus_is_built_around_bad_files(folder: Path, made: list[Case], tmp_path: Path) -> None:
     report = tried("corpus", folder, [], str(tmp_path / "corpus"))
     assert report.peak < DOOR_BYTES
