@@ -292,7 +292,7 @@ def judge(log: Path) -> bool:
     longest = max((swap.seconds for swap in swaps), default=0.0)
     print(f"each promoted version was served, after {longest:.0f} s at most" if served else "a version was NOT served")
     counted = [look for look in looks if look.at > WARM_SHARE * looks[-1].at]
-    third = len(counted) // 3
+    third = max(len(counted) // 3, 1)
     first, last = (statistics.median(look.mib for look in part) for part in (counted[:third], counted[-third:]))
     print(
         f"resident, MiB: first third {first:.0f}, last third {last:.0f}, ratio {last / first:.3f}, most {peak(looks):.0f}"

@@ -564,7 +564,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 @pytest.mark.slow
 @pytest.mark.services
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_bucket_is_enhanced_into_a_bucket(
     start: Start, make_model: ModelMaker, tmp_path: Path, bucket: services.ObjectStore, engine: str
 ) -> None:

@@ -141,6 +141,7 @@ def test_more_versions_and_runs_ask_no_more_of_the_store(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_request_fails_while_a_server_is_never_idle_and_its_champion_changes(
     make_model: ModelMaker, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ PATCH_BYTES = 2_000_000
 # A new file above this, or one that is not text, is data.
 NEW_FILE_BYTES = 256_000
 # What the line itself writes is no change of its source.
-WRITTEN = (LOCK, "reports")
+WRITTEN = (LOCK, "reports", ".overtone")
 # Where passwords are kept.
 PRIVATE = ".env"
 LEFT_OUT = "source.left_out"
