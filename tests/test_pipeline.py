@@ -23,7 +23,7 @@ from test_serving import post, served
 
 pytestmark = pytest.mark.slow
 
-NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "tests", "bench")
+NOT_COPIED = ("data.dvc", "dvc.lock", "dvcstore", "released", "tests", "bench")
 EVERY_STAGE = {
     *("corpus", "degrade", "train@cnn", "train@rnn"),
     *("evaluate@baselines", "evaluate@cnn", "evaluate@rnn", "report", "register"),
