@@ -125,7 +125,7 @@ def test_applied_experiment_brings_its_own_run(home: Line) -> None:
 def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Line) -> None:
     before, here, shelf = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
     output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.steps=6", "-n", "elsewhere")
-    assert ran(output) == {"train@rnn", "evaluate@rnn", "register"}
+    assert ran(output) == {"train@rnn", "evaluate@rnn", "report", "register"}
     assert "experiment elsewhere: not registered" in output
     assert registry(home) == shelf
     assert run_ids(home) == here, "the workspace stays as it was"
