@@ -10,7 +10,9 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,28 @@ def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
     address = f"host={reach['PGHOST']} port={reach['PGPORT']} user={reach['PGUSER']} password={reach['PGPASSWORD']}"
     with psycopg.connect(f"{address} dbname=optuna") as database:
         assert database.execute("select count(*) from trials where state in ('COMPLETE', 'PRUNED')").fetchone() == (4,)
+
+
+def test_calls_that_make_the_tables_of_a_new_postgresql_together_all_open_it(team: Team) -> None:
+    import psycopg
+
+    from overtone import params as settings
+    from overtone.tuning import plan, study
+
+    reach = team.postgres.environment
+    server = f"{reach['PGUSER']}:{reach['PGPASSWORD']}@{reach['PGHOST']}:{reach['PGPORT']}"
+    with psycopg.connect(f"postgresql://{server}/optuna", autocommit=True) as database:
+        database.execute("create schema beginners")
+    place = f"postgresql+psycopg://{server}/optuna?options=-csearch_path%3Dbeginners"
+    made = plan.plan(settings.load(ROOT / "params.yaml"), "rnn", Path("work/pairs"), 1, storage=place)
+    together = threading.Barrier(4)
+
+    def opened(_: int) -> int:
+        together.wait(60)
+        return len(study.storage(made).get_all_studies())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(opened, range(4))) == [0] * 4
 
 
 # --- the registry -------------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +349,20 @@ def test_interrupted_worker_fails_its_trial_and_has_it_tried_again(
         worker.work(made)
     assert states(study) == ["FAIL", "WAITING"]
     assert study.trials[0].params == space.enqueued(space.present(made.params, made.space))
+
+
+def test_calls_that_make_the_tables_of_a_new_database_together_all_open_it(tuned: Path) -> None:
+    made = [planned(storage=f"sqlite:///new-{number}.db") for number in range(8)]
+    together = threading.Barrier(3)
+
+    def opened(_: int) -> int:
+        for new in made:
+            together.wait(60)
+            room.storage(new).get_all_studies()
+        return len(made)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(opened, range(3))) == [len(made)] * 3
 
 
 # A call in a clone of its own, which begins when it is told to.

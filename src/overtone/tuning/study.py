@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from overtone.data import sources
 from overtone.errors import OvertoneError
@@ -37,6 +38,7 @@ _UNCLAIMED = timedelta(minutes=1)  # a worker signs its trial at once
 # What a call that died while it opened a study, on another machine, holds the others up.
 _LEASE_SECONDS = 300.0
 _LOOK_SECONDS = 0.2
+_TABLE_TRIES = 50  # a new database gets a dozen tables, and another process may be at any of them
 
 
 @contextlib.contextmanager
@@ -138,24 +140,40 @@ def storage(plan: Plan) -> BaseStorage:
         return JournalStorage(JournalFileBackend(path))
     if scheme.split("+")[0] == "sqlite":
         Path(path.partition("?")[0]).parent.mkdir(parents=True, exist_ok=True)
-    beat = plan.params.tune.heartbeat
     try:
-        return RDBStorage(
-            plan.storage,
-            # Several processes write: they wait for each other.
-            engine_kwargs={"connect_args": {"timeout": 100}}
-            if scheme.startswith("sqlite")
-            else {"pool_pre_ping": True},
-            heartbeat_interval=beat,
-            grace_period=_PATIENCE * beat,
-            heartbeat_stale_trial_callback=lambda study, trial: again(study, trial, plan.params.tune.retries),
-        )
+        return _relational(plan, scheme)
     except ImportError:
         raise TuningError(
             f"storage {public(plan.storage)}: its driver is missing; expected the extra `postgres` installed"
         ) from None
     except Exception as error:  # whatever the database's driver raises
         raise TuningError(f"storage {public(plan.storage)}: cannot be opened: {_first_line(error)}") from None
+
+
+def _relational(plan: Plan, scheme: str) -> BaseStorage:
+    beat = plan.params.tune.heartbeat
+    # Several processes write: they wait for each other.
+    engine = {"connect_args": {"timeout": 100}} if scheme.startswith("sqlite") else {"pool_pre_ping": True}
+    left = _TABLE_TRIES
+    while True:
+        try:
+            return RDBStorage(
+                plan.storage,
+                engine_kwargs=engine,
+                heartbeat_interval=beat,
+                grace_period=_PATIENCE * beat,
+                heartbeat_stale_trial_callback=lambda study, trial: again(study, trial, plan.params.tune.retries),
+            )
+        except DBAPIError as error:
+            left -= 1
+            if not left or not _made_meanwhile(error):
+                raise
+        time.sleep(_LOOK_SECONDS)
+
+
+def _made_meanwhile(error: DBAPIError) -> bool:
+    """Whether another process made a table, or noted the schema's version, after Optuna had looked for it."""
+    return isinstance(error, IntegrityError) or "already exists" in str(error.orig)
 
 
 def quiet() -> None:
