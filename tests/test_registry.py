@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone.models.build import ModelError
 from overtone.params import Guard, RegisterParams
-from overtone.tracking import evidence, gate, packaging, registry, store
+from overtone.tracking import evidence, gate, packaging, registry, store, turns
 from overtone.tracking.evidence import Scored
 from overtone.tracking.hooks import HookError
 from overtone.tracking.registry import Candidate
@@ -455,6 +456,39 @@ def test_promotions_racing_on_two_machines_leave_one_champion(
     race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared=True)
     check_one_clean_champion(5)
     assert champion() in (2, 3)
+
+
+@pytest.fixture
+def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns as on a server, by the tag, at a quicker pace."""
+    monkeypatch.setattr(turns, "_is_shared", lambda: True)
+    for name, seconds in (("SETTLE", 0.1), ("BEAT", 0.1), ("LEASE", 0.6)):
+        monkeypatch.setattr(turns, f"{name}_SECONDS", seconds)
+
+
+def test_turn_is_held_beyond_its_lease_while_its_holder_lives(shelf: ModelMaker, quick_turns: None) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    client = store.client()
+    with ThreadPoolExecutor(1) as pool:
+        with turns.turn(client, NAME):
+            held = turns._mark(client, NAME).split()[0]
+            other = pool.submit(turns._take, client, NAME)
+            time.sleep(4 * turns.LEASE_SECONDS)
+            assert not other.done()
+            assert turns._mark(client, NAME).split()[0] == held
+        assert other.result(30) == turns._mark(client, NAME).split()[0] != held
+
+
+@pytest.mark.parametrize("mark", ["0" * 32 + " 7", "2099-01-01T00:00:00+00:00 " + "0" * 32])
+def test_turn_of_a_dead_holder_is_void_whatever_its_clock_said(shelf: ModelMaker, quick_turns: None, mark: str) -> None:
+    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    client = store.client()
+    client.set_registered_model_tag(NAME, turns.TAG, mark)
+    begun = time.monotonic()
+    with turns.turn(client, NAME):
+        assert time.monotonic() - begun > turns.LEASE_SECONDS, "it might have lived"
+        assert turns._mark(client, NAME) != mark
+    assert turns._mark(client, NAME) == ""
 
 
 # --- fetch ------------------------------------------------------------------------------------------------------------

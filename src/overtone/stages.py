@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,14 +100,13 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
         launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
         options = [word for override in overrides for word in ("--set", override)]
-        begun = time.time()
         try:
             launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
-        except launch.LaunchError:
+        except launch.LaunchError as error:
             # Loads Lightning, which this process needs for nothing else.
             from overtone.training import failure
 
-            if diverged := failure.latest(folder, begun):
+            if diverged := failure.of_job(folder, error.job):
                 raise diverged from None
             raise
         finally:

@@ -12,6 +12,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +27,7 @@ from overtone.errors import OvertoneError
 from overtone.losses import DivergedError
 from overtone.models import build
 from overtone.params import FitParams, LossParams, Params
-from overtone.training import diagnosis
+from overtone.training import diagnosis, launch
 from overtone.training.module import UpsamplerModule
 from overtone.training.watch import Part
 
@@ -101,6 +102,7 @@ def _facts(
         "format": _FORMAT,
         "reason": error.reason,
         **asdict(place),
+        "job": launch.job(),
         "seed": params.seed,
         "examples": list(examples),
         "losses": [float(part.loss) for part in watch.parts],
@@ -135,16 +137,21 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def latest(checkpoints: Path, since: float) -> DivergedError | None:
-    """The error of a failure kept in a checkpoints folder after a moment (seconds since the epoch), of the first process.
+def of_job(checkpoints: Path, job: str) -> DivergedError | None:
+    """The error of a failure that a job's processes kept in a checkpoints folder, of the first process.
 
-    For the process that started those of the training: all of them come to the same verdict.
+    For the process that started them: all of them come to the same verdict.
     """
-    found = [path for path in checkpoints.glob(f"{_PREFIX}*") if (path / FAILURE).stat().st_mtime >= since - 1.0]
+    found: list[tuple[int, str, Path]] = []
+    for folder in checkpoints.glob(f"{_PREFIX}*") if job else ():
+        with suppress(FailureError):  # one of before that somebody emptied is none of this job's
+            facts = read(folder)
+            if facts.get("job") == job:
+                found.append((int(facts["rank"]), str(facts["reason"]), folder))
     if not found:
         return None
-    folder = min(found, key=lambda path: int(read(path)["rank"]))
-    return DivergedError(str(read(folder)["reason"]), folder)
+    _, reason, kept = min(found)
+    return DivergedError(reason, kept)
 
 
 # --- afterwards ---------------------------------------------------------------------------------------------------------

@@ -12,9 +12,20 @@ from dataclasses import dataclass
 from overtone.errors import OvertoneError
 from overtone.params import FitParams
 
+# What torchrun calls a job, in the environment of each of its processes.
+_JOB = "TORCHELASTIC_RUN_ID"
+
 
 class LaunchError(OvertoneError):
-    """Processes that cannot be started, do not fit the settings, or died; the message says which and what to do."""
+    """Processes that cannot be started, do not fit the settings, or died; the message says which and what to do.
+
+    Args:
+        job: of the processes that died; empty where none was started.
+    """
+
+    def __init__(self, message: str, job: str = "") -> None:
+        super().__init__(message)
+        self.job = job
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,12 @@ class Layout:
 
 def launched() -> bool:
     """Whether torchrun has started this process as one of a job's."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return _JOB in os.environ
+
+
+def job() -> str:
+    """The job that this process is one of; empty where it stands alone."""
+    return os.environ.get(_JOB, "")
 
 
 def layout(fit: FitParams) -> Layout:
@@ -118,7 +134,8 @@ def launch(module: str, arguments: Sequence[str], processes: int, environment: M
         )
         raise LaunchError(
             f"training: process {rank} of {processes} {how}, and the others were ended; "
-            "the same command goes on from the last checkpoint"
+            "the same command goes on from the last checkpoint",
+            config.run_id,
         ) from None
     finally:
         for name, value in before.items():
