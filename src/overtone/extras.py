@@ -9,7 +9,18 @@ from overtone.errors import OvertoneError
 
 # Names as imported; where they are installed from is for pyproject.toml to say, and a test compares the two.
 LIBRARIES = {
-    "train": ("mlflow", "pytorch_lightning", "dvc", "optuna", "plotly", "pandas", "torchaudio", "onnx", "psutil"),
+    "train": (
+        "mlflow",
+        "pytorch_lightning",
+        "dvc",
+        "optuna",
+        "plotly",
+        "pandas",
+        "torchaudio",
+        "onnx",
+        "psutil",
+        "sqlalchemy",
+    ),
     "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "ray": ("ray",),
     "postgres": ("psycopg",),
