@@ -106,14 +106,16 @@ def cost(folder: Path, *command: object, code: str | None = None) -> Cost:
     with (folder / "log").open("w+") as log:
         begun = time.perf_counter()
         process = subprocess.Popen([sys.executable, *words], cwd=folder, env=settings, stdout=log, stderr=log)
-        most = 0.0
+        most, next_look = 0.0, begun
         while True:
             # Not Popen.wait: the usage of a process is told once, to who waits for it, its own children's included.
             done, status, usage = os.wait4(process.pid, os.WNOHANG)
             if done:
                 break
-            most = max(most, resident(process.pid))
-            time.sleep(LOOK_SECONDS)
+            if time.perf_counter() > next_look:
+                most = max(most, resident(process.pid))
+                next_look = time.perf_counter() + LOOK_SECONDS
+            time.sleep(0.05)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - begun
         if process.returncode:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ SEED = 20_261_123
 # Kills of each command, at as many moments: 1 in `make test`, more by `make faults`.
 MOMENTS = int(os.environ.get("OVERTONE_FAULTS", "1"))
 LEDGER = "fault"
+# A file's path, time and size.
+State = tuple[str, int, int]
 
 
 @dataclass
@@ -60,6 +63,14 @@ def tree(folder: Path, *left_out: str) -> dict[str, bytes]:
     }
 
 
+def cache_digests(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Of each object in a project's DVC cache its content's digest, and the one that it is named by."""
+    objects = list((folder / ".dvc" / "cache" / "files" / "md5").glob("??/*"))
+    named = {f"{path.parent.name}{path.name}".removesuffix(".dir"): path for path in objects}
+    found = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for name, path in named.items()}
+    return found, {name: name for name in named}
+
+
 def copy(line: Line, folder: Path, store: Path, *outputs: str) -> Line:
     """The line's project with a store of its own, and of what stages make only `outputs`."""
     made = ("work", "models", "reports", "checkpoints", "mlruns", ".overtone", "mlflow.db")
@@ -95,13 +106,24 @@ def killed(line: Line, events: int, watched: Sequence[str], *command: str) -> bo
     """
     places = [line.folder / name for name in watched]
     before = _states(places)
-    seen: set[tuple[str, int, int]] = set()
     with started(line, *command) as process:
-        while process.poll() is None:
-            seen |= _states(places) - before
-            if len(seen) >= events:
-                return True
-            time.sleep(0.002)
+        return progress(process, events, places, before)
+
+
+def progress(
+    process: subprocess.Popen[bytes], events: int, places: Sequence[Path], before: Set[State] = frozenset()
+) -> bool:
+    """Wait until a process has made or changed so many files below some places; False if it ended before.
+
+    Args:
+        before: what was there when it began.
+    """
+    seen: set[State] = set()
+    while process.poll() is None:
+        seen |= _states(places) - before
+        if len(seen) >= events:
+            return True
+        time.sleep(0.002)
     return False
 
 
@@ -125,7 +147,7 @@ def started(line: Line, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _states(places: Sequence[Path]) -> set[tuple[str, int, int]]:
+def _states(places: Sequence[Path]) -> set[State]:
     found = set()
     for place in places:
         for path in (place, *(place.rglob("*") if place.is_dir() else ())):

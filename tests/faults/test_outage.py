@@ -24,11 +24,6 @@ from services import free_port, running
 EPOCHS = 6
 
 
-@pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
-    return lambda name: Ledger(request.node.user_properties, name)
-
-
 @contextmanager
 def server(folder: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
     """A real `mlflow server` on the project's database."""

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.slow
 TRAIN = ("overtone", "stage", "train", "--model", "rnn")
 
 
-@pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
-    return lambda name: Ledger(request.node.user_properties, name)
-
-
 def damage(path: Path) -> None:
     """Change one bit in the middle; the length stays."""
     content = bytearray(path.read_bytes())

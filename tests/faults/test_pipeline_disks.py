@@ -19,11 +19,6 @@ pytestmark = pytest.mark.slow
 LONG = pytest.mark.faults
 
 
-@pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
-    return lambda name: Ledger(request.node.user_properties, name)
-
-
 @dataclass(frozen=True)
 class Case:
     """A command, what it reads, the folder that is a small disk, and the output in it.

@@ -5,28 +5,21 @@ Named so that it shares the finished line of `test_pipeline`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from faults.harness import MOMENTS, Ledger, copy, killed, moments, tree
+from faults.harness import MOMENTS, Ledger, cache_digests, copy, killed, moments, tree
 from overtone import audio
 from test_pipeline import Line, voice
 
 pytestmark = pytest.mark.slow
 
 Record = list[tuple[str, object]]
-
-
-@pytest.fixture
-def ledger(record_property: Any, request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
-    return lambda name: Ledger(request.node.user_properties, name)
 
 
 @dataclass(frozen=True)
@@ -198,10 +191,7 @@ def test_killed_repro_goes_on_and_poisons_no_cache(
     mine.run("dvc", "repro", "--single-item", *stages)
     for output in ("work/corpus", "work/pairs", "models/rnn"):
         record.same(tree(mine.folder / output, "run.json"), tree(line.folder / output, "run.json"))
-    objects = list((mine.folder / ".dvc" / "cache" / "files" / "md5").glob("??/*"))
-    named = {f"{path.parent.name}{path.name}".removesuffix(".dir"): path for path in objects}
-    digests = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for name, path in named.items()}
-    record.same(digests, {name: name for name in named})
+    record.same(*cache_digests(mine.folder))
     for _ in range(record.counts["tried"]):
         record.survived()
 
