@@ -79,6 +79,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{name:44}{tried:>8}{survived:>10}{lost:>11}")
 
 
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Any:
+    """Begins a test's account of faults of a kind, for the table at the end."""
+    from faults.harness import Ledger
+
+    return lambda name: Ledger(request.node.user_properties, name)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests of the pipeline share a run of minutes, those of services and page their servers: one process gets all of them.
