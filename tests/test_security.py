@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import pickle
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tomllib
@@ -19,11 +21,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import soundfile
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT, ModelMaker
+from hostile import chunk, riff, wave_format
 from overtone import audio, resolve
 from overtone.errors import OvertoneError
 from overtone.models import build, export
@@ -141,6 +145,31 @@ def test_settings_that_are_no_settings_are_refused(make_model: ModelMaker, text:
     (folder / build.CONFIG).write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match=r"config\.json"):
         build.load(folder)
+
+
+@pytest.mark.parametrize("format", ["MAT4", "MAT5", "VOC", "SVX", "NIST", "IRCAM", "PAF", "PVF", "AVR", "HTK"])
+def test_kinds_of_file_that_are_not_read_do_not_reach_their_parsers(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(800), 8_000, "PCM_16", format=format)
+    (tmp_path / "sound.wav").write_bytes(written.getvalue())
+    soundfile.SoundFile(io.BytesIO(written.getvalue())).close()  # libsndfile alone would read it
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    for source in (tmp_path / "sound.wav", written):
+        with pytest.raises(audio.AudioError, match=r"not readable as audio \(no header that is known\); expected WAV"):
+            audio.read(source)
+
+
+def test_adpcm_whose_blocks_contradict_its_header_is_refused() -> None:
+    """As in CVE-2026-37555, where 50,000 samples a block overflow the number of samples of the file."""
+    head = wave_format(tag=0x11, bits=4, block=1_024, more=struct.pack("<HH", 2, 50_000))
+    data = riff(chunk(b"fmt ", head), chunk(b"fact", bytes(4)), chunk(b"data", bytes(1_024) * 100))
+    with pytest.raises(audio.AudioError, match="not readable as audio"):
+        audio.read(io.BytesIO(data))
+    whole = struct.pack("<HH", 2, 2 * (1_024 - 4) + 1)
+    sound = riff(chunk(b"fmt ", wave_format(tag=0x11, bits=4, block=1_024, more=whole)), chunk(b"data", bytes(102_400)))
+    assert audio.read(io.BytesIO(sound))[0].shape == (1, 100 * 2_041)
 
 
 @pytest.mark.parametrize("where", ["../secret.bin", "secret.bin", "/dev/zero"])

@@ -45,6 +45,8 @@ MAX_LEVEL = 64.0
 _MOST_FRAMES = 2**48
 # As much as a file may lack of what its head promises: an encoder of MP3 leaves less.
 _SHORT_SECONDS = 0.1
+# What the files that are read begin with. libsndfile knows twenty kinds more, whose old parsers nobody's recordings need.
+_BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"riff", b".snd", b"dns.", b"caff", b"fLaC", b"OggS", b"ID3")
 _FORMATS = {".opus": ("OGG", "OPUS"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
 
 
@@ -87,6 +89,7 @@ def _open(source: Source) -> Iterator[soundfile.SoundFile]:
     try:
         # As bytes, so that names that are not UTF-8 are found too.
         with ExitStack() as stack:
+            _check_beginning(source)
             raw_or_name: Any = os.fsencode(source) if isinstance(source, Path) else _Stream(source)
             file = stack.enter_context(soundfile.SoundFile(raw_or_name))
             _check_header(source, file)
@@ -132,6 +135,25 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path}: cannot be opened ({error.strerror})") from None
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path}: cannot be opened (permission denied)")
+
+
+def _check_beginning(source: Source) -> None:
+    """Keep what is of no kind that is read from libsndfile's parsers.
+
+    An MP3 file may have anything in front of its first frame, and is then known by its name alone.
+    """
+    if isinstance(source, Path):
+        if source.suffix.lower() == ".mp3":
+            return
+        with source.open("rb") as file:
+            beginning = file.read(12)
+    else:
+        beginning = source.read(12)
+        source.seek(0)
+    frame = len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0
+    aiff = beginning.startswith(b"FORM") and beginning[8:] in (b"AIFF", b"AIFC")
+    if not (frame or aiff or beginning.startswith(_BEGINNINGS)):
+        raise _unreadable(source, "no header that is known")
 
 
 def _check_header(source: Source, file: soundfile.SoundFile) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import getpass
 import hashlib
 import logging
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -181,30 +179,6 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    if "mlflow" in sys.modules:
-        return _opened()
-    with _unswept():
-        return _opened()
-
-
-@contextmanager
-def _unswept() -> Iterator[None]:
-    """What is there afterwards is never searched for cyclic garbage: MLflow's import makes hundreds of thousands of objects
-    that all stay, and the search through them, again and again and once more at the end, is a third of a short command.
-
-    Once in a process: each time would keep what garbage there is for good.
-    """
-    searching = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if searching:
-            gc.enable()
-
-
-def _opened() -> MlflowClient:
     import mlflow
 
     for name in _NOISY:
