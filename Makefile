@@ -15,6 +15,8 @@ MINUTES ?= 10
 # DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
+# DVC's own place for it, /var/tmp/dvc, can be written to by every user of the machine, and DVC reads pickles there.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
 # LOCKED=1: what the lock pins and nothing else, each file compared with its digest. Linux on x86-64, Python 3.11.5 or a later 3.11.
 LOCKED ?=
