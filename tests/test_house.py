@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.losses",
         ),
         *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
+        "overtone.integrity",
         *("overtone.arrays", "overtone.inspection"),
     ),
     (
@@ -69,7 +70,13 @@ HOMES = {
     "plotly": ("overtone.tuning.page",),
     "dvc": (),
     "typer": ("overtone.cli", "overtone.cli.*"),
-    "yaml": ("overtone.params", "overtone.released", "overtone.tracking.source", "overtone.tracking.store"),
+    "yaml": (
+        "overtone.params",
+        "overtone.released",
+        "overtone.integrity",
+        "overtone.tracking.source",
+        "overtone.tracking.store",
+    ),
     "soundfile": ("overtone.audio", "overtone.data.codecs"),
     "dotenv": ("overtone.environment",),
     "onnx": ("overtone.models.export",),

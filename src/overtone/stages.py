@@ -375,6 +375,38 @@ def rollback() -> None:
     _conclude(registry.rollback(params.name), params)
 
 
+def verify(remove: bool) -> bool:
+    """Compare what DVC keeps with the digests that it is named by; whether all of it is sound.
+
+    Args:
+        remove: the damaged objects of the cache and the copies of them in the workspace.
+    """
+    from overtone import integrity, released
+    from overtone.tracking import store
+
+    root = store.source_root()
+    verdict = integrity.verify(root)
+    for one in (*verdict.cached, *verdict.stored):
+        print(f"{one.path}: damaged ({', '.join(map(str, one.files)) or 'named by nothing that is checked out'})")
+    if not verdict.cached and not verdict.stored:
+        print(f"{verdict.objects} objects are what they are named by")
+        return True
+    print(f"{len(verdict.cached) + len(verdict.stored)} of {verdict.objects} objects are damaged", end="")
+    if verdict.cached and not remove:
+        print("; `overtone verify --remove` removes those of the cache, with their copies in the workspace", end="")
+    for one in verdict.cached if remove else ():
+        integrity.remove(root, one)
+    if verdict.cached:
+        print(
+            f"{'; removed: now' if remove else ', then'} `dvc repro` makes and `dvc pull data.dvc` fetches them again",
+            end="",
+        )
+    if verdict.stored:
+        print(f"; `git restore {released.REMOTE}` brings back those of the repository's remote", end="")
+    print()
+    return False
+
+
 def _conclude(decision: Decision, params: RegisterParams) -> None:
     from overtone.tracking import hooks
 

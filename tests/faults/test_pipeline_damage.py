@@ -24,11 +24,12 @@ TRAIN = ("overtone", "stage", "train", "--model", "rnn")
 
 
 def damage(path: Path) -> None:
-    """Change one bit in the middle; the length stays."""
-    content = bytearray(path.read_bytes())
+    """Change one bit in the middle; length and permissions stay."""
+    content, mode = bytearray(path.read_bytes()), path.stat().st_mode
     content[len(content) // 2] ^= 1
     path.chmod(0o644)
     path.write_bytes(content)
+    path.chmod(mode)
 
 
 def interrupted(line: Line, *present: str) -> Path:
@@ -95,17 +96,25 @@ def test_damaged_cache_object_is_found_named_and_made_again(
     weights = (line.folder / "models/rnn/weights.safetensors").read_bytes()
     digest = hashlib.md5(weights, usedforsecurity=False).hexdigest()
     stored = mine.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    mine.run("dvc", "checkout", "work/corpus", "work/pairs")
+    assert "objects are what they are named by" in mine.run("overtone", "verify")
     damage(stored)
+    # DVC copies it as it is.
+    mine.run("dvc", "checkout", "--force", "models/rnn")
+    found = mine.folder / "models/rnn/weights.safetensors"
     record.tried()
     done = subprocess.run(
-        ["dvc", "checkout", "--force", "models/rnn"],
-        cwd=mine.folder, env=mine.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    found = mine.folder / "models/rnn/weights.safetensors"
-    assert done.returncode != 0 or not found.exists() or found.read_bytes() == weights, "damage was passed on as sound"
-    mine.run("dvc", "checkout", "work/corpus", "work/pairs")
-    mine.run("dvc", "repro", "--single-item", "--force", "--no-run-cache", "train@rnn")
+        ["overtone", "verify"], cwd=mine.folder, env=mine.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"{stored}: damaged (models/rnn/weights.safetensors)\n1 of " in done.stdout
+    (command,) = re.findall(r"`(overtone verify --remove)`", done.stdout)
+    subprocess.run(command.split(), cwd=mine.folder, env=mine.environment, capture_output=True, check=False)
+    assert not stored.exists() and not found.exists()
+    (again,) = re.findall(r"then `(dvc repro)`", done.stdout)
+    mine.run(*again.split(), "--single-item", "train@rnn")
     record.same({"weights": found.read_bytes()}, {"weights": weights})
+    assert "objects are what they are named by" in mine.run("overtone", "verify")
     record.survived()
 
 

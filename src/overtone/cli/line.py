@@ -167,3 +167,19 @@ def summary(
     from overtone import stages
 
     stages.print_summary(by_kind)
+
+
+@app.command()
+def verify(
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove damaged objects of the cache, and their copies in the workspace.")
+    ] = False,
+) -> None:
+    """Compare all that DVC keeps of the project with its digests; status 1 if something is damaged.
+
+    Example: overtone verify
+    """
+    from overtone import stages
+
+    if not stages.verify(remove):
+        raise typer.Exit(1)
