@@ -434,12 +434,17 @@ def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
 
 
 def fetch(reference: str, folder: Path) -> None:
-    """Copy a registered model to a folder."""
+    """Copy a registered or released model to a folder, whole or not at all."""
     from overtone import resolve
+    from overtone.data.corpus import replacing_folder
 
     if folder.exists():
         raise OvertoneError(f"{folder}: exists already; expected a folder to make")
-    shutil.copytree(resolve.fetched(reference), folder)
+    source = resolve.fetched(reference)
+    with replacing_folder(folder) as temporary:
+        for path in sorted(source.iterdir()):
+            if path.is_file():
+                (temporary / path.name).write_bytes(path.read_bytes())
     print(f"{folder}: {reference}")
 
 

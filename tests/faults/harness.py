@@ -23,6 +23,19 @@ SEED = 20_261_123
 # Kills of each command, at as many moments: 1 in `make test`, more by `make faults`.
 MOMENTS = int(os.environ.get("OVERTONE_FAULTS", "1"))
 LEDGER = "fault"
+# A search in the settings of a tiny line, which lie outside the project's own space.
+SEARCH: tuple[str, ...] = (
+    "overtone",
+    "tune",
+    "--model",
+    "rnn",
+    "--dry-run",
+    "--set",
+    "tune.steps=8",
+    "--set",
+    "tune.epoch_steps=4",
+)
+SEARCH += ("--set", "tune.space.rnn={train.rnn.learning_rate: {type: float, low: 0.0001, high: 0.1}}")
 # A file's path, time and size.
 State = tuple[str, int, int]
 

@@ -6,6 +6,7 @@ Named so that it shares the finished line of `test_pipeline`.
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from faults.harness import Ledger, copy, disk, read_only, refused, tree
+from faults.harness import SEARCH, Ledger, copy, disk, read_only, refused, tree
 from overtone import audio
 from test_pipeline import Line, voice
 
@@ -38,7 +39,6 @@ class Case:
 
 STAGE = ("overtone", "stage")
 ENHANCE = ("overtone", "enhance", "old.wav", "out/new.flac", "--model", "models/rnn")
-TUNE = ("overtone", "tune", "--model", "rnn", "--trials", "1", "--dry-run", "--set", "tune.steps=8")
 CASES = {
     "enhance": Case(ENHANCE, ("models/rnn",), "out", 64, "out", "out/new.flac"),
     "corpus": Case((*STAGE, "corpus"), (), "work", 512, "work/corpus", "work/corpus"),
@@ -49,7 +49,7 @@ CASES = {
     ),
     "report": Case((*STAGE, "report"), ("work", "models", "reports"), "reports", 16, "reports/index.html", "reports/"),
     "fetch": Case(("overtone", "fetch", "released", "out/model"), (), "out", 64, "out/model", "out/model"),
-    "tune": Case(TUNE, ("work",), "reports/tune", 64, "reports/tune", "reports/tune"),
+    "tune": Case((*SEARCH, "--trials", "1"), ("work",), "reports/tune", 64, "reports/tune", "reports/tune"),
 }
 SHORT = ("enhance",)
 
@@ -96,9 +96,11 @@ def test_line_goes_on_with_right_results_when_there_is_space_again(
 ) -> None:
     record = ledger("disk full in dvc repro")
     mine = copy(line, tmp_path / "project", empty_store)
-    with disk(mine.folder / ".dvc" / "cache", bytes_of(mine.folder / ".dvc" / "cache") // 1024 + 256):
-        import subprocess
-
+    # The cache holds the recordings, and nothing of the stages yet.
+    made = mine.folder / ".dvc" / "cache"
+    shutil.rmtree(made)
+    mine.run("dvc", "commit", "--force", "data.dvc")
+    with disk(made, bytes_of(made) // 1024 + 256):
         command = ["dvc", "repro", "--force", "--single-item", "corpus", "degrade"]
         record.tried()
         done = subprocess.run(

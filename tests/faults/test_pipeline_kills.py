@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import MOMENTS, Ledger, cache_digests, copy, killed, moments, tree
+from faults.harness import MOMENTS, SEARCH, Ledger, cache_digests, copy, killed, moments, tree
 from overtone import audio
 from test_pipeline import Line, voice
 
@@ -202,8 +202,7 @@ def test_killed_search_ends_with_all_its_trials(
 ) -> None:
     record = ledger("kill -9 in tune")
     mine = copy(line, tmp_path / "project", empty_store, "work")
-    command: tuple[str, ...] = ("overtone", "tune", "--model", "rnn", "--trials", "3", "--workers", "1", "--dry-run")
-    command += ("--set", "tune.steps=8", "--set", "tune.epoch_steps=4", "--storage", "sqlite:///optuna.db")
+    command = (*SEARCH, "--trials", "3", "--workers", "1", "--storage", "sqlite:///optuna.db")
     for events in moments(20, "tune"):
         if killed(mine, events, ("optuna.db", "reports"), *command):
             record.tried()
