@@ -102,8 +102,8 @@ def test_server_that_dies_costs_nothing_of_the_run(
         with pytest.raises(TrackingError, match="does not answer"):
             journal.sync(second.run_id)
         stack.enter_context(server(project, port, environment))
-        told = subprocess.run(["overtone", "sync"], cwd=project, env=environment | dict(os.environ), text=True,
-                              capture_output=True, check=False)  # fmt: skip
+        own = dict(os.environ) | {"PATH": environment["PATH"]}
+        told = subprocess.run(["overtone", "sync"], cwd=project, env=own, text=True, capture_output=True, check=False)
         assert told.returncode == 0, told.stderr
         assert second.run_id in told.stdout
         gone.same(dict(curve(second.run_id)), dict(WHOLE))
