@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "overtone",
         "overtone.errors",
+        "overtone.ending",
         "overtone.extras",
         "overtone.migration",
         "overtone.params",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from overtone import ending
 from overtone.errors import OvertoneError
 from overtone.tracking import entries, source, store
 from overtone.tracking.origin import Origin
@@ -59,7 +60,8 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
     """Make a version again from its commit, its uncommitted changes and its data: training and evaluation run afresh.
 
     The clone has a store and a DVC cache of its own, so that nothing is taken for done; only the recordings come from this
-    project's cache, or from its remote. The environment is the one that is active.
+    project's cache, or from its remote. The environment is the one that is active. Interrupted, it leaves nothing running and
+    no clone.
 
     Args:
         origin: of the version.
@@ -70,7 +72,7 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
     """
     root = store.repository_root()
     _require(origin, root)
-    with _workplace(keep) as workplace:
+    with ending.ended_by_signals(), _workplace(keep) as workplace:
         clone = _clone(origin, root, workplace)
         environment = _environment(clone)
         _pull(origin, root, clone, environment)
@@ -168,10 +170,8 @@ def _pull(origin: Origin, root: Path, clone: Path, environment: Mapping[str, str
         # A cache is laid out as a remote is.
         here = _dvc("remote", "add", "-q", "--local", "--force", "here", asked.stdout.strip())
         _run(here, clone, environment, "dvc remote add")
-        pulled = subprocess.run(
-            _dvc("pull", "-q", "-r", "here", pointer), cwd=clone, env=environment, capture_output=True, check=False
-        )
-        if pulled.returncode == 0:
+        nearby, nowhere = _dvc("pull", "-q", "-r", "here", pointer), subprocess.DEVNULL
+        if ending.call(nearby, clone, environment, output=nowhere, errors=nowhere) == 0:
             return
     _run(_dvc("pull", "-q", pointer), clone, environment, f"dvc pull {pointer}")
 
@@ -182,9 +182,8 @@ def _dvc(*arguments: str) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], what: str) -> None:
     """A command whose output goes to standard error, past the table."""
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr.fileno(), check=False)
-    if done.returncode:
-        raise ReproductionError(f"{what} failed with status {done.returncode}; what it said is above")
+    if status := ending.call(command, folder, environment, output=sys.stderr.fileno()):
+        raise ReproductionError(f"{what} failed with status {status}; what it said is above")
 
 
 def _compare(origin: Origin, clone: Path, folder: Path | None) -> Outcome:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from overtone import resolve
+from overtone import ending, resolve
 from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
 from overtone.bulk.places import Entry
@@ -89,7 +89,7 @@ def _one(request: Request, source: str, target: str) -> bool:
         return True
     recipe, name = _recipe(request)
     with ExitStack() as stack:
-        stack.enter_context(run.ended_by_signals())
+        stack.enter_context(ending.ended_by_signals())
         if source == PIPE:
             source = str(stack.enter_context(pipes.spooled(sys.stdin.buffer)))
         elif places.stat(source) is None:

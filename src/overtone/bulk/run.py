@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from overtone import ending
 from overtone.bulk import files, local, places, work
 from overtone.bulk.files import Step, Task
 from overtone.bulk.manifest import Manifest, Record, alone
@@ -82,7 +81,7 @@ def run(
         if wanted:
             # Found out once, not file by file; on a cluster the device is that of its machines.
             work.upsampler(replace(recipe, device="cpu") if ray else recipe)
-            with ended_by_signals(), closing(ledger), _emptied(workshop):
+            with ending.ended_by_signals(), closing(ledger), _emptied(workshop):
                 _do(Job(recipe, workshop), wanted, ledger, watcher, summary, jobs, ray)
     summary.took = time.monotonic() - began
     return summary
@@ -155,20 +154,3 @@ def _emptied(workshop: Path | None) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: what is begun is cleared away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
