@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -18,6 +19,9 @@ from overtone import params as settings
 
 # Before torch is imported: tiny networks are slower on many threads, and the rest of the machine is left alone.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# As the command itself does it: torch, Lightning and MLflow are imported a third faster.
+gc.set_threshold(10_000, 20, 100)
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -39,6 +43,11 @@ search.register_profile(
 search.register_profile("long", max_examples=2_000, deadline=None, suppress_health_check=_CHECKS, print_blob=True)
 search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
+# Files whose tests share what takes seconds to make.
+SHARING = (
+    *("test_services", "test_page", "test_cluster", "test_docs", "test_export", "test_failure", "test_overview"),
+    *("test_packaging", "test_pairs", "test_released", "test_report", "test_shards", "test_training"),
+)
 # Marks of tests that run only where they are asked for.
 LONG = ("faults", "long")
 
@@ -89,15 +98,14 @@ def ledger(request: pytest.FixtureRequest) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of the pipeline share a run of minutes, those of services and page their servers: one process gets all of them.
+    """Tests of the pipeline share a run of minutes, those of other files servers or trainings: one process gets all of them.
 
     pytest-xdist's own `--dist loadgroup` would do, but 3.8.0 cannot group under pytest 9.2.
     """
 
     def scope(nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        shared = ("test_pipeline", "test_services", "test_page.")
-        return next((name for name in shared if Path(file).name.startswith(name)), nodeid)
+        name = Path(nodeid.partition("::")[0]).stem
+        return "test_pipeline" if name.startswith("test_pipeline") else name if name in SHARING else nodeid
 
     scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
     scheduler._split_scope = scope

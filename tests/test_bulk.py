@@ -425,6 +425,7 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_run_goes_on_and_ends_as_an_undisturbed_one(start: Start, make_model: ModelMaker, many: Path) -> None:
     out, model = many.with_name("out"), make_model()
     process = start(many, out, "--model", model, "--jobs", 2)
@@ -450,8 +451,15 @@ def test_killed_run_goes_on_and_ends_as_an_undisturbed_one(start: Start, make_mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "status", "jobs"),
+    [
+        (signal.SIGINT, 130, 1),
+        (signal.SIGTERM, 143, 2),
+        pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.long),
+    ],
+)
 def test_ended_run_leaves_no_half_file(
     start: Start, make_model: ModelMaker, many: Path, number: signal.Signals, status: int, jobs: int
 ) -> None:
@@ -484,7 +492,9 @@ def test_process_that_dies_costs_nothing_but_time(start: Start, make_model: Mode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.mp3", *(pytest.param(f"a.{name}", marks=pytest.mark.long) for name in ("flac", "ogg", "opus"))]
+)
 def test_pipe_carries_what_a_file_would_hold(
     start: Start, enhance: Command, make_model: ModelMaker, tmp_path: Path, name: str
 ) -> None:

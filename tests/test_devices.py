@@ -150,7 +150,7 @@ def test_two_processes_give_the_curve_of_one_and_one_run(start: Start, project: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_killed_process_ends_the_job_and_another_number_of_them_goes_on(start: Start, project: Path, rank: int) -> None:
     from overtone.tracking import store
 
@@ -210,6 +210,7 @@ def test_two_machines_give_the_curve_of_one(start: Start, project: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_process_without_validation_pairs_does_not_hold_up_the_others(start: Start, project: Path) -> None:
     """More processes than pairs to validate on."""
     manifest = project / "work" / "pairs" / "manifest.csv"
@@ -223,6 +224,7 @@ def test_process_without_validation_pairs_does_not_hold_up_the_others(start: Sta
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_error_in_the_processes_is_said_once_more_at_the_end(start: Start, project: Path) -> None:
     (project / "work" / "pairs" / "noise" / "manifest.csv").unlink()
     job = start("train.fit.devices=2")

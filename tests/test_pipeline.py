@@ -373,6 +373,7 @@ def test_degradation_settings_rerun_all_from_there_on(line: Line) -> None:
     assert reached == EVERY_STAGE - {"corpus"}
 
 
+@pytest.mark.long
 def test_forced_repro_gives_the_same_figures(line: Line) -> None:
     before = line.metrics()
     assert len(before) == 4

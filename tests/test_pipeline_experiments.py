@@ -122,6 +122,7 @@ def test_applied_experiment_brings_its_own_run(home: Line) -> None:
     assert run_ids(home) == before
 
 
+@pytest.mark.long
 def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Line) -> None:
     before, here, shelf = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
     output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.steps=6", "-n", "elsewhere")
@@ -167,6 +168,7 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
     assert registry(home) == shelf
 
 
+@pytest.mark.long
 def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
     space = 'tune.space.rnn={"train.rnn.layers":{"type":"int","low":1,"high":2}}'

@@ -372,6 +372,7 @@ def train_stage(source: str | Path, *overrides: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_process_ends_the_job_and_one_alone_goes_on_with_what_was_not_seen(
     start: Start, project: Path, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -394,6 +394,7 @@ def stage(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_stage_goes_on_in_the_same_run(
     project: Path, trained: Path, pairs_folder: Path, environment: dict[str, str]
 ) -> None:

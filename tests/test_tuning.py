@@ -572,6 +572,7 @@ def test_one_process_of_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_trial_on_two_processes_draws_once_and_is_judged_by_the_first(tuned: Path) -> None:
     made = planned("train.fit.devices=2", "tune.prune_after_trials=1", trials=2)

@@ -70,7 +70,8 @@ def clocked(line: Line, empty_store: Path, tmp_path: Path) -> Callable[..., Cloc
     return make
 
 
-@pytest.mark.parametrize("offset", [BACK, pytest.param(AHEAD, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("offset", [BACK, AHEAD])
 def test_training_during_which_the_clock_is_set_ends_as_an_undisturbed_one(
     line: Line, clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
 ) -> None:
