@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Where pip finds packages is for its own configuration to say.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What pip does by itself on one core. Files that are templates for Python do not compile, and need not.
+COMPILE = @$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # Options of pytest, such as `make test TESTS="-m 'not slow'"` or `make test TESTS=tests/test_audio.py`.
 TESTS ?=
 # How long `make fuzz` looks for input that breaks something.
@@ -87,12 +89,14 @@ distclean: clean ## remove the environment too
 
 # The stamps are older than pyproject.toml when it changed: then pip looks again.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install -e '.[train,serve]'
+	$(PIP) install --no-compile -e '.[train,serve]'
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml $(if $(LOCKED),$(LOCK))
-	$(if $(LOCKED),$(PIP) install --require-hashes -r $(LOCK),$(PIP) install -e '.[dev]')
+	$(if $(LOCKED),$(PIP) install --no-compile --require-hashes -r $(LOCK),$(PIP) install --no-compile -e '.[dev]')
 	$(if $(LOCKED),$(PIP) install --no-build-isolation --no-deps -e .)
+	$(COMPILE)
 	@touch $@ $(VENV)/.installed
 
 # pip of 2023 and before back-tracks for minutes over the dependencies.

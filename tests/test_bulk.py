@@ -477,6 +477,7 @@ def test_ended_run_leaves_no_half_file(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_process_that_dies_costs_nothing_but_time(start: Start, make_model: ModelMaker, many: Path) -> None:
     out = many.with_name("out")
     process = start(many, out, "--model", make_model(), "--jobs", 2)

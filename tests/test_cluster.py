@@ -61,6 +61,7 @@ def test_degraded_pairs_are_the_same_bytes_on_ray(
     assert [done for done, _ in told] == list(range(1, told[0][1] + 1))
 
 
+@pytest.mark.long
 def test_item_whose_process_dies_is_told_and_all_others_are_done(deadly: Double) -> None:
     found = dict(cluster.results(deadly, 7, range(40), workers=2))
     assert found == {item: None if item == 7 else 2 * item for item in range(40)}

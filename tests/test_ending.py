@@ -27,9 +27,11 @@ time.sleep(600)
 # The same by one that does not end when it is asked to.
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + COMMAND
 CALLER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from overtone import ending
+# What a shell starts in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ending.GRACE_SECONDS = 1.0
 folder = Path(sys.argv[2])
 with ending.ended_by_signals():

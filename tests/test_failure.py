@@ -340,7 +340,7 @@ def test_dead_saturated_and_broken_layers_are_told_apart(params: Params) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_diverged_stage_is_one_sentence_and_a_failed_run(
     project: Path, pairs_folder: Path, environment: dict[str, str], devices: int
 ) -> None:

@@ -111,6 +111,7 @@ def run_of(line: Line, experiment: str) -> str:
     return found
 
 
+@pytest.mark.long
 def test_applied_experiment_brings_its_own_run(home: Line) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "sweep-2")
@@ -141,6 +142,7 @@ def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Li
     assert f"elsewhere,{here['cnn']},{made}" in rows
 
 
+@pytest.mark.long
 def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own_runs(home: Line) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "elsewhere")

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from overtone import audio, report
 from overtone.audio import Signal
 from overtone.comparison import table
+from overtone.data import parallel
 from overtone.data.pairs import Pair
 from overtone.models.baselines import Sinc, SpectralBandReplication
 from overtone.params import EvaluateParams
@@ -126,10 +127,20 @@ def test_examples_are_spread_over_conditions_and_can_be_heard(result: tuple[Repo
         assert np.array_equal(audio.read(example.after)[0], audio.read(example.before)[0])
 
 
+class Unsendable(SpectralBandReplication):
+    """A system that no process can send to another, as one that holds a graph of ONNX Runtime."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("not to be sent")
+
+
 def test_same_pairs_give_same_bytes_with_any_number_of_processes(
-    pairs: list[Pair], folder: Path, tmp_path: Path
+    pairs: list[Pair], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[int, int]] = []
+    # The first two pairs are judged here, the others in other processes.
+    monkeypatch.setattr(parallel, "_long", lambda seconds, _: len(seconds) == 2)
+    evaluate("sbr", Unsendable, pairs, folder, tmp_path / "both", params(1))
     evaluate("sbr", SpectralBandReplication, pairs, folder, tmp_path / "one", params(1), workers=1)
     evaluate(
         "sbr", SpectralBandReplication, pairs, folder, tmp_path / "two", params(1),
@@ -138,7 +149,8 @@ def test_same_pairs_give_same_bytes_with_any_number_of_processes(
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 4 + 4
     for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+        for other in ("two", "both"):
+            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / other / name).read_bytes(), name
     assert calls == [(done, len(pairs)) for done in range(1, len(pairs) + 1)]
 
 

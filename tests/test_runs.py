@@ -334,6 +334,7 @@ def mlflow_run(project: Path, environment: dict[str, str], command: str, script:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_mlflow_run_of_a_training_is_one_run(project: Path, environment: dict[str, str]) -> None:
     overrides = "set=train.rnn.steps=10 train.cnn.depths=[1]"
     called = mlflow_run(project, environment, "overtone", TRAINS, "-e", "train", "-P", "model=rnn", "-P", overrides)

@@ -282,7 +282,7 @@ def stuck(made: Plan) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("url", STORAGES)
+@pytest.mark.parametrize("url", [STORAGES[0], *(pytest.param(url, marks=pytest.mark.long) for url in STORAGES[1:])])
 def test_trial_of_a_killed_worker_fails_and_is_tried_again(tuned: Path, url: str) -> None:
     made = planned("tune.retries=1", storage=url)
     study = room.open_study(made)

@@ -567,7 +567,7 @@ def long_file(path: Path, seconds: int, rate: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "rate"), [("rnn", 16_000), ("cnn", 44_100)])
+@pytest.mark.parametrize(("kind", "rate"), [("rnn", 16_000), pytest.param("cnn", 44_100, marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_the_file(
     params: Params, tmp_path: Path, environment: dict[str, str], kind: build.Kind, rate: int
 ) -> None:

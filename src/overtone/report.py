@@ -104,7 +104,8 @@ def evaluate(
         out: the report's folder.
         params: `figures` examples, spread over the conditions; `perceptual` adds the metrics of the extra.
         progress: called with (pairs done, pairs in all).
-        workers: processes; None for one a core. 1 stays in this process, as a system on a GPU should.
+        workers: processes; None for one a core, or this one alone for little work. 1 stays in this process, as a system
+            on a GPU should.
 
     Raises:
         ReportError: no pairs, a file that does not fit its pair, an output that does not fit its input.
@@ -121,11 +122,7 @@ def evaluate(
         shutil.rmtree(out / part, ignore_errors=True)
     examples = {pair.pair: _example(pair, out) for pair in _spread(pairs, params.figures)}
     tasks = [(pair, examples.get(pair.pair)) for pair in pairs]
-    threads = torch.get_num_threads()
-    try:
-        scores = parallel.run(_judge, _Judge(name, system, pairs_folder, params.perceptual), tasks, workers, progress)
-    finally:
-        torch.set_num_threads(threads)
+    scores = parallel.run(_judge, _Judge(name, system, pairs_folder, params.perceptual), tasks, workers, progress)
     rows = [Row(pair, one) for pair, one in zip(pairs, scores, strict=True)]
     tree = summarise(rows) | {"test_set": fingerprint(pairs, pairs_folder)}
     report = Report(name, tree, tuple(rows), tuple(examples.values()))
@@ -146,10 +143,11 @@ class _Judge:
     perceptual: bool
     system: Enhancer | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"system": None}
+
     def enhance(self, pair: Pair, before: Signal) -> Signal:
         if self.system is None:
-            # One thread a process: more would fight over the cores, and the thread count may change the last bits.
-            torch.set_num_threads(1)
             self.system = self.make()
         return self.system.enhance(before, pair.rate, mode=pair.mode, cutoff_hz=pair.cutoff_hz)
 

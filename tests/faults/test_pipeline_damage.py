@@ -43,7 +43,8 @@ def interrupted(line: Line, *present: str) -> Path:
     pytest.fail("the training ended before it was interrupted")
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", pytest.param("best.ckpt", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
 ) -> None:

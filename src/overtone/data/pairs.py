@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -79,6 +79,9 @@ class Recordings(Sequence[Signal]):
         self.clips = list(clips)
         self._corpus = corpus
         self._kept: OrderedDict[int, Signal] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": OrderedDict()}
 
     def __len__(self) -> int:
         return len(self.clips)
