@@ -511,6 +511,7 @@ def test_pipe_carries_what_a_file_would_hold(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pipes_mix_with_files_and_bad_input_is_explained(start: Start, make_model: ModelMaker, tmp_path: Path) -> None:
     source, model = sound(tmp_path / "a.wav"), make_model()
     written = start("-", "b.flac", "--model", model, stdin=subprocess.PIPE)

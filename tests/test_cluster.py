@@ -46,6 +46,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 def test_degraded_pairs_are_the_same_bytes_on_ray(
     params: settings.Params, pairs_folder: Path, tmp_path: Path, deadly: Double
 ) -> None:

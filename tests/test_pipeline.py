@@ -340,6 +340,7 @@ def test_second_repro_runs_nothing_but_register(line: Line) -> None:
     assert "version 1 (known already)" in output
 
 
+@pytest.mark.long
 def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(line: Line) -> None:
     before = line.json("models/rnn/run.json")
     cnn = line.json("models/cnn/run.json")

@@ -436,6 +436,7 @@ def check_one_clean_champion(decided: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_racing_registrations_leave_one_champion(shelf: ModelMaker, project: Path, environment: dict[str, str]) -> None:
     registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     code = "registry.register([registry.Candidate(Path({!r}), laws.scored({}))], laws.GATE)"

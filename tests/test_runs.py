@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from conftest import ROOT, ModelMaker
 from overtone.params import Params
-from overtone.tracking import runs, store
+from overtone.tracking import journal, runs, store
 from overtone.tracking.store import TrackingError
 
 
@@ -360,3 +362,34 @@ def test_mlflow_run_of_the_line_nests_its_trainings(project: Path, environment: 
     called = mlflow_run(project, environment, "dvc", LOOKS)
     (parent,) = all_runs()
     assert called == [["repro"], None, parent.info.run_id]
+
+
+@pytest.mark.usefixtures("project")
+def test_trainings_that_begin_together_both_name_the_data() -> None:
+    """MLflow looks for the data's entry before it makes one; here two have looked before either makes it."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    both, looked = threading.Barrier(2), threading.local()
+
+    def wait(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM datasets" in statement and not hasattr(looked, "once"):
+            looked.once = True
+            both.wait(60)
+
+    def begin(_: int) -> str:
+        run = client.create_run(experiment)
+        line = {"kind": "dataset", "name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
+        journal._send_dataset(client, run.info.run_id, line)
+        return str(run.info.run_id)
+
+    client: Any = store.client()
+    experiment = store.experiment_id(client)
+    event.listen(Engine, "after_cursor_execute", wait)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            ids = list(pool.map(begin, range(2)))
+    finally:
+        event.remove(Engine, "after_cursor_execute", wait)
+    named = [client.get_run(run_id).inputs.dataset_inputs for run_id in ids]
+    assert [[entry.dataset.name for entry in entries] for entries in named] == [["data"], ["data"]]

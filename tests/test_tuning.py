@@ -383,6 +383,7 @@ search.search(made, Path("reports"))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_calls_that_begin_together_in_two_clones_share_one_study_and_one_run(
     tuned: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -18,7 +18,7 @@ from faults.harness import Ledger, copy, progress, started, tree
 from overtone import audio
 from test_pipeline import EVERY_STAGE, Line, ran, voice
 
-pytestmark = pytest.mark.slow
+pytestmark = (pytest.mark.slow, pytest.mark.faults)
 
 BACK, AHEAD = "-400d", "+400d"
 
@@ -70,7 +70,6 @@ def clocked(line: Line, empty_store: Path, tmp_path: Path) -> Callable[..., Cloc
     return make
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("offset", [BACK, AHEAD])
 def test_training_during_which_the_clock_is_set_ends_as_an_undisturbed_one(
     line: Line, clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
@@ -95,7 +94,6 @@ def test_training_during_which_the_clock_is_set_ends_as_an_undisturbed_one(
     record.survived()
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("offset", [BACK, AHEAD])
 def test_line_that_is_up_to_date_stays_so_when_the_clock_is_set(
     clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
@@ -110,7 +108,6 @@ def test_line_that_is_up_to_date_stays_so_when_the_clock_is_set(
     record.survived()
 
 
-@pytest.mark.faults
 def test_promotions_are_in_their_order_whatever_the_clock_says(
     clocked: Callable[..., Clock], ledger: Callable[[str], Ledger]
 ) -> None:

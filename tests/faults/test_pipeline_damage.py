@@ -65,6 +65,7 @@ def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one
     record.survived()
 
 
+@pytest.mark.faults
 def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_command_named(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:

@@ -33,6 +33,7 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 PATIENCE_SECONDS = 10.0
 # What MLflow's client takes minutes for otherwise: seven attempts with growing pauses.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_DATASET_TRIES = 3
 _POINTS_PER_BATCH = 1000
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -303,11 +304,20 @@ def _send_dataset(client: MlflowClient, run_id: str, line: Line) -> None:
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     meta: Any = MetaDataset  # declared abstract, yet meant to be made
     dataset = meta(CodeDatasetSource(line["tags"]), name=line["name"], digest=line["digest"])
-    context = [InputTag("mlflow.data.context", "training")]
-    client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), context)])
+    entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+    for left in reversed(range(_DATASET_TRIES)):
+        try:
+            client.log_inputs(run_id, [entry])
+        except MlflowException as error:
+            # MLflow looks whether an experiment has a dataset and then adds it: trainings that begin together both do.
+            if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
+                raise
+        else:
+            return
 
 
 def _send_name(client: MlflowClient, run_id: str, line: Line) -> None:
