@@ -18,7 +18,7 @@ from faults.harness import Ledger, copy, progress, started, tree
 from overtone import audio
 from test_pipeline import EVERY_STAGE, Line, ran, voice
 
-pytestmark = (pytest.mark.slow, pytest.mark.faults)
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 BACK, AHEAD = "-400d", "+400d"
 
