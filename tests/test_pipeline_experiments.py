@@ -111,7 +111,6 @@ def run_of(line: Line, experiment: str) -> str:
     return found
 
 
-@pytest.mark.long
 def test_applied_experiment_brings_its_own_run(home: Line) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "sweep-2")
