@@ -25,7 +25,8 @@ from mutagen import flac, id3
 import services
 from conftest import ModelMaker
 from overtone import audio, cli
-from overtone.bulk import formats, places
+from overtone.audio import containers
+from overtone.bulk import places
 from overtone.bulk.manifest import NAME, alone
 
 Command = Callable[..., tuple[int, str, str]]
@@ -309,24 +310,24 @@ def test_rate_that_a_format_cannot_hold_is_explained(enhance: Command, make_mode
 def test_wav_beyond_four_gigabytes_is_rf64(
     enhance: Command, make_model: ModelMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "WAV_BYTES", 10_000)
+    monkeypatch.setattr(containers, "WAV_BYTES", 10_000)
     source = sound(tmp_path / "a.wav")
     assert enhance(source, tmp_path / "b.wav", "--model", make_model())[0] == 0
     assert (tmp_path / "b.wav").read_bytes()[:4] == b"RF64"
     assert audio.probe(tmp_path / "b.wav").frames == 9_600
 
 
-@pytest.mark.parametrize("limit", [formats.WAV_BYTES, 100])
+@pytest.mark.parametrize("limit", [containers.WAV_BYTES, 100])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE"])
 def test_header_written_beforehand_is_a_wav_files(
     monkeypatch: pytest.MonkeyPatch, limit: int, channels: int, subtype: str
 ) -> None:
-    monkeypatch.setattr(formats, "WAV_BYTES", limit)
+    monkeypatch.setattr(containers, "WAV_BYTES", limit)
     signal, samples = noise(channels, 1_000), io.BytesIO()
     with audio.Writer(samples, 48_000, channels, "RAW", subtype) as out:
         out.write(signal)
-    data = formats.wav_header(48_000, channels, 1_000, subtype) + samples.getvalue()
+    data = containers.wav_header(48_000, channels, 1_000, subtype) + samples.getvalue()
     info = audio.probe(io.BytesIO(data))
     assert (info.rate, info.channels, info.frames, info.subtype) == (48_000, channels, 1_000, subtype)
     np.testing.assert_allclose(audio.decode(data)[0], signal, atol=1 / 32_000)

@@ -58,7 +58,7 @@ class Report:
 
 def tried(door: str, folder: Path, cases: list[Case], *arguments: str, space: int = 0) -> Report:
     """Send files through a door of `tests/doors.py` in a process of its own."""
-    source = str(Path(audio.__file__).parents[1])
+    source = str(Path(audio.__file__).parents[2])
     process = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "doors.py"), door, str(folder), *arguments],
         input=json.dumps([case.name for case in cases]),
@@ -155,7 +155,7 @@ def test_folder_is_enhanced_around_its_bad_files(
 ) -> None:
     model, out = make_model(), tmp_path / "enhanced"
     command = [sys.executable, "-m", "overtone", "enhance", str(folder), "--output", str(out), "--model", str(model)]
-    source = str(Path(audio.__file__).parents[1])
+    source = str(Path(audio.__file__).parents[2])
     process = subprocess.Popen(
         [*command, "--jobs", "1"],
         env=environment | {"PYTHONPATH": source},
@@ -195,7 +195,7 @@ def test_command_tells_of_a_bad_file_in_a_sentence(
     folder: Path, made: list[Case], make_model: ModelMaker, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     model = make_model()
-    source = str(Path(audio.__file__).parents[1])
+    source = str(Path(audio.__file__).parents[2])
     names = ["pipe.wav", "loop.wav", "folder.wav", "text.raw", "at_1.wav", "two\nlines.wav", "x" * 300 + ".wav"]
     names += [case.name for case in made if not case.name.isprintable() and case.name.startswith("bell")]
     for number, name in enumerate(names):

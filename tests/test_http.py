@@ -27,8 +27,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from conftest import ModelMaker
 from overtone import audio, params, resolve
+from overtone.audio import sending
 from overtone.errors import OvertoneError
-from overtone.serving import encoding, key, live, work
+from overtone.serving import key, live, work
 from overtone.serving.app import create_app
 from overtone.serving.options import Options
 from overtone.serving.shelf import BrokenModelError, Shelf, UnknownModelError, UnusableModelError
@@ -84,9 +85,9 @@ def test_answer_is_of_the_requests_container_and_as_long(client: TestClient, for
     signal = sound(rate, channels=2)
     answer = post(client, audio.encode(signal, rate, format))
     assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == encoding.MEDIA_TYPES[format]
+    assert answer.headers["content-type"] == sending.MEDIA_TYPES[format]
     info = audio.probe(io.BytesIO(answer.content))
-    assert encoding.format_of(info) == format
+    assert sending.format_of(info) == format
     assert (info.rate, info.channels) == (RATE, 2)
     assert audio.decode(answer.content)[0].shape[1] == signal.shape[1] * RATE // rate
 
@@ -118,7 +119,7 @@ def test_answer_is_at_the_rate_asked_for(client: TestClient) -> None:
 @pytest.mark.parametrize("format", ["wav", "flac"])
 def test_streamed_file_is_the_file_that_is_written_whole(format: str, subtype: str) -> None:
     signal = sound(RATE, seconds=0.7, channels=2)
-    encoder = encoding.Encoder(format, RATE, 2, signal.shape[1], subtype)
+    encoder = sending.Encoder(format, RATE, 2, signal.shape[1], subtype)
     pieces = [encoder.write(block) for block in np.array_split(signal, 7, axis=1)]
     pieces.append(encoder.finish())
     data = b"".join(pieces)

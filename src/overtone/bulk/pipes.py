@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from overtone import audio
-from overtone.audio import AudioError
-from overtone.bulk import formats, work
+from overtone.audio import AudioError, containers
+from overtone.bulk import work
 from overtone.bulk.work import Progress, Recipe
 
 
@@ -46,14 +46,14 @@ def send(
         AudioError: the source is not usable audio, or the format cannot be written.
     """
     info = audio.probe(source)
-    name = Path(f"stdout.{format}" if format else f"stdout{formats.extension(info)}")
+    name = Path(f"stdout.{format}" if format else f"stdout{containers.extension(info)}")
     rate = recipe.rate or work.upsampler(recipe).rate
     length = audio.resampled_length(info.frames, info.rate, rate)
-    kind, subtype = formats.container(name, info, length)
+    kind, subtype = audio.container_for(name, info, length)
     forward = _Forward(stream)
-    if kind in formats.WAVE:
+    if kind in containers.WAVE:
         # libsndfile writes the length last.
-        forward.write(formats.wav_header(rate, info.channels, length, subtype))
+        forward.write(containers.wav_header(rate, info.channels, length, subtype))
         forward = _Forward(stream)
         _write(recipe, source, audio.Info(rate, info.channels, length, "RAW", subtype), forward, {}, progress)
     elif kind == "OGG":

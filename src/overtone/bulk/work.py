@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import audio
-from overtone.audio import AudioError, Signal
-from overtone.bulk import formats, places, tags
+from overtone.audio import AudioError, Signal, containers, tags
+from overtone.bulk import places
 from overtone.bulk.files import Task
 from overtone.errors import OvertoneError
 from overtone.upsample import Mode, Upsampler
@@ -159,14 +159,14 @@ def write(
     info = audio.probe(source)
     rate = recipe.rate or upsampler(recipe).rate
     length = audio.resampled_length(info.frames, info.rate, rate)
-    format, subtype = formats.container(Path(named or target), info, length)
+    format, subtype = audio.container_for(Path(named or target), info, length)
     remarks = audio.remarks(source)
     # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
     known = {} if format == "MP3" else remarks
     with audio.Writer(target, rate, info.channels, format, subtype, known) as out:
         for block in blocks(recipe, source, progress):
             out.write(block)
-    formats.keep_loudspeakers(source, target)
+    containers.keep_loudspeakers(source, target)
     tags.copy(source, target, remarks)
 
 

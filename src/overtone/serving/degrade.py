@@ -11,9 +11,9 @@ import soxr
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from overtone import audio, extras
-from overtone.audio import AudioError, Signal
+from overtone.audio import AudioError, Signal, sending
 from overtone.params import Condition
-from overtone.serving import conditions, encoding, samples, service, upload
+from overtone.serving import conditions, samples, service, upload
 from overtone.serving.enhance import BODY, Format, Pieces
 from overtone.serving.refusal import Refused, documented
 from overtone.serving.service import Service
@@ -74,7 +74,7 @@ class Worse:
         self.format = format
         self.cutoff_hz: float | None = None
         frames = audio.resampled_length(info.frames, info.rate, RATE)
-        encoder = encoding.Encoder(format, RATE, info.channels, frames, "PCM_16")
+        encoder = sending.Encoder(format, RATE, info.channels, frames, "PCM_16")
         blocks = _decoded(file, info)
         if condition is not None:
             whole = of_length(blocks, frames, round(SHORT_SECONDS * RATE))
@@ -82,7 +82,7 @@ class Worse:
             signal, cutoff = _damaged(signal, name, condition)
             self.cutoff_hz = min(cutoff, info.rate / 2)
             blocks = iter((signal,))
-        self._pieces = encoding.encoded(encoder, of_length(blocks, frames, round(SHORT_SECONDS * RATE)))
+        self._pieces = sending.encoded(encoder, of_length(blocks, frames, round(SHORT_SECONDS * RATE)))
 
     def next(self) -> bytes | None:
         """The next bytes of the answer, None after the last.

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from overtone.audio import sending
 from overtone.errors import OvertoneError
-from overtone.serving import encoding, refusal, service, upload
+from overtone.serving import refusal, service, upload
 from overtone.serving.service import Service
 from overtone.serving.work import Answer, Order, Work
 from overtone.upsample import Mode
@@ -31,7 +32,7 @@ BODY = {
 }
 _ANSWER = {
     "description": "The enhanced file, sent while it is computed.",
-    "content": {kind: {"schema": _BYTES} for kind in encoding.MEDIA_TYPES.values()},
+    "content": {kind: {"schema": _BYTES} for kind in sending.MEDIA_TYPES.values()},
 }
 
 Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
@@ -98,7 +99,7 @@ class Pieces(Response):
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self.status_code = 200
-        self.media_type = encoding.MEDIA_TYPES[work.format]
+        self.media_type = sending.MEDIA_TYPES[work.format]
         self.background = None
         self.init_headers(headers)
         self._request, self._served, self._work, self._first, self._held = request, served, work, first, held

@@ -10,9 +10,8 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from overtone import audio
-from overtone.audio import AudioError, Signal
+from overtone.audio import AudioError, Signal, sending
 from overtone.models.spectral import HOP
-from overtone.serving import encoding
 from overtone.serving.refusal import Refused
 from overtone.serving.shelf import Loaded
 from overtone.upsample import Mode
@@ -83,17 +82,17 @@ class Work:
         info = opened(file, max_seconds)
         model = loaded.upsampler
         self.seconds = info.seconds
-        self.format = order.format or encoding.format_of(info)
+        self.format = order.format or sending.format_of(info)
         self.cutoff_hz = (
             model.cutoff_of(file, info) if order.cutoff_hz is None else min(order.cutoff_hz, model.rate / 2)
         )
         whole = audio.resampled_length(info.frames, info.rate, model.rate)
         rate = order.rate or model.rate
         frames = audio.resampled_length(whole, model.rate, rate)
-        encoder = encoding.Encoder(self.format, rate, info.channels, frames, info.subtype)
+        encoder = sending.Encoder(self.format, rate, info.channels, frames, info.subtype)
         blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, rate=rate, size=BLOCK)
         exact = of_length(blocks, frames, round(SHORT_SECONDS * rate))
-        self._pieces = encoding.encoded(encoder, exact)
+        self._pieces = sending.encoded(encoder, exact)
         self.computing = time.perf_counter() - begun
 
     def next(self) -> bytes | None:

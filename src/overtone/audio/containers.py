@@ -5,9 +5,14 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from overtone import audio
-from overtone.audio import Info
+import soundfile
 
+from overtone.audio.reading import Info
+from overtone.audio.samples import AudioError
+
+_FORMATS = {".opus": ("OGG", "OPUS"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
+# Subtypes that are a bit depth, not an encoder: what a target may take over from its source.
+_DEPTHS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 # libsndfile's kinds of WAV file.
 WAVE = ("WAV", "WAVEX", "RF64")
 # Sizes in a WAV file's header are numbers of 32 bits; a megabyte is left for all that is not samples.
@@ -19,6 +24,25 @@ _EXTENSIBLE = 0xFFFE
 _TAG, _MASK = 20, 40
 
 
+def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
+    """libsndfile's format and subtype for a file name; `subtype` is kept if it is a bit depth that the format can hold.
+
+    Raises:
+        AudioError: the extension is not one that can be written.
+    """
+    extension = path.suffix.lower()
+    if extension in _FORMATS:
+        return _FORMATS[extension]
+    name = {".aif": "AIFF", ".wave": "WAV"}.get(extension, extension[1:].upper())
+    if name not in soundfile.available_formats():
+        raise AudioError(
+            f"{path}: cannot write {extension or 'a file without extension'}; expected .wav, .flac, .ogg, .opus or .mp3"
+        )
+    if subtype not in _DEPTHS or not soundfile.check_format(name, subtype):
+        subtype = "PCM_16" if soundfile.check_format(name, "PCM_16") else str(soundfile.default_subtype(name))
+    return name, subtype
+
+
 def extension(info: Info) -> str:
     """The extension for audio that has no name: that of its own container."""
     if info.format == "OGG":
@@ -26,16 +50,16 @@ def extension(info: Info) -> str:
     return ".wav" if info.format in WAVE else f".{info.format.lower()}"
 
 
-def container(target: Path, info: Info, frames: int) -> tuple[str, str]:
+def container_for(target: Path, info: Info, frames: int) -> tuple[str, str]:
     """libsndfile's format and subtype for a target of `frames` samples a channel made of a source with this header.
 
     Raises:
         AudioError: the extension is not one that can be written.
     """
-    format, subtype = audio.container(target, info.subtype)
+    format, subtype = container(target, info.subtype)
     # 24 bits where the container cannot hold the source's own precision.
     if info.subtype in _DEEP and subtype == "PCM_16":
-        subtype = audio.container(target, "PCM_24")[1]
+        subtype = container(target, "PCM_24")[1]
     if format == "WAV":
         if frames * info.channels * _BYTES[subtype] > WAV_BYTES:
             format = "RF64"

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from overtone import audio
-from overtone.audio import Signal
+from overtone.audio.containers import container
+from overtone.audio.reading import Info
+from overtone.audio.samples import Signal
+from overtone.audio.writing import Writer
 
 MEDIA_TYPES = {
     "wav": "audio/wav",
@@ -26,7 +28,7 @@ _FLAC_LENGTH, _FLAC_HEAD = 21, 42
 _WAV_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 
 
-def format_of(info: audio.Info) -> str:
+def format_of(info: Info) -> str:
     """The answer's format for a file whose request names none: the file's own, WAV where that cannot be written."""
     if info.format == "OGG":
         return "opus" if info.subtype == "OPUS" else "ogg"
@@ -49,12 +51,12 @@ class Encoder:
     def __init__(self, format: str, rate: int, channels: int, frames: int, subtype: str) -> None:
         self._sink = _Sink()
         self._frames = frames
-        name, subtype = audio.container(Path(f"audio.{format}"), subtype)
+        name, subtype = container(Path(f"audio.{format}"), subtype)
         self._head = _wav_head(rate, channels, frames, subtype) if name == "WAV" else b""
         self._patch = name == "FLAC"
         self._whole = format not in STREAMED
         writable = cast("BinaryIO", self._sink)
-        self._writer = audio.Writer(writable, rate, channels, "RAW" if name == "WAV" else name, subtype)
+        self._writer = Writer(writable, rate, channels, "RAW" if name == "WAV" else name, subtype)
 
     def write(self, block: Signal) -> bytes:
         """Take samples (channels, samples); give the bytes that are known by now."""

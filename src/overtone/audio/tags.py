@@ -11,7 +11,7 @@ from typing import Any
 import mutagen
 from mutagen import flac, id3, mp3
 
-from overtone.audio import AudioError
+from overtone.audio.samples import AudioError
 
 # ID3 frames and the Vorbis comments of the same meaning.
 _FRAMES = {

@@ -1,57 +1,37 @@
-"""Read and write audio files, resample, stream blocks; the errors of bad audio.
-
-Signals are float32 arrays of shape (channels, samples), full scale 1.0.
-"""
+"""Audio files read: their headers, texts, excerpts, and all of them block by block."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
-import soxr
 
-from overtone import mp3
-from overtone.errors import OvertoneError
+from overtone.audio import mp3
+from overtone.audio.samples import (
+    BLOCK_FRAMES,
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    MAX_CHANNELS,
+    AudioError,
+    Signal,
+    Source,
+    name_of,
+)
 
-Signal = npt.NDArray[np.float32]
-Source = Path | BinaryIO
-
-# libsndfile's Vorbis encoder overflows the stack on one long write.
-BLOCK_FRAMES = 65_536
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
-# Subtypes that are a bit depth, not an encoder: what a target may take over from its source.
-_DEPTHS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-# What a disk says that takes nothing: full, over quota, read-only, not this user's, broken.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-# Bytes; libraries write in blocks, and stop where the next one does not fit.
-_NEXT_TO_NOTHING = 1 << 20
-# What is read: sound at a rate that recordings are made at, of so many channels, its float samples of full scale 1.0. A file of
-# 1 Hz would grow 48,000 fold; no recording reaches this level, 16-bit integers kept in floats do.
-LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
-MAX_CHANNELS = 64
-MAX_LEVEL = 64.0
 # What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
 _MOST_FRAMES = 2**48
 # As much as a file may lack of what its head promises: an encoder of MP3 leaves less.
 _SHORT_SECONDS = 0.1
 # What the files that are read begin with. libsndfile knows twenty kinds more, whose old parsers nobody's recordings need.
 _BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"riff", b".snd", b"dns.", b"caff", b"fLaC", b"OggS", b"ID3")
-_FORMATS = {".opus": ("OGG", "OPUS"), ".ogg": ("OGG", "VORBIS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
-
-
-class AudioError(OvertoneError):
-    """Audio that cannot be used; the message names the file and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +52,6 @@ class Info:
     def length_known(self) -> bool:
         """Whether the header says how long the file is; that of FLAC written into a pipe does not."""
         return self.frames <= _MOST_FRAMES
-
-
-def name_of(source: Source) -> str:
-    """What messages call a source: a file's path, or just audio."""
-    return str(source) if isinstance(source, Path) else "audio"
 
 
 @contextmanager
@@ -178,24 +153,6 @@ def _unreadable(source: Source, reason: str) -> AudioError:
     )
 
 
-def check_samples(name: str, samples: Signal) -> None:
-    """Refuse samples that are not audio of full scale 1.0.
-
-    Args:
-        name: what the message calls them.
-
-    Raises:
-        AudioError: NaN or infinite samples, or a peak far above full scale.
-    """
-    peak = float(np.abs(samples).max(initial=0.0))
-    if not np.isfinite(peak):
-        raise AudioError(f"{name}: holds NaN or infinite samples; expected finite audio")
-    if peak > MAX_LEVEL:
-        raise AudioError(
-            f"{name}: holds samples of up to {peak:g}; expected full scale 1.0: divide 16-bit samples by 32768"
-        )
-
-
 def check_end(source: Source, info: Info, read: int) -> None:
     """Refuse a file that ended before its header says.
 
@@ -271,138 +228,6 @@ def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
             yield np.ascontiguousarray(block.T, dtype=np.float32)
 
 
-def container(path: Path, subtype: str | None = None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a file name; `subtype` is kept if it is a bit depth that the format can hold.
-
-    Raises:
-        AudioError: the extension is not one that can be written.
-    """
-    extension = path.suffix.lower()
-    if extension in _FORMATS:
-        return _FORMATS[extension]
-    name = {".aif": "AIFF", ".wave": "WAV"}.get(extension, extension[1:].upper())
-    if name not in soundfile.available_formats():
-        raise AudioError(
-            f"{path}: cannot write {extension or 'a file without extension'}; expected .wav, .flac, .ogg, .opus or .mp3"
-        )
-    if subtype not in _DEPTHS or not soundfile.check_format(name, subtype):
-        subtype = "PCM_16" if soundfile.check_format(name, "PCM_16") else str(soundfile.default_subtype(name))
-    return name, subtype
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and is removed if it fails.
-
-    Raises:
-        OSError: the disk is full or refuses to be written to; `filename` is `path`.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A part of the name alone: with the temporary one's own letters, a whole one could be too long.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}.", suffix=path.suffix)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except Exception as error:
-        if told := unwritable(error, path, temporary):
-            raise told from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def unwritable(error: Exception, path: Path, temporary: Path) -> OSError | None:
-    """What kept `path` from being written, by its name, if that was the disk; None if it was something else.
-
-    Errors of writing name no file, and those of libraries (libsndfile, torch, safetensors) often not even the reason.
-
-    Args:
-        temporary: file or folder that was to take its place.
-    """
-    if isinstance(error, OSError) and error.errno in REFUSALS:
-        where = str(error.filename or path)
-        if where.startswith(str(temporary)):
-            where = f"{path}{where.removeprefix(str(temporary))}"
-        return OSError(error.errno, os.strerror(error.errno), where)
-    if isinstance(error, OSError | OvertoneError) or shutil.disk_usage(path.parent).free >= _NEXT_TO_NOTHING:
-        return None
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-class Writer:
-    """An audio file written block by block; blocks are (channels, samples).
-
-    Args:
-        remarks: title, artist and other texts, by libsndfile's names for them; those that the format cannot hold are dropped.
-    """
-
-    def __init__(
-        self,
-        target: Path | BinaryIO,
-        rate: int,
-        channels: int,
-        format: str,
-        subtype: str,
-        remarks: Mapping[str, str] | None = None,
-    ) -> None:
-        try:
-            self._file = soundfile.SoundFile(
-                target, "w", samplerate=rate, channels=channels, format=format, subtype=subtype
-            )
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"{name_of(target)}: {format}/{subtype} cannot hold {channels} channels at {rate} Hz ({error.error_string})"
-            ) from None
-        for name, text in (remarks or {}).items():
-            with suppress(soundfile.LibsndfileError):
-                setattr(self._file, name, text)
-
-    def write(self, block: Signal) -> None:
-        for start in range(0, block.shape[1], BLOCK_FRAMES):
-            self._file.write(np.ascontiguousarray(block[:, start : start + BLOCK_FRAMES].T))
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def write(path: Path, signal: Signal, rate: int, subtype: str | None = None) -> None:
-    """Write a whole signal (channels, samples), under a temporary name first; format by extension, 16 bit unless told.
-
-    Raises:
-        AudioError: the format cannot hold this rate or number of channels.
-    """
-    format, subtype = container(path, subtype)
-    with replacing(path) as temporary, Writer(temporary, rate, signal.shape[0], format, subtype) as file:
-        file.write(signal)
-
-
-def encode(signal: Signal, rate: int, format: str = "WAV", subtype: str | None = None) -> bytes:
-    """A signal (channels, samples) as the bytes of an audio file.
-
-    Raises:
-        AudioError: unknown format, or one that cannot hold this rate or number of channels.
-    """
-    name, subtype = container(Path(f"audio.{format.lower()}"), subtype)
-    buffer = io.BytesIO()
-    with Writer(buffer, rate, signal.shape[0], name, subtype) as file:
-        file.write(signal)
-    return buffer.getvalue()
-
-
 def decode(data: bytes) -> tuple[Signal, int]:
     """The signal (channels, samples) and rate in Hz of an audio file's bytes.
 
@@ -410,26 +235,3 @@ def decode(data: bytes) -> tuple[Signal, int]:
         AudioError: the bytes are not audio.
     """
     return read(io.BytesIO(data))
-
-
-def resampled_length(frames: int, source: int, target: int) -> int:
-    """Samples that `frames` samples at `source` Hz become at `target` Hz: the nearest whole number."""
-    return (2 * frames * target + source) // (2 * source)
-
-
-def fit_length(signal: Signal, frames: int) -> Signal:
-    """Cut or zero-pad the end of a signal (channels, samples) to `frames` samples."""
-    short = frames - signal.shape[1]
-    return signal[:, :frames] if short <= 0 else np.pad(signal, ((0, 0), (0, short)))
-
-
-def resample(signal: Signal, source: int, target: int) -> Signal:
-    """Band-limited resampling (soxr, very high quality, linear phase) of (channels, samples), aligned to the sample.
-
-    Shape:
-        (channels, resampled_length(samples, source, target)).
-    """
-    if source == target:
-        return signal
-    out = soxr.resample(np.ascontiguousarray(signal.T), source, target, quality="VHQ").T
-    return np.ascontiguousarray(fit_length(out, resampled_length(signal.shape[1], source, target)), dtype=np.float32)
