@@ -12,7 +12,7 @@ from setuptools.command.build import build
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from overtone import released  # noqa: E402
+from overtone.registry import released  # noqa: E402
 
 
 class BuildReleased(Command):

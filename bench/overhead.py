@@ -39,7 +39,7 @@ IMPORTS = {
     "stage degrade": "overtone.stages, overtone.data.pairs",
     "stage train": "overtone.stages, overtone.tracking.runs, overtone.training.fit, mlflow",
     "stage evaluate": "overtone.stages, overtone.report, overtone.upsample, overtone.tracking.runs, mlflow",
-    "stage register": "overtone.stages, overtone.tracking.registry, mlflow",
+    "stage register": "overtone.stages, overtone.registry.registry, mlflow",
 }
 
 

@@ -100,8 +100,8 @@ def registered(folder: Path, model: Path) -> None:
     os.chdir(folder)
 
     from overtone import params
-    from overtone.tracking import registry
-    from overtone.tracking.evidence import Scored
+    from overtone.registry import registry
+    from overtone.registry.scores import Scored
 
     name = params.load().register_.name
     gate = params.RegisterParams(name=name, metric="overall.all.lsd", better="lower")

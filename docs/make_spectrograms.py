@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from overtone import audio, figures, metrics, released
+from overtone import audio, figures, metrics
 from overtone.data.pairs import Pair, read_pairs
+from overtone.registry import released
 from overtone.upsample import Upsampler
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,10 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from overtone import comparison, params, released, report
+from overtone import comparison, params, report
 from overtone.data.pairs import read_pairs
 from overtone.models import baselines
+from overtone.registry import released
 from overtone.upsample import Upsampler
 
 ROOT = Path(__file__).parents[1]

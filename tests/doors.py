@@ -63,10 +63,10 @@ def predict(model: str) -> Door:
     import pandas as pd
     from mlflow.exceptions import MlflowException
 
-    from overtone.tracking import serving
+    from overtone.registry import pyfunc
 
-    served = serving.UpsamplerModel()
-    served.open(Path(model), serving.LIMITS)
+    served = pyfunc.UpsamplerModel()
+    served.open(Path(model), pyfunc.LIMITS)
 
     def through(_: int, path: Path) -> None:
         try:

@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, cli, resolve
+from overtone import audio, cli
 from overtone.errors import OvertoneError
+from overtone.registry import resolve
 
 COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "shards", "stage")
 STAGES = ("corpus", "degrade", "train", "evaluate", "register")
@@ -178,7 +179,7 @@ def test_every_error_of_the_rooms_reaches_the_user_as_a_message() -> None:
 
     found = []
     for module in pkgutil.walk_packages(overtone.__path__, "overtone."):
-        if module.name == "overtone.tracking.serving":
+        if module.name == "overtone.registry.pyfunc":
             continue
         values = vars(importlib.import_module(module.name)).values()
         ours = [value for value in values if isinstance(value, type) and value.__module__.startswith("overtone")]
@@ -286,7 +287,7 @@ def test_champion_of_an_empty_registry_is_explained(overtone: Command, project: 
 def test_project_without_champion_and_released_models_is_explained(
     overtone: Command, bare_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from overtone import released
+    from overtone.registry import released
 
     monkeypatch.setattr(released, "_CLONE", bare_project)
     (bare_project / "params.yaml").write_text((ROOT / "params.yaml").read_text())

@@ -12,8 +12,8 @@ import scipy.stats
 from overtone import report
 from overtone.data.pairs import Pair
 from overtone.params import BootstrapParams, RegisterParams
-from overtone.tracking import bootstrap, gate
-from overtone.tracking.bootstrap import Row
+from overtone.registry import gate, statistics
+from overtone.registry.statistics import Row
 from overtone.tracking.store import TrackingError
 
 METRIC = "overall.all.lsd"
@@ -37,15 +37,15 @@ def noise(seed: int, scale: float) -> Callable[[int, str], float]:
     return lambda clip, condition: 1.0 + float(drawn[clip, list(CONDITIONS).index(condition)])
 
 
-def gained(before: list[Row], after: list[Row], seed: int = 1, path: str = METRIC) -> bootstrap.Gain:
-    found = bootstrap.gain(before, after, path, "lower", PARAMS, seed)
+def gained(before: list[Row], after: list[Row], seed: int = 1, path: str = METRIC) -> statistics.Gain:
+    found = statistics.gain(before, after, path, "lower", PARAMS, seed)
     assert found is not None
     return found
 
 
 def passes(before: list[Row], after: list[Row], **settings: float) -> tuple[bool, str]:
     params = RegisterParams(name="m", metric=METRIC, better="lower", **settings)  # type: ignore[arg-type]
-    means = [{METRIC: value} for one in (after, before) if (value := bootstrap.mean(one, METRIC)) is not None]
+    means = [{METRIC: value} for one in (after, before) if (value := statistics.mean(one, METRIC)) is not None]
     return gate.verdict(gate.compare(means[0], means[1], params, after, before, seed=1))
 
 
@@ -65,22 +65,22 @@ def test_statistic_is_what_metrics_json_reports(path: str) -> None:
         )
         for row in made
     ]  # fmt: skip
-    assert bootstrap.mean(made, path) == pytest.approx(gate.value(report.summarise(pairs), path), abs=1e-6)
+    assert statistics.mean(made, path) == pytest.approx(gate.value(report.summarise(pairs), path), abs=1e-6)
     assert gained(made, rows(noise(4, 0.3)), path=path).mean == pytest.approx(
-        (bootstrap.mean(made, path) or 0) - (bootstrap.mean(rows(noise(4, 0.3)), path) or 0)
+        (statistics.mean(made, path) or 0) - (statistics.mean(rows(noise(4, 0.3)), path) or 0)
     )
 
 
 def test_metric_that_no_clip_has_gives_no_figure() -> None:
     made = rows(noise(0, 0.1))
     for path in ("mp3.music.lsd", "overall.all.snr", "other.all.lsd", "lsd"):
-        assert bootstrap.mean(made, path) is None
-        assert bootstrap.gain(made, made, path, "lower", PARAMS, 1) is None
+        assert statistics.mean(made, path) is None
+        assert statistics.gain(made, made, path, "lower", PARAMS, 1) is None
 
 
 def test_same_scores_are_no_gain() -> None:
     made = rows(noise(0, 0.3))
-    assert gained(made, made) == bootstrap.Gain(0.0, 0.0, clips=24, sources=8)
+    assert gained(made, made) == statistics.Gain(0.0, 0.0, clips=24, sources=8)
     passed, reason = passes(made, made)
     assert not passed
     assert "does not beat the champion, gain not surely above 0" in reason
@@ -142,7 +142,7 @@ def test_bound_is_that_of_scipy(better: str) -> None:
         for scores in (before, after)
     ]
     params = BootstrapParams(resamples=20_000)
-    ours = bootstrap.gain(made[0], made[1], "one.all.lsd", better, params, 1)
+    ours = statistics.gain(made[0], made[1], "one.all.lsd", better, params, 1)
     sign = 1 if better == "higher" else -1
     theirs = scipy.stats.bootstrap(
         (sign * (after - before),), np.mean, n_resamples=20_000, confidence_level=0.95, alternative="greater",
@@ -158,8 +158,8 @@ def test_table_is_read_as_the_report_writes_it(tmp_path: Path) -> None:
         "system,condition,mode,kind,source,clip,cutoff_hz,bandwidth_hz,lsd,snr\n"
         "rnn,mp3,restore,speech,anna,anna-1,8000.0,20000.0,1.25,\n"
     )
-    (row,) = bootstrap.read(table)
+    (row,) = statistics.read(table)
     assert row.key == ("mp3", "speech", "anna", "anna-1")
     assert row.scores == {"lsd": 1.25}
     with pytest.raises(TrackingError, match="expected the columns"):
-        bootstrap.read("a,b\n1,2\n")
+        statistics.read("a,b\n1,2\n")

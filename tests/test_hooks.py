@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from overtone.tracking import hooks
-from overtone.tracking.decisions import Decision
-from overtone.tracking.hooks import HookError
+from overtone.registry import hooks
+from overtone.registry.decisions import Decision
+from overtone.registry.hooks import HookError
 
 SCRIPT = """
 import json, os, sys

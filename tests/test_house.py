@@ -43,8 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.conceal",
             "overtone.losses",
         ),
-        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures", "overtone.released"),
-        "overtone.integrity",
+        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
         *("overtone.arrays", "overtone.inspection"),
     ),
     (
@@ -52,8 +51,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("overtone.report", "overtone.overview", "overtone.overview.*"),
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
+    ("overtone.registry", "overtone.registry.*"),
     (
-        *("overtone.environment", "overtone.resolve", "overtone.reproduction", "overtone.stages"),
+        *("overtone.stages", "overtone.integrity"),
         *("overtone.serving", "overtone.serving.*", "overtone.bulk", "overtone.bulk.*"),
         *("overtone.listening", "overtone.api"),
     ),
@@ -62,7 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 # Libraries that one place alone knows.
 HOMES = {
-    "mlflow": ("overtone.tracking.*",),
+    "mlflow": ("overtone.tracking.*", "overtone.registry.*"),
     "pytorch_lightning": (
         *("overtone.training.*", "overtone.tracking.runs", "overtone.tracking.recording", "overtone.tuning.pruning"),
     ),
@@ -73,13 +73,13 @@ HOMES = {
     "typer": ("overtone.cli", "overtone.cli.*"),
     "yaml": (
         "overtone.params",
-        "overtone.released",
+        "overtone.registry.released",
         "overtone.integrity",
-        "overtone.tracking.source",
+        "overtone.tracking.provenance",
         "overtone.tracking.store",
     ),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
-    "dotenv": ("overtone.environment",),
+    "dotenv": ("overtone.cli.environment",),
     "onnx": ("overtone.models.export",),
     "onnxruntime": ("overtone.models.export",),
     "fastapi": ("overtone.serving.*",),
@@ -113,7 +113,9 @@ EXTRAS = {
         *("overtone.data.shards", "overtone.data.cache", "overtone.data.objects", "overtone.data.streaming"),
         "overtone.data.sources",
         *("overtone.training.*", "overtone.report", "overtone.overview.*"),
-        *("overtone.tracking.*", "overtone.tuning.*", "overtone.reproduction", "overtone.stages"),
+        *("overtone.tracking.*", "overtone.tuning.*", "overtone.stages"),
+        *("overtone.registry.registry", "overtone.registry.[a-q]*", "overtone.registry.reproduction"),
+        *("overtone.registry.repair", "overtone.registry.[s-z]*"),
     ),
     "serve": ("overtone.serving.*",),
 }

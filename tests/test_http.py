@@ -26,9 +26,10 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from conftest import ModelMaker
-from overtone import audio, params, resolve
+from overtone import audio, params
 from overtone.audio import sending
 from overtone.errors import OvertoneError
+from overtone.registry import resolve
 from overtone.serving import key, live, work
 from overtone.serving.app import create_app
 from overtone.serving.options import Options
@@ -664,8 +665,8 @@ def test_champion_changes_under_load_and_a_signal_lets_requests_finish(
     project: Path, make_model: ModelMaker, environment: dict[str, str]
 ) -> None:
     from overtone.params import RegisterParams
-    from overtone.tracking import registry
-    from overtone.tracking.evidence import Scored
+    from overtone.registry import registry
+    from overtone.registry.scores import Scored
 
     gate = RegisterParams(name=params.load(Path(resolve.__file__).parents[2] / "params.yaml").register_.name,
                           metric="overall.all.lsd", better="lower")  # fmt: skip

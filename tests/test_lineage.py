@@ -12,15 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, reproduction
+from overtone import cli
 from overtone import params as settings
 from overtone.data.shards import INDEX, Index, Shard
-from overtone.reproduction import ReproductionError
-from overtone.tracking import lineage, packaging, registry, runs, source, store, versions
-from overtone.tracking.lineage import Lineage
-from overtone.tracking.origin import Origin
-from overtone.tracking.registry import Candidate
-from overtone.tracking.versions import RegistryError
+from overtone.registry import lineage, packaging, registry, reproduction, versions
+from overtone.registry.lineage import Lineage
+from overtone.registry.origin import Origin
+from overtone.registry.registry import Candidate
+from overtone.registry.reproduction import ReproductionError
+from overtone.registry.versions import RegistryError
+from overtone.tracking import provenance, runs, store
 from test_registry import GATE, NAME, light_log, scored
 
 DATA = f"{'ab' * 16}.dir"
@@ -114,8 +115,8 @@ def test_other_addresses_are_refused(text: str) -> None:
 def test_version_of_a_clean_commit_leads_back_without_a_gap(trained: Trainer) -> None:
     run_id = trained()
     commit = git("rev-parse", "HEAD")
-    model = {path.name: source.file_md5(path) for path in Path("models/rnn").iterdir()}
-    write_lock(**{"corpus": "c1.dir", "degrade": "d1.dir", "train@rnn": source.folder_md5(model)})
+    model = {path.name: provenance.file_md5(path) for path in Path("models/rnn").iterdir()}
+    write_lock(**{"corpus": "c1.dir", "degrade": "d1.dir", "train@rnn": provenance.folder_md5(model)})
     git("commit", "-qam", "the lock of the run")
     found = trace()
     assert set(states(found).values()) == {"ok"}, lineage.text(found)
@@ -156,9 +157,9 @@ def test_uncommitted_changes_are_kept_and_said(trained: Trainer, repository: Pat
     assert found.origin.dirty and found.origin.patch and b"+second" in found.origin.patch
     assert "not reproduced by the commit alone" in lineage.text(found)
     assert "git -C ../overtone-version-1 apply uncommitted.patch" in found.commands
-    stored(repository, source.PATCH).write_text("other")
+    stored(repository, provenance.PATCH).write_text("other")
     assert states(trace())["commit"] == "differs"
-    stored(repository, source.PATCH).unlink()
+    stored(repository, provenance.PATCH).unlink()
     lost = trace()
     assert states(lost)["commit"] == "unknown" and not lost.commands
     assert "cannot be made again" in lineage.text(lost)
@@ -170,7 +171,7 @@ def test_new_files_are_kept_unless_they_are_data_or_private(trained: Trainer, re
     Path("deep").mkdir()
     Path("deep/naïve name.txt").write_text("text\n")
     Path("voice.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
-    Path("large.csv").write_text("1,2\n" * (source.NEW_FILE_BYTES // 4 + 1))
+    Path("large.csv").write_text("1,2\n" * (provenance.NEW_FILE_BYTES // 4 + 1))
     Path(".env").write_text("MLFLOW_TRACKING_PASSWORD=secret\n")
     with Path(".gitignore").open("a") as file:
         file.write("/report/\n")
@@ -188,7 +189,7 @@ def test_new_files_are_kept_unless_they_are_data_or_private(trained: Trainer, re
     ):
         assert (part.encode() in found.origin.patch) is kept, part
     (run,) = store.client().search_runs(["1"])
-    assert run.data.tags[source.LEFT_OUT] == "2 new files: large.csv, voice.wav"
+    assert run.data.tags[provenance.LEFT_OUT] == "2 new files: large.csv, voice.wav"
     assert "without 2 new files: large.csv, voice.wav" in lineage.text(found)
     clone = reproduction._clone(found.origin, repository, repository / "report")
     assert (clone / "new.py").read_text() == "made = 1\n"
@@ -199,7 +200,7 @@ def test_new_files_are_kept_unless_they_are_data_or_private(trained: Trainer, re
 def test_new_files_that_are_too_many_are_left_out_of_the_changes(
     trained: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "PATCH_BYTES", 1_000)
+    monkeypatch.setattr(provenance, "PATCH_BYTES", 1_000)
     Path("code.py").write_text("second\n")
     for number in range(12):
         Path(f"new{number:02}.txt").write_text(f"{number}\n" * 50)
@@ -207,12 +208,12 @@ def test_new_files_that_are_too_many_are_left_out_of_the_changes(
     found = trace()
     assert found.origin.patch and b"+second" in found.origin.patch and b"new00" not in found.origin.patch
     (run,) = store.client().search_runs(["1"])
-    assert run.data.tags[source.LEFT_OUT].startswith("12 new files: new00.txt, ")
-    assert run.data.tags[source.LEFT_OUT].endswith(", new09.txt and 2 more")
+    assert run.data.tags[provenance.LEFT_OUT].startswith("12 new files: new00.txt, ")
+    assert run.data.tags[provenance.LEFT_OUT].endswith(", new09.txt and 2 more")
 
 
 def test_too_large_changes_are_not_kept(trained: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "PATCH_BYTES", 10)
+    monkeypatch.setattr(provenance, "PATCH_BYTES", 10)
     Path("code.py").write_text("second\n")
     trained()
     assert states(trace())["commit"] == "unknown"
@@ -309,8 +310,8 @@ def test_digest_of_a_folder_is_that_of_dvc(tmp_path: Path, environment: dict[str
         (tmp_path / "out" / name).write_bytes(content)
     for command in (["dvc", "init", "-q", "--no-scm"], ["dvc", "add", "-q", "out"]):
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    md5 = source.folder_md5({name: source.file_md5(tmp_path / "out" / name) for name in names})
-    assert source.data_md5((tmp_path / "out.dvc").read_bytes()) == md5
+    md5 = provenance.folder_md5({name: provenance.file_md5(tmp_path / "out" / name) for name in names})
+    assert provenance.data_md5((tmp_path / "out.dvc").read_bytes()) == md5
 
 
 # --- what reproduction needs ------------------------------------------------------------------------------------------
@@ -343,7 +344,7 @@ def test_clone_holds_the_commit_and_what_was_not_committed(repository: Path, tmp
     Path("code.py").write_text("second\n")
     Path("binary").write_bytes(bytes(range(256)))
     git("add", "-N", "binary")
-    changed = made(origin.commit, dirty=True, patch=source.patch(repository))
+    changed = made(origin.commit, dirty=True, patch=provenance.patch(repository))
     git("commit", "-qam", "later")
     for one, content in ((origin, "first\n"), (changed, "second\n")):
         clone = reproduction._clone(one, repository, tmp_path_factory.mktemp("work"))
@@ -375,7 +376,7 @@ def test_reproduction_runs_only_what_the_model_needs_and_compares(
     report: dict[str, Any] = {"test_set": "a", "overall": {"all": {"lsd": 1.0, "snr": 2.5}}}
     monkeypatch.setattr(reproduction, "_run", pretend)
     monkeypatch.setattr(reproduction, "_pull", lambda *_: None)
-    origin = made(weights_sha256=source.sha256(b"w"))
+    origin = made(weights_sha256=provenance.sha256(b"w"))
     outcome = reproduction.reproduce(origin)
     assert commands == [["repro", "--no-run-cache", "evaluate@rnn"]]
     assert (outcome.largest, outcome.weights, outcome.test_set, outcome.folder) == (0.5, True, True, None)

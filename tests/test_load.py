@@ -22,7 +22,8 @@ from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone.data import corpus, pairs
 from overtone.params import CorpusParams, Params
-from overtone.tracking import packaging, registry, store
+from overtone.registry import packaging, registry
+from overtone.tracking import store
 from test_registry import GATE, light_log, scored
 
 NAME = GATE.name

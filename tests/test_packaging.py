@@ -17,7 +17,8 @@ import pytest
 import scipy.signal
 
 from conftest import INHERITED, ROOT
-from overtone import audio, extras, released
+from overtone import audio, extras
+from overtone.registry import released
 
 pytestmark = pytest.mark.slow
 

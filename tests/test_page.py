@@ -35,8 +35,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
     import torch
 
     from overtone.models import build
-    from overtone.tracking import registry
-    from overtone.tracking.evidence import Scored
+    from overtone.registry import registry
+    from overtone.registry.scores import Scored
 
     folder = tmp_path_factory.mktemp("page")
     model = folder / "models" / "rnn"

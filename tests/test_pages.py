@@ -14,8 +14,9 @@ import pytest
 from conftest import ROOT, ModelMaker
 from overtone import params as settings
 from overtone.params import Params
-from overtone.tracking import baselines, card, description, naming, packaging, registry, runs, scoreboard, store
-from overtone.tracking.registry import Candidate
+from overtone.registry import card, packaging, registry
+from overtone.registry.registry import Candidate
+from overtone.tracking import baselines, description, naming, runs, scoreboard, store
 from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored
 

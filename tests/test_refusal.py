@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from overtone import cli
-from overtone.tracking import refusal, registry
+from overtone.registry import registry
+from overtone.tracking import failures
 
 SERVER = "https://ada:secret@mlflow.example/base"
 
@@ -26,7 +27,7 @@ def test_refusal_names_the_server_without_its_password(server: None, code: str, 
     from mlflow.exceptions import MlflowException
     from mlflow.protos import databricks_pb2
 
-    sentence = refusal.sentence(MlflowException("not\nyours", getattr(databricks_pb2, code)))
+    sentence = failures.sentence(MlflowException("not\nyours", getattr(databricks_pb2, code)))
     assert sentence is not None
     assert sentence.startswith(f"https://mlflow.example/base: {told}")
     assert "secret" not in sentence
@@ -35,10 +36,10 @@ def test_refusal_names_the_server_without_its_password(server: None, code: str, 
 def test_other_errors_keep_their_trace(server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
 
-    assert refusal.sentence(ValueError("bad")) is None
-    assert refusal.sentence(MlflowException("bad")) is None
+    assert failures.sentence(ValueError("bad")) is None
+    assert failures.sentence(MlflowException("bad")) is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    assert refusal.sentence(MlflowException.invalid_parameter_value("bad")) is None
+    assert failures.sentence(MlflowException.invalid_parameter_value("bad")) is None
 
 
 def test_server_that_is_not_there_is_named(

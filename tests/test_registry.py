@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone.models.build import ModelError
 from overtone.params import Guard, RegisterParams
-from overtone.tracking import evidence, gate, packaging, registry, store, turns
-from overtone.tracking.evidence import Scored
-from overtone.tracking.hooks import HookError
-from overtone.tracking.registry import Candidate
-from overtone.tracking.versions import RegistryError
+from overtone.registry import gate, packaging, registry, scores
+from overtone.registry.hooks import HookError
+from overtone.registry.registry import Candidate
+from overtone.registry.scores import Scored
+from overtone.registry.versions import RegistryError
+from overtone.tracking import store
 
 NAME = "overtone"
 GATE = RegisterParams(
@@ -338,14 +338,14 @@ def test_champion_whose_run_is_gone_can_still_be_beaten(shelf: ModelMaker, monke
     from mlflow.exceptions import MlflowException
 
     registry.register([Candidate(shelf(1), scored(0.5, test_set="easy"))], GATE)
-    keep = evidence.keep
+    keep = scores.keep
 
     def only_of_the_second(client: Any, version: Any, made: Scored) -> None:
         if str(version.version) == "1":
             raise MlflowException("no such run")
         keep(client, version, made)
 
-    monkeypatch.setattr(evidence, "keep", only_of_the_second)
+    monkeypatch.setattr(scores, "keep", only_of_the_second)
     assert registry.register([Candidate(shelf(2), scored(0.9))], GATE, lambda folder: scored(1.0)).promoted
 
 
@@ -386,11 +386,9 @@ import json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_registry as laws
-from overtone.tracking import packaging, registry, store, turns
+from overtone.registry import packaging, registry
+from overtone.tracking import store
 packaging.log = laws.light_log
-if {shared}:
-    # As two machines on one server: the tag alone keeps them apart.
-    turns._is_shared = lambda: True
 store.client()
 here = Path({project!r})
 (here / "ready-{number}").touch()
@@ -400,15 +398,13 @@ while not (here / "go").exists():
 """
 
 
-def race(project: Path, environment: dict[str, str], actions: list[str], shared: bool = False) -> None:
+def race(project: Path, environment: dict[str, str], actions: list[str]) -> None:
     """Run code in processes of their own, started together."""
     running = []
     for number, action in enumerate(actions):
-        own = {"DVC_ROOT": str(project), "TMPDIR": str(project / f"tmp{number if shared else ''}")}
+        own = {"DVC_ROOT": str(project), "TMPDIR": str(project / f"tmp{number}")}
         Path(own["TMPDIR"]).mkdir(exist_ok=True)
-        code = RACER.format(
-            tests=str(Path(__file__).parent), shared=shared, project=str(project), number=number, action=action
-        )
+        code = RACER.format(tests=str(Path(__file__).parent), project=str(project), number=number, action=action)
         running.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment | own))
     deadline = time.monotonic() + 120
     while not all((project / f"ready-{number}").exists() for number in range(len(actions))):
@@ -428,7 +424,6 @@ def check_one_clean_champion(decided: int) -> None:
     moves = [one["champion"] for one in found if one["champion"] != one["previous"]]
     assert json.loads(registered.tags["champion_history"]) == moves[:-1]
     assert int(registered.aliases["previous-champion"]) == moves[-2]
-    assert "turn" not in registered.tags
     last = {one["version"]: one for one in found}
     for version, one in last.items():
         assert tags(version)["decision_number"] == str(one["number"])
@@ -446,50 +441,6 @@ def test_racing_registrations_leave_one_champion(shelf: ModelMaker, project: Pat
     assert registry.models(NAME)[0].scores != {}
     best = min(registry.models(NAME), key=lambda row: row.scores["overall.all.lsd"])
     assert champion() == best.version
-
-
-@pytest.mark.slow
-def test_promotions_racing_on_two_machines_leave_one_champion(
-    shelf: ModelMaker, project: Path, environment: dict[str, str]
-) -> None:
-    for number, lsd in ((1, 1.0), (2, 1.1), (3, 1.2)):
-        registry.register([Candidate(shelf(number), scored(lsd))], GATE)
-    race(project, environment, [f"registry.promote(laws.NAME, {number})" for number in (2, 3)], shared=True)
-    check_one_clean_champion(5)
-    assert champion() in (2, 3)
-
-
-@pytest.fixture
-def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns as on a server, by the tag, at a quicker pace."""
-    monkeypatch.setattr(turns, "_is_shared", lambda: True)
-    for name, seconds in (("SETTLE", 0.1), ("BEAT", 0.1), ("LEASE", 0.6)):
-        monkeypatch.setattr(turns, f"{name}_SECONDS", seconds)
-
-
-def test_turn_is_held_beyond_its_lease_while_its_holder_lives(shelf: ModelMaker, quick_turns: None) -> None:
-    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
-    client = store.client()
-    with ThreadPoolExecutor(1) as pool:
-        with turns.turn(client, NAME):
-            held = turns._mark(client, NAME).split()[0]
-            other = pool.submit(turns._take, client, NAME)
-            time.sleep(4 * turns.LEASE_SECONDS)
-            assert not other.done()
-            assert turns._mark(client, NAME).split()[0] == held
-        assert other.result(30) == turns._mark(client, NAME).split()[0] != held
-
-
-@pytest.mark.parametrize("mark", ["0" * 32 + " 7", "2099-01-01T00:00:00+00:00 " + "0" * 32])
-def test_turn_of_a_dead_holder_is_void_whatever_its_clock_said(shelf: ModelMaker, quick_turns: None, mark: str) -> None:
-    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
-    client = store.client()
-    client.set_registered_model_tag(NAME, turns.TAG, mark)
-    begun = time.monotonic()
-    with turns.turn(client, NAME):
-        assert time.monotonic() - begun > turns.LEASE_SECONDS, "it might have lived"
-        assert turns._mark(client, NAME) != mark
-    assert turns._mark(client, NAME) == ""
 
 
 # --- fetch ------------------------------------------------------------------------------------------------------------
@@ -571,8 +522,8 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
 import json, sys
 from pathlib import Path
 from overtone.params import RegisterParams
-from overtone.tracking import registry
-from overtone.tracking.evidence import Scored
+from overtone.registry import registry
+from overtone.registry.scores import Scored
 assert "mlflow" not in sys.modules and "torch" not in sys.modules
 gate = RegisterParams.model_validate_json('''{GATE.model_dump_json()}''')
 scored = Scored(json.loads(Path("metrics.json").read_text()), Path("scores.csv").read_text())

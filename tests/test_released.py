@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, released, resolve, stages
-from overtone.released import ReleasedError
-from overtone.tracking import registry, store
+from overtone import cli, stages
+from overtone.registry import registry, released, resolve
+from overtone.registry.released import ReleasedError
+from overtone.tracking import store
 
 FILES = ("weights.safetensors", "config.json")
 

@@ -28,10 +28,11 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT, ModelMaker
 from hostile import chunk, riff, wave_format
-from overtone import audio, resolve
+from overtone import audio
 from overtone.errors import OvertoneError
 from overtone.models import build, export
 from overtone.models.build import ModelError
+from overtone.registry import resolve
 from test_http import KEY, started
 from test_registry import GATE, NAME, light_log, scored
 
@@ -195,7 +196,7 @@ def test_registered_code_is_not_run_by_overtone(
     project: Path, make_model: ModelMaker, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything of a version but the model folder may be anyone's: it is neither fetched nor imported."""
-    from overtone.tracking import packaging, registry
+    from overtone.registry import packaging, registry
 
     monkeypatch.setattr(packaging, "log", light_log)
     registry.register([registry.Candidate(make_model(), scored(1.0))], GATE)
@@ -232,7 +233,7 @@ def test_index_of_shards_names_nothing_but_shards(tmp_path: Path, change: dict[s
 
 
 def test_pulled_model_that_is_not_what_the_pointer_names_is_refused(tmp_path: Path) -> None:
-    from overtone import released
+    from overtone.registry import released
 
     shutil.copytree(
         ROOT / "released", tmp_path / "released", ignore=shutil.ignore_patterns("*.flac", "rnn", "cnn", "rnn-*")

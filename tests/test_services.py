@@ -24,7 +24,7 @@ import pytest
 import services
 from conftest import ROOT
 from overtone import audio
-from overtone.tracking import registry
+from overtone.registry import registry
 from services import BUCKET, Team
 from test_serving import post, served, tone
 

@@ -22,8 +22,8 @@ from conftest import ModelMaker
 from overtone import audio
 from overtone.models import export
 from overtone.params import RegisterParams
-from overtone.tracking import packaging, registry
-from overtone.tracking.evidence import Scored
+from overtone.registry import packaging, registry
+from overtone.registry.scores import Scored
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
 SCORES = Scored({"test_set": "a", "overall": {"all": {"lsd": 1.0}}})
@@ -37,10 +37,10 @@ def tone(rate: int = 16_000, seconds: float = 0.3, channels: int = 1) -> audio.S
 @pytest.fixture
 def model(make_model: ModelMaker) -> Any:
     """The pyfunc opened on a tiny network, with limits low enough to meet."""
-    from overtone.tracking import serving
+    from overtone.registry import pyfunc
 
-    opened = serving.UpsamplerModel()
-    opened.open(make_model(), {**serving.LIMITS, "max_megabytes": 1.0, "max_seconds": 20.0})
+    opened = pyfunc.UpsamplerModel()
+    opened.open(make_model(), {**pyfunc.LIMITS, "max_megabytes": 1.0, "max_seconds": 20.0})
     return opened
 
 
@@ -75,22 +75,22 @@ def test_every_row_is_answered_in_order(model: Any) -> None:
 def test_runtime_is_the_one_asked_for(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     from overtone.models import build
     from overtone.models.spectral import SpectralUpsampler
-    from overtone.tracking import serving
+    from overtone.registry import pyfunc
 
     def never(*_: Any) -> None:
         raise AssertionError("the network ran")
 
     folder, row = make_model(), audio.encode(tone(), 16_000)
     with pytest.raises(build.ModelError, match=r"model\.onnx: expected the graph"):
-        serving.UpsamplerModel().open(folder, {**serving.LIMITS, "runtime": "onnx"})
+        pyfunc.UpsamplerModel().open(folder, {**pyfunc.LIMITS, "runtime": "onnx"})
     export.export(build.load(folder)[0], folder)
     monkeypatch.setattr(SpectralUpsampler, "transform", never)
     for runtime in ("auto", "onnx"):
-        opened = serving.UpsamplerModel()
-        opened.open(folder, {**serving.LIMITS, "runtime": runtime})
+        opened = pyfunc.UpsamplerModel()
+        opened.open(folder, {**pyfunc.LIMITS, "runtime": runtime})
         assert audio.decode(*ask(opened, row))[0].any()
-    opened = serving.UpsamplerModel()
-    opened.open(folder, {**serving.LIMITS, "runtime": "torch"})
+    opened = pyfunc.UpsamplerModel()
+    opened.open(folder, {**pyfunc.LIMITS, "runtime": "torch"})
     with pytest.raises(AssertionError, match="the network ran"):
         ask(opened, row)
 

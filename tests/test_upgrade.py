@@ -72,7 +72,8 @@ def test_registered_models_of_earlier_versions_are_fetched_and_used(
     version: Path, registered: Path, project: Path
 ) -> None:
     """By `champion`, as every command names it."""
-    from overtone.tracking import registry, store, versions
+    from overtone.registry import registry, versions
+    from overtone.tracking import store
 
     client = store.client()
     tags = json.loads((version / "registered.json").read_text())

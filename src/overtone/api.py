@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self, cast
 
-from overtone import arrays, resolve, upsample
+from overtone import arrays, upsample
 from overtone.arrays import Samples
 from overtone.audio import MAX_CHANNELS, AudioError
+from overtone.registry import resolve
 from overtone.upsample import Mode, Runtime
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from overtone import released
 from overtone.errors import OvertoneError
+from overtone.registry import released
 
 
 class IntegrityError(OvertoneError):

@@ -11,10 +11,11 @@ import numpy as np
 import scipy.signal
 import torch
 
-from overtone import audio, figures, metrics, resolve
+from overtone import audio, figures, metrics
 from overtone.audio import AudioError, Signal
 from overtone.data.bandwidth import estimate_bandwidth
 from overtone.errors import OvertoneError
+from overtone.registry import resolve
 
 # Longer recordings are compared by their beginning.
 MAX_SECONDS = 600.0

@@ -18,9 +18,9 @@ from overtone.errors import OvertoneError
 from overtone.params import Params, RegisterParams
 
 if TYPE_CHECKING:
+    from overtone.registry.decisions import Decision
+    from overtone.registry.scores import Scored
     from overtone.report import Enhancer
-    from overtone.tracking.decisions import Decision
-    from overtone.tracking.evidence import Scored
 
 CORPUS = Path("work/corpus")
 PAIRS = Path("work/pairs")
@@ -232,7 +232,8 @@ def register(params: Params) -> None:
 
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
-    from overtone.tracking import card, hooks, registry, runs, store
+    from overtone.registry import card, hooks, registry
+    from overtone.tracking import runs, store
 
     if store.in_copy():
         name = os.environ.get("DVC_EXP_NAME", "NAME")
@@ -328,7 +329,7 @@ def print_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from overtone.tracking import registry
+    from overtone.registry import registry
 
     params = settings()
     rows = registry.models(params.register_.name)
@@ -360,7 +361,7 @@ def print_models() -> None:
 
 def promote(reference: str) -> None:
     """Make a version the champion."""
-    from overtone.tracking import registry, versions
+    from overtone.registry import registry, versions
 
     params = settings().register_
     name, version = versions.address(reference, params.name)
@@ -369,7 +370,7 @@ def promote(reference: str) -> None:
 
 def rollback() -> None:
     """Give the champion's place back to the version before."""
-    from overtone.tracking import registry
+    from overtone.registry import registry
 
     params = settings().register_
     _conclude(registry.rollback(params.name), params)
@@ -381,7 +382,8 @@ def verify(remove: bool) -> bool:
     Args:
         remove: the damaged objects of the cache and the copies of them in the workspace.
     """
-    from overtone import integrity, released
+    from overtone import integrity
+    from overtone.registry import released
     from overtone.tracking import store
 
     root = store.source_root()
@@ -408,7 +410,7 @@ def verify(remove: bool) -> bool:
 
 
 def _conclude(decision: Decision, params: RegisterParams) -> None:
-    from overtone.tracking import hooks
+    from overtone.registry import hooks
 
     print(f"{decision.name}: champion is version {decision.champion} ({decision.reason}), before: {decision.previous}")
     hooks.announce(decision, params.on_champion, params.on_champion_seconds)
@@ -416,7 +418,7 @@ def _conclude(decision: Decision, params: RegisterParams) -> None:
 
 def print_lineage(reference: str) -> bool:
     """Where a version comes from, every step checked; whether nothing differs."""
-    from overtone.tracking import lineage, versions
+    from overtone.registry import lineage, versions
 
     found = lineage.trace(*versions.address(reference, settings().register_.name))
     print(lineage.text(found))
@@ -425,8 +427,7 @@ def print_lineage(reference: str) -> bool:
 
 def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
     """A version made again in a temporary clone; whether its metrics are the same within the tolerance."""
-    from overtone import reproduction
-    from overtone.tracking import origin, versions
+    from overtone.registry import origin, reproduction, versions
 
     outcome = reproduction.reproduce(origin.of(*versions.address(reference, settings().register_.name)), keep)
     print(reproduction.text(outcome, tolerance))
@@ -435,8 +436,8 @@ def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
 
 def fetch(reference: str, folder: Path) -> None:
     """Copy a registered or released model to a folder, whole or not at all."""
-    from overtone import resolve
     from overtone.data.corpus import replacing_folder
+    from overtone.registry import resolve
 
     if folder.exists():
         raise OvertoneError(f"{folder}: exists already; expected a folder to make")
@@ -461,7 +462,7 @@ def export(folder: Path) -> None:
 def print_summary(by_kind: bool = False) -> None:
     """The end of a run of the line: what was registered, scores beside the baselines', and what to type next."""
     from overtone import comparison
-    from overtone.tracking import registry
+    from overtone.registry import registry
 
     params = settings()
     names = (*params.evaluate.baselines, *KINDS)
@@ -503,7 +504,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def _scored(folder: Path) -> Scored:
     """A report's metrics and its scores by clip."""
-    from overtone.tracking.evidence import Scored
+    from overtone.registry.scores import Scored
 
     metrics, table = read_metrics(folder), folder / "scores.csv"
     if not table.is_file():

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from overtone import ending, resolve
+from overtone import ending
 from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
 from overtone.bulk.places import Entry
 from overtone.bulk.work import Job, Recipe
 from overtone.errors import OvertoneError, printable
+from overtone.registry import resolve
 from overtone.upsample import Mode
 
 PIPE = "-"

@@ -59,9 +59,9 @@ def _run() -> None:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:
             raise
-        from overtone.tracking import refusal
+        from overtone.tracking import failures
 
-        if (sentence := refusal.sentence(error)) is None:
+        if (sentence := failures.sentence(error)) is None:
             raise
         _fail(sentence)
 

@@ -12,7 +12,7 @@ from overtone.cli.app import app
 @app.callback()
 def prepare() -> None:
     """Take the variables of the project's `.env`; in a copy that DVC made for an experiment, run that copy's code."""
-    from overtone import environment
+    from overtone.cli import environment
     from overtone.tracking import store
 
     environment.load()

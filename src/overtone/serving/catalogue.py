@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from overtone import resolve
+from overtone.registry import resolve
 from overtone.serving import service
 from overtone.serving.service import Service
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from overtone import resolve
 from overtone.errors import OvertoneError
+from overtone.registry import resolve
 from overtone.upsample import Upsampler
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
 from overtone.audio import replacing
-from overtone.tracking import entries, journal, naming, source, store
+from overtone.tracking import entries, journal, naming, provenance, store
 from overtone.tracking.journal import Journal
 from overtone.tracking.store import TrackingError
 
@@ -125,8 +125,8 @@ class TrainingRun:
             book.append("status", status="RUNNING")
             book.append("untag", names=[REASON, BATCH])
         book.append("params", values=trained_with(self._params, self.model))
-        files, left_out = source.files_now(self._params.corpus.path)
-        book.append("tags", values=self._tags() | source.facts_now(files, left_out))
+        files, left_out = provenance.files_now(self._params.corpus.path)
+        book.append("tags", values=self._tags() | provenance.facts_now(files, left_out))
         if files:
             encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
             # What leads back to the source when the repository has moved on.

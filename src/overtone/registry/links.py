@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from overtone.data.objects import open_objects
 from overtone.data.shards import read_index
 from overtone.errors import OvertoneError
-from overtone.tracking import decisions, entries, evidence, gate, packaging, runs, source, store
-from overtone.tracking.origin import Case
+from overtone.registry import decisions, gate, packaging, scores
+from overtone.registry.origin import Case
+from overtone.registry.versions import RegistryError
+from overtone.tracking import entries, provenance, runs, store
 from overtone.tracking.store import TrackingError
-from overtone.tracking.versions import RegistryError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -63,7 +64,7 @@ def _weights(case: Case) -> Iterator[Link]:
     if case.folder is None:
         yield Link("weights", f"sha256 {noted[:16]}", "unknown", case.fault)
         return
-    found = source.sha256((case.folder / packaging.WEIGHTS).read_bytes())
+    found = provenance.sha256((case.folder / packaging.WEIGHTS).read_bytes())
     if not noted:
         yield Link("weights", f"sha256 {found[:16]}", "unknown", "the version notes no digest")
     elif found == noted:
@@ -112,7 +113,7 @@ def _scores(case: Case) -> Iterator[Link]:
     test_set = tags.get("test_set", "")
     value = ", ".join(f"{name} {number:g}" for name, number in decisions.scores(case.version).items())
     try:
-        kept = evidence.kept(case.client, case.version, test_set)
+        kept = scores.kept(case.client, case.version, test_set)
     except RegistryError as error:
         yield Link("scores", value, "differs" if "other scores" in str(error) else "unknown", str(error))
         return
@@ -121,7 +122,7 @@ def _scores(case: Case) -> Iterator[Link]:
         return
     noted = decisions.scores(case.version)
     wrong = [name for name, number in noted.items() if gate.value(kept.metrics, name) != number]
-    place = evidence.folder(case.version, test_set)
+    place = scores.folder(case.version, test_set)
     if case.run is not None and case.run_tags.get("test_set") == test_set:
         logged = case.run.data.metrics
         for name, number in entries.leaves(kept.metrics):
@@ -142,34 +143,32 @@ def _commit(case: Case) -> Iterator[Link]:
         yield Link("commit", case.commit, "unknown", "in this clone; whether it had uncommitted changes is not known")
     elif not case.dirty:
         yield Link("commit", case.commit, "ok", "in this clone; nothing was uncommitted")
-    elif source.PATCH not in case.files:
+    elif provenance.PATCH not in case.files:
         note = "with uncommitted changes that were not kept: cannot be reproduced from the commit alone"
         yield Link("commit", case.commit, "unknown", note)
-    elif not case.is_kept(source.PATCH):
-        yield Link("commit", case.commit, "differs", f"source/{source.PATCH} of the run is not what it noted")
+    elif not case.is_kept(provenance.PATCH):
+        yield Link("commit", case.commit, "differs", f"source/{provenance.PATCH} of the run is not what it noted")
     else:
-        note = (
-            f"with uncommitted changes, kept with the run (source/{source.PATCH}): not reproduced by the commit alone"
-        )
-        if left_out := case.run_tags.get(source.LEFT_OUT):
+        note = f"with uncommitted changes, kept with the run (source/{provenance.PATCH}): not reproduced by the commit alone"
+        if left_out := case.run_tags.get(provenance.LEFT_OUT):
             note += f"; without {left_out}"
         yield Link("commit", case.commit, "ok", note)
 
 
 def _settings(case: Case) -> Iterator[Link]:
-    content, where = case.used(source.SETTINGS)
-    noted = case.run_tags.get(f"source.{source.SETTINGS}", "")
+    content, where = case.used(provenance.SETTINGS)
+    noted = case.run_tags.get(f"source.{provenance.SETTINGS}", "")
     if content is None or case.run is None:
-        yield Link("settings", source.SETTINGS, "unknown", "neither the commit nor the run has the file")
+        yield Link("settings", provenance.SETTINGS, "unknown", "neither the commit nor the run has the file")
         return
-    value = f"{source.SETTINGS}, sha256 {source.sha256(content)[:16]}"
-    if noted and source.sha256(content) != noted:
+    value = f"{provenance.SETTINGS}, sha256 {provenance.sha256(content)[:16]}"
+    if noted and provenance.sha256(content) != noted:
         yield Link("settings", value, "differs", f"{where}; the run was made with sha256 {noted[:16]}")
         return
     if runs.RESTORED in case.run_tags:
         yield Link("settings", value, "unknown", "the run was made again from the model's files, without all settings")
         return
-    wrong = list(_disagreements(source.tree(content), case.run, case.version.tags.get("model", "")))
+    wrong = list(_disagreements(provenance.tree(content), case.run, case.version.tags.get("model", "")))
     if wrong:
         yield Link("settings", value, "differs", f"{where}; the run has another {', '.join(wrong[:5])}")
     else:
@@ -212,12 +211,12 @@ def _covers(logged: Any, value: Any) -> bool:
 
 
 def _data(case: Case) -> Iterator[Link]:
-    noted, name = case.version.tags.get("data_digest", ""), source.pointer(case.corpus)
+    noted, name = case.version.tags.get("data_digest", ""), provenance.pointer(case.corpus)
     if not noted:
         yield Link("data", case.corpus, "unknown", "DVC did not track the recordings: cannot be reproduced")
         return
     content, where = case.used(name)
-    found = source.data_md5(content)
+    found = provenance.data_md5(content)
     value = f"{case.corpus}, md5 {noted}"
     if found is None:
         yield Link("data", value, "unknown", f"neither the commit nor the run has {name}")
@@ -232,7 +231,7 @@ def _made(case: Case) -> Iterator[Link]:
         if not noted:
             yield Link(what, f"stage {stage}", "unknown", "the run did not note what DVC made of it")
             continue
-        if case.is_kept(source.LOCK) and source.output(case.files[source.LOCK], stage) != noted:
+        if case.is_kept(provenance.LOCK) and provenance.output(case.files[provenance.LOCK], stage) != noted:
             yield Link(what, f"md5 {noted}", "differs", "dvc.lock, as the run kept it, names another")
             continue
         yield _named(case, what, stage, noted)
@@ -262,20 +261,20 @@ def _lock(case: Case) -> Iterator[Link]:
         yield Link("dvc.lock", "model folder", "unknown", case.fault)
         return
     names = [name for name in (*packaging.REQUIRED, *packaging.OPTIONAL) if (case.folder / name).is_file()]
-    md5 = source.folder_md5({name: source.file_md5(case.folder / name) for name in names})
+    md5 = provenance.folder_md5({name: provenance.file_md5(case.folder / name) for name in names})
     yield _named(case, "dvc.lock", f"train@{case.version.tags.get('model', '')}", md5)
 
 
 def _named(case: Case, what: str, stage: str, md5: str) -> Link:
     """Which dvc.lock names this output: mostly a later commit's, since the lock is committed after the run."""
     value = f"{stage} -> md5 {md5}"
-    if source.output(case.committed(source.LOCK), stage) == md5:
+    if provenance.output(case.committed(provenance.LOCK), stage) == md5:
         return Link(what, value, "ok", f"named by dvc.lock in commit {case.commit[:7]}")
-    later = source.git(case.root, "log", "--all", "--format=%H", f"-S{md5}", "--", source.LOCK)
+    later = provenance.git(case.root, "log", "--all", "--format=%H", f"-S{md5}", "--", provenance.LOCK)
     for commit in reversed((later or b"").decode().split()):
-        if source.output(source.at(case.root, commit, source.LOCK), stage) == md5:
+        if provenance.output(provenance.at(case.root, commit, provenance.LOCK), stage) == md5:
             return Link(what, value, "ok", f"named by dvc.lock in commit {commit[:7]}, made after the run")
-    here = case.root / source.LOCK
-    if here.is_file() and source.output(here.read_bytes(), stage) == md5:
+    here = case.root / provenance.LOCK
+    if here.is_file() and provenance.output(here.read_bytes(), stage) == md5:
         return Link(what, value, "ok", "named by dvc.lock as it lies here; not committed")
     return Link(what, value, "unknown", "no dvc.lock in this clone names it: it was not committed")

@@ -16,8 +16,8 @@ from typing import Any
 
 from overtone import ending
 from overtone.errors import OvertoneError
-from overtone.tracking import entries, source, store
-from overtone.tracking.origin import Origin
+from overtone.registry.origin import Origin
+from overtone.tracking import entries, provenance, store
 
 # What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.
 _INHERITED = (
@@ -109,7 +109,7 @@ def _require(origin: Origin, root: Path) -> None:
     which = f"{origin.name} version {origin.version}"
     if not origin.commit:
         raise ReproductionError(f"{which}: its run names no commit; it was trained outside git")
-    if source.git(root, "cat-file", "-e", f"{origin.commit}^{{commit}}") is None:
+    if provenance.git(root, "cat-file", "-e", f"{origin.commit}^{{commit}}") is None:
         raise ReproductionError(f"{which}: commit {origin.commit} is not in this clone; git fetch may bring it")
     if origin.dirty and origin.patch is None:
         raise ReproductionError(f"{which}: trained with uncommitted changes, which its run did not keep")
@@ -132,12 +132,12 @@ def _workplace(keep: bool) -> Iterator[Path]:
 def _clone(origin: Origin, root: Path, workplace: Path) -> Path:
     """The project's folder in a new clone at the version's commit, its uncommitted changes applied."""
     repository, environment = workplace / "overtone", _plain_environment()
-    top = (source.git(root, "rev-parse", "--show-toplevel") or b"").decode().strip()
-    prefix = (source.git(root, "rev-parse", "--show-prefix") or b"").decode().strip()
+    top = (provenance.git(root, "rev-parse", "--show-toplevel") or b"").decode().strip()
+    prefix = (provenance.git(root, "rev-parse", "--show-prefix") or b"").decode().strip()
     _run(["git", "clone", "-q", "--no-checkout", top, str(repository)], workplace, environment, "git clone")
     _run(["git", "checkout", "-q", "--detach", origin.commit], repository, environment, "git checkout")
     if origin.dirty and origin.patch:
-        patch = workplace / source.PATCH
+        patch = workplace / provenance.PATCH
         patch.write_bytes(origin.patch)
         _run(["git", "apply", "--whitespace=nowarn", str(patch)], repository, environment, "git apply")
     return repository / prefix
@@ -157,7 +157,7 @@ def _environment(clone: Path) -> dict[str, str]:
 
 def _pull(origin: Origin, root: Path, clone: Path, environment: Mapping[str, str]) -> None:
     """The recordings, from this project's cache if they are there, else from its remote."""
-    pointer = source.pointer(origin.corpus)
+    pointer = provenance.pointer(origin.corpus)
     if not (clone / pointer).is_file():
         if (clone / origin.corpus).is_dir():
             return
@@ -190,7 +190,7 @@ def _compare(origin: Origin, clone: Path, folder: Path | None) -> Outcome:
     report, weights = clone / "reports" / origin.model / "metrics.json", clone / "models" / origin.model
     try:
         tree: dict[str, Any] = json.loads(report.read_text())
-        digest = source.sha256((weights / "weights.safetensors").read_bytes())
+        digest = provenance.sha256((weights / "weights.safetensors").read_bytes())
     except (OSError, ValueError) as error:
         raise ReproductionError(f"the clone's results cannot be read: {error}") from None
     again = dict(entries.leaves(tree))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from overtone.tracking import packaging, store
+from overtone.registry import packaging
+from overtone.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -27,9 +27,9 @@ FILES = ("weights.safetensors", "config.json")
 # The default DVC remote, a folder of the repository.
 REMOTE = "dvcstore"
 # Where a built package carries the models, each folder with its listing beside it.
-PACKED = Path(__file__).parent / "weights"
+PACKED = Path(__file__).parents[1] / "weights"
 # The clone that an editable installation runs from.
-_CLONE = Path(__file__).parents[2]
+_CLONE = Path(__file__).parents[3]
 _TIMEOUT_SECONDS = 600.0
 
 # Digests (md5) by file name.

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from overtone.tracking import gate, store, versions
-from overtone.tracking.gate import Comparison
+from overtone.registry import gate, versions
+from overtone.registry.gate import Comparison
+from overtone.tracking import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

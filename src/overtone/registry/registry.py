@@ -15,23 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.tracking import (
-    bootstrap,
-    card,
-    decisions,
-    evidence,
-    gate,
-    mending,
-    packaging,
-    runs,
-    store,
-    turns,
-    versions,
-)
-from overtone.tracking.decisions import WITHDRAWN, Decision
-from overtone.tracking.evidence import Scored
-from overtone.tracking.gate import Comparison
-from overtone.tracking.versions import RegistryError
+from overtone.registry import card, decisions, gate, packaging, repair, scores, statistics, versions
+from overtone.registry.decisions import WITHDRAWN, Decision
+from overtone.registry.gate import Comparison
+from overtone.registry.scores import Scored
+from overtone.registry.versions import RegistryError
+from overtone.tracking import runs, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,7 +88,7 @@ def register(
     best = _best(candidates, params)
     client = store.client()
     _ensure_model(client, params.name)
-    with turns.turn(client, params.name):
+    with store.lock("registry"):
         version, created = _ensure_version(client, best, params)
         registered = client.get_registered_model(params.name)
         if str(registered.aliases.get(versions.CHALLENGER)) != str(version.version):
@@ -125,7 +114,7 @@ def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
         raise RegistryError(
             f"register: no candidate has a finite {params.metric!r} among its metrics (folders: {folders})"
         )
-    reported, counted = gate.value(best.scored.metrics, params.metric), bootstrap.mean(best.scored.rows, params.metric)
+    reported, counted = gate.value(best.scored.metrics, params.metric), statistics.mean(best.scored.rows, params.metric)
     if reported is not None and counted is not None and abs(reported - counted) > _ROUNDING:
         raise RegistryError(
             f"{best.folder}: {params.metric} is {reported:g} in metrics.json and {counted:g} by scores.csv; expected "
@@ -151,8 +140,8 @@ def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParam
         "data_digest": info.get("data_digest"),
         "test_set": best.scored.test_set,
     }
-    scores = gate.scores(best.scored.metrics, params)
-    tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(scores)
+    figures = gate.scores(best.scored.metrics, params)
+    tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(figures)
     logged = packaging.log(client, best.folder, run_id)
     tags[_FILES] = json.dumps(logged.digests)
     version = client.create_model_version(
@@ -188,9 +177,9 @@ def _judge(
     """Decide about the candidate's version unless that was done on the same figures, and write the decision on it."""
     registered = client.get_registered_model(params.name)
     number, champion = int(version.version), versions.champion(registered)
-    scores = gate.scores(scored.metrics, params)
+    figures = gate.scores(scored.metrics, params)
     settings = params.model_dump(mode="json", exclude=_UNJUDGED)
-    question = hashlib.sha256(json.dumps([scores, scored.digest, settings, seed], sort_keys=True).encode()).hexdigest()
+    question = hashlib.sha256(json.dumps([figures, scored.digest, settings, seed], sort_keys=True).encode()).hexdigest()
     comparisons: tuple[Comparison, ...] = ()
     judged = False
     if champion is not None and version.tags.get("judged") == question:
@@ -206,8 +195,8 @@ def _judge(
         judged = True
     record = {}
     if judged:
-        evidence.keep(client, version, scored)
-        tags = decisions.score_tags(scores) | {"test_set": scored.test_set}
+        scores.keep(client, version, scored)
+        tags = decisions.score_tags(figures) | {"test_set": scored.test_set}
         versions.write(client, params.name, number, tags)
         version = client.get_model_version(params.name, str(number))
         if passed:
@@ -216,7 +205,7 @@ def _judge(
         record = decisions.write(client, registered, version, "register", passed, reason, comparisons, **facts)
         versions.write(client, params.name, number, {"judged": question})
     after = number if passed else champion
-    score, model = scores[params.metric], version.tags.get("model", "")
+    score, model = figures[params.metric], version.tags.get("model", "")
     return Decision(
         params.name, number, model, score, created, judged, passed, after, champion, comparisons, reason, record
     )
@@ -231,12 +220,12 @@ def _against(
     from overtone.models.build import ModelError
 
     version = client.get_model_version(params.name, str(champion))
-    scores = gate.scores(scored.metrics, params)
+    figures = gate.scores(scored.metrics, params)
     try:
-        held = evidence.kept(client, version, scored.test_set)
+        held = scores.kept(client, version, scored.test_set)
     except RegistryError:
         held = None
-    if held is None or any(metric not in gate.scores(held.metrics, params) for metric in scores):
+    if held is None or any(metric not in gate.scores(held.metrics, params) for metric in figures):
         if rescore is None:
             where = scored.test_set[:12] or "without digest"
             return (), False, f"champion {champion} has no scores by clip on test set {where}: not comparable"
@@ -252,8 +241,8 @@ def _against(
                 )
         # A champion may outlive its run; it is scored again the next time.
         with suppress(MlflowException, OSError):
-            evidence.keep(client, version, held)
-    comparisons = gate.compare(scores, gate.scores(held.metrics, params), params, scored.rows, held.rows, seed)
+            scores.keep(client, version, held)
+    comparisons = gate.compare(figures, gate.scores(held.metrics, params), params, scored.rows, held.rows, seed)
     return comparisons, *gate.verdict(comparisons)
 
 
@@ -272,7 +261,7 @@ def promote(name: str, reference: str | int) -> Decision:
     """
     client = store.client()
     versions.resolve(client, name, reference)
-    with turns.turn(client, name):
+    with store.lock("registry"):
         version = versions.resolve(client, name, reference)
         registered = client.get_registered_model(name)
         number, champion = int(version.version), versions.champion(registered)
@@ -296,7 +285,7 @@ def rollback(name: str) -> Decision:
     """
     client = store.client()
     versions.resolve(client, name, versions.CHAMPION)
-    with turns.turn(client, name):
+    with store.lock("registry"):
         champion = int(versions.resolve(client, name, versions.CHAMPION).version)
         present = {int(one.version) for one in versions.listed(client, name)}
         registered = client.get_registered_model(name)
@@ -402,7 +391,7 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
             raise RegistryError(
                 f"{name} version {version.version}: the stored {what} registered "
                 f"(expected sha256 {listing[other][:12]}...); refused; "
-                f"{mending.advice(client, version, other, listing[other])}"
+                f"{repair.advice(client, version, other, listing[other])}"
             )
         folder.mkdir(exist_ok=True)
         for path in _strangers(folder, listing):

@@ -6,9 +6,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone.tracking import links, origin, source, store, versions
-from overtone.tracking.links import Link
-from overtone.tracking.origin import Origin
+from overtone.registry import links, origin, versions
+from overtone.registry.links import Link
+from overtone.registry.origin import Origin
+from overtone.tracking import provenance, store
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Lineage:
         if not self.origin.commit or (self.origin.dirty and self.origin.patch is None):
             return []
         if self.origin.dirty:
-            fetched = f"mlflow artifacts download -r {self.origin.run_id} -a source/{source.PATCH} -d {folder}"
-            patched = [fetched, f"git -C {folder} apply {source.PATCH}"]
+            fetched = f"mlflow artifacts download -r {self.origin.run_id} -a source/{provenance.PATCH} -d {folder}"
+            patched = [fetched, f"git -C {folder} apply {provenance.PATCH}"]
         return [f"git worktree add {folder} {self.origin.commit}", *patched, f"make -C {folder} repro"]
 
 

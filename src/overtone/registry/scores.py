@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone.tracking import bootstrap, versions
-from overtone.tracking.bootstrap import Row
-from overtone.tracking.versions import RegistryError
+from overtone.registry import statistics, versions
+from overtone.registry.statistics import Row
+from overtone.registry.versions import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +31,7 @@ class Scored:
 
     @cached_property
     def rows(self) -> list[Row]:
-        return bootstrap.read(self.table) if self.table else []
+        return statistics.read(self.table) if self.table else []
 
     @property
     def test_set(self) -> str:

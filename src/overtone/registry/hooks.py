@@ -8,8 +8,8 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
+from overtone.registry.decisions import Decision
 from overtone.tracking import store
-from overtone.tracking.decisions import Decision
 from overtone.tracking.store import TrackingError
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overtone.tracking import entries, evidence, packaging, source, store, versions
-from overtone.tracking.evidence import Scored
+from overtone.registry import packaging, scores, versions
+from overtone.registry.scores import Scored
+from overtone.registry.versions import RegistryError
+from overtone.tracking import entries, provenance, store
 from overtone.tracking.store import TrackingError
-from overtone.tracking.versions import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,14 +72,16 @@ class Case:
         return None if marked is None else marked == "true"
 
     def has_commit(self) -> bool:
-        return bool(self.commit) and source.git(self.root, "cat-file", "-e", f"{self.commit}^{{commit}}") is not None
+        return (
+            bool(self.commit) and provenance.git(self.root, "cat-file", "-e", f"{self.commit}^{{commit}}") is not None
+        )
 
     def committed(self, name: str) -> bytes | None:
-        return source.at(self.root, self.commit, name) if self.commit else None
+        return provenance.at(self.root, self.commit, name) if self.commit else None
 
     def is_kept(self, name: str) -> bool:
         """Whether a file that the run kept is the one whose digest it noted."""
-        return name in self.files and source.sha256(self.files[name]) == self.run_tags.get(f"source.{name}")
+        return name in self.files and provenance.sha256(self.files[name]) == self.run_tags.get(f"source.{name}")
 
     def used(self, name: str) -> tuple[bytes | None, str]:
         """A source file as the training had it, and where that is from."""
@@ -123,10 +126,10 @@ def case(client: MlflowClient, version: ModelVersion, into: Path | None) -> Case
 
 def summary(case: Case) -> Origin:
     """What a case comes to."""
-    tags, patch = case.version.tags, case.files.get(source.PATCH)
+    tags, patch = case.version.tags, case.files.get(provenance.PATCH)
     kept: Scored | None
     try:
-        kept = evidence.kept(case.client, case.version, tags.get("test_set", ""))
+        kept = scores.kept(case.client, case.version, tags.get("test_set", ""))
     except RegistryError:
         kept = None
     metrics = dict(entries.leaves(kept.metrics)) if kept else {}
@@ -140,7 +143,7 @@ def summary(case: Case) -> Origin:
         run_id=case.version.run_id or "",
         commit=case.commit,
         dirty=case.dirty,
-        patch=patch if patch is not None and case.is_kept(source.PATCH) else None,
+        patch=patch if patch is not None and case.is_kept(provenance.PATCH) else None,
         corpus=case.corpus,
         data_digest=tags.get("data_digest", ""),
         weights_sha256=tags.get("weights_sha256", ""),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from overtone.params import RegisterParams
-from overtone.tracking import bootstrap
-from overtone.tracking.bootstrap import Gain, Row
+from overtone.registry import statistics
+from overtone.registry.statistics import Gain, Row
 
 Scores = Mapping[str, float]
 
@@ -107,7 +107,7 @@ def compare(
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
     """Main metric and guards of two models scored on the same test set, from their means and from their clips' scores."""
-    gain = bootstrap.gain(champion_rows, candidate_rows, params.metric, params.better, params.bootstrap, seed)
+    gain = statistics.gain(champion_rows, candidate_rows, params.metric, params.better, params.bootstrap, seed)
     main = Comparison(
         params.metric,
         params.better,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone import extras, params, released
+from overtone import extras, params
 from overtone.errors import OvertoneError
+from overtone.registry import released
 from overtone.upsample import Runtime, Upsampler
 
 # What models are registered as where no `params.yaml` says otherwise.
@@ -58,7 +59,7 @@ def fetched(reference: str) -> Path:
     if reference in released.NAMES:
         return released.find(reference, root)
     with extras.needed(f"the model registry, where {reference!r} is looked up,"):
-        from overtone.tracking import registry
+        from overtone.registry import registry
 
         return registry.fetch(_registered_name(), reference, root / ".overtone" / "models")
 
@@ -83,7 +84,7 @@ def version(model: str = "auto") -> str:
     if not store.exists():
         raise OvertoneError(f"{model}: there is no registry here yet; `dvc repro` makes one")
     with extras.needed(f"the model registry, where {model!r} is looked up,"):
-        from overtone.tracking import versions
+        from overtone.registry import versions
 
         return str(versions.resolve(store.client(), _registered_name(), model).version)
 
@@ -116,7 +117,7 @@ def known() -> list[Known]:
     found: list[Known] = []
     if store.exists():
         with extras.needed("the model registry"):
-            from overtone.tracking import registry
+            from overtone.registry import registry
 
             rows = registry.models(_registered_name())
         for row in rows:
@@ -137,7 +138,7 @@ def _has_champion() -> bool:
     if not store.exists():
         return False
     with extras.needed("the model registry, which may hold a champion (`--model released` does without),"):
-        from overtone.tracking import registry
+        from overtone.registry import registry
 
         return registry.has_champion(_registered_name())
 

@@ -61,13 +61,13 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
     """
     import mlflow.pyfunc
 
-    from overtone.tracking import serving
+    from overtone.registry import pyfunc
 
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise TrackingError(f"{folder / name}: no such file; expected a model folder with {', '.join(REQUIRED)}")
     # MLflow itself only warns about a model that cannot serve.
-    serving.try_out(folder)
+    pyfunc.try_out(folder)
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
     try:
@@ -76,13 +76,13 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
             mlflow.pyfunc.log_model(
                 name="upsampler",
                 model_id=logged.model_id,
-                python_model=str(Path(serving.__file__)),
+                python_model=str(Path(pyfunc.__file__)),
                 artifacts={ARTIFACT: str(model)},
                 code_paths=[str(package)],
-                signature=serving.signature(),
-                input_example=serving.input_example(),
+                signature=pyfunc.signature(),
+                input_example=pyfunc.input_example(),
                 pip_requirements=requirements(),
-                model_config=dict(serving.LIMITS),
+                model_config=dict(pyfunc.LIMITS),
             )
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
@@ -102,8 +102,8 @@ def digested(folder: Path) -> dict[str, str]:
 @contextmanager
 def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
     """The model's files alone with its graph; the package without caches and other models; named as in the logged model."""
-    from overtone import released
     from overtone.models import build, export
+    from overtone.registry import released
 
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
         model, package = Path(temporary) / ARTIFACT, Path(temporary) / "overtone"

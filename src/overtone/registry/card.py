@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone import comparison
-from overtone.tracking import versions
+from overtone.registry import versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,1 @@
+"""Registered models: versions and their gate, packages, cards, lineage, reproduction, deploy hooks, released models."""
