@@ -93,7 +93,7 @@ def compose(style: Style, rng: np.random.Generator, drum_bank: int = 128) -> mid
     bars = tempo * SECONDS // 60 // 4 + 1
     root, scale = int(rng.integers(48, 60)), SCALES[int(rng.integers(len(SCALES)))]
     progression = PROGRESSIONS[int(rng.integers(len(PROGRESSIONS)))]
-    notes = []
+    notes: list[Note] = []
     for bar in range(bars):
         if style.melody:
             notes += harmony(4 * bar, root + progression[bar % 4], rng)

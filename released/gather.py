@@ -7,10 +7,16 @@ into clips of about 12 s, pieces of music are cut into excerpts, longer noise is
     python released/gather.py OUT --packages DEBIAN --folder data=data --folder gcompris-voices=VOICES \\
         --folder artikulate-data=COURSES --folder renders=RENDERS
 
-`DEBIAN/PACKAGE` holds the unpacked Debian package of that name (`dpkg-deb -x`); archives that a package keeps its sounds
-in are unpacked beside (`released/README.md`). `VOICES/LANGUAGE` and `COURSES/LANGUAGE` hold the recordings of KDE's
-GCompris voices and Artikulate courses, `RENDERS/FONT` what `compose.py` writes. Sources that the index holds already
-are left alone; those of an origin that is not there are left out and counted.
+`DEBIAN/PACKAGE` is an unpacked Debian package (`dpkg-deb -x`), the archives that four of them keep their sounds in
+unpacked too:
+
+    unzip ufoai-music/usr/share/games/ufoai/base/0music.pk3 -d ufoai-music/pk3
+    unzip nexuiz-music/usr/share/games/nexuiz/data/music.pk3 -d nexuiz-music/pk3
+    unzip 0ad-data/usr/share/games/0ad/mods/public/public.zip 'audio/*' -d 0ad-data/zip
+    unzip warzone2100-data/usr/share/games/warzone2100/base.wz 'audio/sfx/*' -d warzone2100-data/wz
+
+`VOICES/LANGUAGE` and `COURSES/LANGUAGE` are recordings of KDE's GCompris voices and Artikulate courses, `RENDERS/FONT`
+what `compose.py` writes. Sources that the index holds already are left alone, those without a folder are counted.
 """
 
 from __future__ import annotations
@@ -89,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     folders = dict(folder.split("=", 1) for folder in options.folder)
     with options.sources.open(newline="") as file:
-        sources = [Source(**{**row, "minutes": float(row["minutes"])}) for row in csv.DictReader(file)]
+        sources = [Source(minutes=float(row.pop("minutes")), **row) for row in csv.DictReader(file)]
     index = options.out / "index.csv"
     known = read_index(index)
     done = {(row["kind"], row["source"]) for row in known}
@@ -217,10 +223,10 @@ def measured(source: Source, clip: Clip, samples: Samples) -> dict[str, str]:
     """A clip's row of the index but for its path; `samples` (1, n) is the clip at 48 kHz."""
     reach = estimate_bandwidth(clip.samples[None], clip.rate)
     edge = RESAMPLER_EDGE * clip.rate / 2 if clip.rate < RATE else RATE / 2
-    values = (source.kind, source.source, source.collection, f"{samples.shape[1] / RATE:.2f}", str(clip.rate))
-    floor = f"{np.percentile(frame_levels(samples[0], RATE), 3):.1f}"
-    sound = f"{min(sound_edge(samples[0], RATE), reach, edge):.0f}" if source.kind == "speech" else ""
-    values += (f"{min(reach, edge):.0f}", floor, sound, clip.piece, f"{source.licence} ({source.origin})")
+    values = [source.kind, source.source, source.collection, f"{samples.shape[1] / RATE:.2f}", str(clip.rate)]
+    values += [f"{min(reach, edge):.0f}", f"{np.percentile(frame_levels(samples[0], RATE), 3):.1f}"]
+    values += [f"{min(sound_edge(samples[0], RATE), reach, edge):.0f}" if source.kind == "speech" else ""]
+    values += [clip.piece, f"{source.licence} ({source.origin})"]
     return dict(zip(COLUMNS[1:], values, strict=True))
 
 
