@@ -22,7 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 import hostile
 from conftest import ModelMaker
 from overtone import audio, params
-from overtone.data import corpus
+from overtone.data import catalog, corpus
 from overtone.errors import OvertoneError
 from overtone.models import build
 from test_http import LIVE, serving, started
@@ -106,11 +106,11 @@ def test_table_of_clips_is_read_or_refused(place: Path, text: str | bytes) -> No
 @FEW
 @given(text=st.binary(max_size=60) | st.text(alphabet="kindpath,\n\"'speechwav./\0;\r", max_size=60).map(str.encode))
 def test_catalog_is_read_or_refused(place: Path, text: bytes) -> None:
-    path = place / corpus.CATALOG
+    path = place / catalog.CATALOG
     for content in (text, b"path,kind\n" + text, b"path,kind\na.wav,speech," + text):
         path.write_bytes(content)
         try:
-            corpus._read_catalog(path)
+            catalog.read_catalog(path)
         except OvertoneError as error:
             assert str(path) in str(error)
 

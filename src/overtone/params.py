@@ -39,8 +39,9 @@ class Settings(BaseModel):
 
 
 class Assign(Settings):
-    """Sources (shell patterns on the source's name) that go to a split whatever the shares say."""
+    """Recording chains or sources (shell patterns on their names) that go to a split whatever the shares say."""
 
+    train: tuple[str, ...] = ()
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
 
@@ -57,6 +58,7 @@ class CorpusParams(Settings):
     max_bad_share: Share
     valid_share: Share
     test_share: Share
+    clips_per_chain: PositiveInt | None = None
     assign: Assign = Assign()
 
     @model_validator(mode="after")

@@ -43,15 +43,17 @@ def settings(overrides: list[str] | None = None) -> Params:
 
 def corpus(params: Params) -> None:
     """Raw recordings -> checked, resampled, split clips."""
-    from overtone.data import corpus as room
+    from overtone.data.corpus import REJECTED, build
 
     with _progress("corpus") as progress:
-        summary = room.build(params.corpus, params.seed, CORPUS, progress)
+        summary = build(params.corpus, params.seed, CORPUS, progress)
     print(f"{summary.clips} clips of {summary.files} files in {CORPUS}")
     for (kind, split), seconds in sorted(summary.seconds.items()):
         print(f"  {kind} {split}: {seconds / 60:.1f} min")
+    if summary.hidden:
+        print(f"{summary.hidden} hidden files were passed over")
     if summary.rejected:
-        print(f"{summary.rejected} files were refused; {CORPUS / room.REJECTED} says why")
+        print(f"{summary.rejected} files were refused; {CORPUS / REJECTED} says why")
 
 
 def degrade(params: Params, ray: str | None = None) -> None:

@@ -24,6 +24,12 @@ _DEPENDS_FROM_HZ = 16000.0  # encoders economise above this
 # A single line (a 19 kHz pilot, a monitor's whistle) is no bandwidth: the median over this many bins drops it.
 _LINE_BINS = 15
 _CHUNK_FRAMES = 1024
+# Loudest moments against quiet ones. Of the power of steady noise in a band of 1 kHz, these percentiles of 10 s differ by 5 dB.
+_LOUD_PERCENTILE, _QUIET_PERCENTILE = 99.5, 10.0
+_STANDS_OUT = 10.0**1.2  # 12 dB
+_BAND_HZ, _BAND_STEP_HZ = 1000.0, 500.0
+_GATED_FROM_HZ = 10000.0
+_MIDDLE_HZ = (500.0, 4000.0)  # every voice and instrument sounds here
 
 Spectrum = npt.NDArray[np.float64]
 
@@ -58,6 +64,55 @@ def estimate_bandwidth(signal: Signal, rate: int) -> float:
     return rate / 2.0 if top >= bins - 3 else (top + 1) * rate / size
 
 
+def sound_edge(signal: Signal, rate: int) -> float:
+    """How far up the sound of a recording goes: where its loudest moments stand 12 dB above its own quiet ones.
+
+    Hiss that reaches 20 kHz is no sound: it is there in the quiet moments too. Frames of digital silence are no quiet
+    moments of the recording. Where, above 10 kHz, an encoder wrote silence for the quiet moments (they fall by 6 dB within
+    1 kHz), the floor below goes on. A recording without quiet moments (between 0.5 and 4 kHz nothing stands out by 12 dB:
+    steady music, noise) shows no floor: everything in it is taken for its sound.
+
+    Args:
+        signal: any level, full scale 1.0.
+        rate: Hz.
+
+    Shape:
+        signal: (channels, samples).
+
+    Returns:
+        Hz, from 0 (silence) to rate / 2 (full band, or no quiet moments); `estimate_bandwidth` may be lower.
+    """
+    size = _frame_size(rate)
+    rounding = ROUNDING_POWER * _window_power(size)
+    power = np.concatenate([block.max(axis=0) for block in _spectra(signal, size)])
+    sounding = power[power.mean(axis=1) > 4.0 * rounding]
+    if not len(sounding):
+        return 0.0
+    step, width = (max(round(hz * size / rate), 1) for hz in (_BAND_STEP_HZ, _BAND_HZ))
+    starts = np.arange(0, size // 2 - width + 1, step)
+    if not len(starts):
+        return rate / 2.0
+    bands = np.stack([sounding[:, start : start + width].mean(axis=1) for start in starts], axis=1)
+    quiet = np.percentile(bands, _QUIET_PERCENTILE, axis=0)
+    first = int(np.searchsorted(starts, _GATED_FROM_HZ * size / rate))
+    lift = np.percentile(bands, _LOUD_PERCENTILE, axis=0) / _floor(quiet, rounding, first)
+    low, high = (hz * size / rate for hz in _MIDDLE_HZ)
+    middle = lift[(starts >= low) & (starts + width <= high)]
+    if not len(middle) or np.median(middle) < _STANDS_OUT:
+        return rate / 2.0
+    out = np.flatnonzero(lift >= _STANDS_OUT)
+    return rate / 2.0 if out[-1] == len(starts) - 1 else float((starts[out[-1]] + width) * rate / size)
+
+
+def _floor(quiet: Spectrum, rounding: float, first: int) -> Spectrum:
+    """The floor by band: the power of quiet moments; from `first` on, where that falls by 6 dB, it goes on as it was."""
+    floor = np.maximum(quiet, rounding)
+    for band in range(max(first, 2), len(floor)):
+        if floor[band] < floor[band - 2] / 4.0:
+            floor[band] = floor[band - 2]
+    return np.asarray(floor)
+
+
 def dependable_bandwidth(signal: Signal, rate: int, reach: float | None = None) -> float:
     """The frequency up to which a recording holds its sound dependably, not only in its loudest moments.
 
@@ -69,7 +124,7 @@ def dependable_bandwidth(signal: Signal, rate: int, reach: float | None = None) 
     Args:
         signal: any level, full scale 1.0.
         rate: Hz.
-        reach: `estimate_bandwidth` of the signal, where it is known already.
+        reach: an upper limit, `estimate_bandwidth` of the signal where it is not given.
 
     Shape:
         signal: (channels, samples).

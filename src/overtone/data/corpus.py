@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
 import math
 import os
-import re
 import shutil
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from overtone import audio
 from overtone.data import manifest, parallel
-from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth
-from overtone.data.split import split_sources
-from overtone.errors import OvertoneError
+from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth, sound_edge
+from overtone.data.catalog import CorpusError, File, list_files
+from overtone.data.split import Recording, SplitError, split_recordings
 from overtone.params import SPLITS, CorpusParams
 
-KINDS = ("speech", "music", "noise", "other")
-CATALOG = "catalog.csv"
 MANIFEST = "manifest.csv"
 REJECTED = "rejected.csv"
 # The resampler is flat to 0.95 of the lower Nyquist frequency (-5 dB there) and closed at 0.99.
 _RESAMPLER_EDGE = 0.955
-_NAME_LENGTH = 120
-
-
-class CorpusError(OvertoneError):
-    """A folder of audio that cannot become a corpus; the message says why and what was expected."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the manifest; `path` is relative to the corpus, `origin` (the raw file) to the raw folder."""
+    """One row of the manifest; `path` is relative to the corpus, `origin` (the raw file) to the raw folder.
+
+    `edge_hz` is how far up the clip's loudest moments reach, `bandwidth_hz` how far up it holds its sound dependably.
+    """
 
     clip: str
     path: str
@@ -53,6 +47,7 @@ class Clip:
     seconds: float
     frames: int
     bandwidth_hz: float
+    edge_hz: float
     digest: str
     origin: str
     start_seconds: float
@@ -68,23 +63,13 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `build` did: counts, and the seconds kept, by (kind, split)."""
+    """What `build` did: counts (`hidden` files were passed over), and the seconds kept, by (kind, split)."""
 
     files: int
+    hidden: int
     rejected: int
     clips: int
     seconds: Mapping[tuple[str, str], float]
-
-
-@dataclass(frozen=True)
-class _File:
-    """A raw file, before anybody looked into it."""
-
-    path: str
-    kind: str
-    collection: str
-    source: str
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,9 +105,10 @@ def build(
         workers: processes, None for one a core. The result does not depend on it.
 
     Raises:
-        CorpusError: no folder, no audio, a bad catalog, too many bad files, or nothing left to train or test on.
+        CorpusError: no folder, no audio, a bad catalog, too many bad files, nothing left to train or test on, or a
+            recording chain that `params.assign` puts in two splits.
     """
-    files = _list_files(params.path)
+    files, hidden = list_files(params.path)
     with replacing_folder(out) as folder:
         (folder / "clips").mkdir()
         results = parallel.run(_process, _Shared(params, params.path, folder), files, workers, progress)
@@ -130,14 +116,14 @@ def build(
         _check_share(params, len(files), rejected)
         notes = [(file.path, note) for file, result in zip(files, results, strict=True) for note in result.notes]
         clips, repeats = _without_repeats(folder, [clip for result in results for clip in result.clips])
-        clips = _assign(clips, params, seed)
+        clips, surplus = _without_surplus(folder, _assign(clips, params, seed), params.clips_per_chain)
         manifest.write(folder / MANIFEST, Clip, clips)
-        refused = sorted(rejected + notes + repeats)
+        refused = sorted(rejected + notes + repeats + surplus)
         manifest.write(folder / REJECTED, Rejection, [Rejection(file, reason) for file, reason in refused])
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for clip in clips:
         seconds[clip.kind, clip.split] += clip.seconds
-    return Summary(len(files), len(rejected), len(clips), dict(seconds))
+    return Summary(len(files), hidden, len(rejected), len(clips), dict(seconds))
 
 
 def read_manifest(folder: Path) -> list[Clip]:
@@ -200,79 +186,6 @@ def _sweep(out: Path) -> None:
             os.close(found)
 
 
-# --- which files ------------------------------------------------------------------------------------------------------
-
-
-def _list_files(raw: Path) -> list[_File]:
-    """Every audio file below `raw` and every row of its catalog, sorted by path, with a unique safe name."""
-    if not raw.is_dir():
-        raise CorpusError(f"{raw}: no such folder; corpus.path expects a folder of audio files")
-    paths = (path.relative_to(raw) for path in raw.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
-    found = {path.as_posix(): _from_folders(path) for path in paths if (raw / path).is_file()}
-    files = found | _read_catalog(raw / CATALOG)
-    if not files:
-        raise CorpusError(f"{raw}: no audio files; expected {', '.join(sorted(audio.EXTENSIONS))}")
-    return _name([files[path] for path in sorted(files)])
-
-
-def _from_folders(path: Path) -> _File:
-    """Kind, collection and source as the folders tell them: [kind/][collection/]file."""
-    parent = path.parent.as_posix()
-    kind = path.parts[0] if len(path.parts) > 1 and path.parts[0] in KINDS else "other"
-    flat = parent in (".", kind)
-    return _File(path.as_posix(), kind, "" if parent == "." else parent, path.stem if flat else parent)
-
-
-def _read_catalog(path: Path) -> dict[str, _File]:
-    if not path.is_file():
-        return {}
-    try:
-        return _rows(path)
-    except (csv.Error, ValueError) as error:
-        if isinstance(error, CorpusError):
-            raise
-        raise CorpusError(f"{path}: cannot be read ({error}); expected a table of commas in UTF-8") from None
-
-
-def _rows(path: Path) -> dict[str, _File]:
-    files = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "kind"} - set(reader.fieldnames or ())
-        if missing:
-            raise CorpusError(f"{path}: no column {min(missing)!r}; expected at least path and kind")
-        for row in reader:
-            if not row["path"] or "\0" in row["path"] or row["kind"] is None:
-                raise CorpusError(f"{path}: line {reader.line_num}: expected a path and a kind")
-            name = PurePosixPath(row["path"]).as_posix()
-            if row["kind"] not in KINDS:
-                raise CorpusError(f"{path}: {name}: kind {row['kind']!r}; expected one of {', '.join(KINDS)}")
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise CorpusError(f"{path}: {name}: expected a path inside the folder")
-            default = _from_folders(Path(name))
-            files[name] = replace(
-                default,
-                kind=row["kind"],
-                collection=row.get("collection") or default.collection,
-                source=row.get("source") or default.source,
-            )
-    return files
-
-
-def _name(files: list[_File]) -> list[_File]:
-    """Each file's path as a file name; where two would be equal (or one is too long), a digest of the path follows."""
-    plain = [
-        re.sub(r"[^A-Za-z0-9_-]+", "_", str(PurePosixPath(f.path).with_suffix("")).replace("/", "-")) for f in files
-    ]
-    counts = Counter(name.lower() for name in plain)
-    named = []
-    for file, name in zip(files, plain, strict=True):
-        if counts[name.lower()] > 1 or len(name) > _NAME_LENGTH:
-            name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(os.fsencode(file.path)).hexdigest()[:8]}"
-        named.append(replace(file, name=name))
-    return named
-
-
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
@@ -280,7 +193,7 @@ class _Refused(Exception):
     """Why a file is not in the corpus."""
 
 
-def _process(shared: _Shared, file: _File) -> _Result:
+def _process(shared: _Shared, file: File) -> _Result:
     """Check one file and write its clips."""
     written: list[Path] = []
     try:
@@ -292,7 +205,7 @@ def _process(shared: _Shared, file: _File) -> _Result:
         return _Result(reason=str(error).removeprefix(f"{shared.raw / file.path}: "))
 
 
-def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) -> _Result:
+def _cut(shared: _Shared, file: File, info: audio.Info, written: list[Path]) -> _Result:
     params, raw = shared.params, shared.raw / file.path
     if info.channels > 2:
         raise _Refused(f"{info.channels} channels; expected 1 or 2")
@@ -305,7 +218,7 @@ def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) ->
     single = info.seconds <= params.clip_seconds
     for index, (start, signal) in enumerate(_pieces(raw, info, params)):
         audio.check_samples(str(raw), signal)
-        reason, bandwidth = _judge(signal, info.rate, file.kind, params)
+        reason, edge = _judge(signal, info.rate, file.kind, params)
         if reason:
             notes.append((reason, f"clip at {start:g} s: {reason}"))
             continue
@@ -314,17 +227,15 @@ def _cut(shared: _Shared, file: _File, info: audio.Info, written: list[Path]) ->
         peak = float(np.abs(signal).max())
         audio.write(path, signal / max(1.0, peak), params.rate, "PCM_16")
         written.append(path)
-        clips.append(_describe(file, name, path, signal, params.rate, bandwidth, start))
+        clips.append(_describe(file, path, signal, params.rate, edge, start))
     if not clips:
         raise _Refused(notes[0][0] if notes else f"too short: no part of {params.min_seconds:g} s")
     return _Result(tuple(clips), notes=tuple(note for _, note in notes))
 
 
-def _describe(
-    file: _File, name: str, path: Path, signal: audio.Signal, rate: int, bandwidth: float, start: float
-) -> Clip:
+def _describe(file: File, path: Path, signal: audio.Signal, rate: int, edge: float, start: float) -> Clip:
     return Clip(
-        clip=name,
+        clip=path.stem,
         path=f"clips/{path.name}",
         kind=file.kind,
         collection=file.collection,
@@ -334,7 +245,8 @@ def _describe(
         channels=signal.shape[0],
         seconds=round(signal.shape[1] / rate, 6),
         frames=signal.shape[1],
-        bandwidth_hz=round(bandwidth, 1),
+        bandwidth_hz=round(dependable_bandwidth(signal, rate, edge), 1),
+        edge_hz=round(edge, 1),
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         origin=file.path,
         start_seconds=round(start, 6),
@@ -371,16 +283,18 @@ def _with_end(blocks: Iterator[audio.Signal]) -> Iterator[audio.Signal | None]:
 
 
 def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams) -> tuple[str, float]:
-    """(why a clip is refused or "", its bandwidth in Hz)."""
+    """(why a clip is refused or "", how far up its sound goes in Hz; of noise, how far up there is anything)."""
     power = float(np.mean(np.square(signal, dtype=np.float64)))
     level = 10.0 * math.log10(power) if power > 0.0 else -math.inf
     if level < params.silence_dbfs:
         return f"silent: {level:.1f} dBFS, expected at least {params.silence_dbfs:g} dBFS", 0.0
     limit = raw_rate / 2 * (_RESAMPLER_EDGE if raw_rate < params.rate else 1.0)
-    bandwidth = min(estimate_bandwidth(signal, params.rate), limit)
-    if kind != "noise" and bandwidth < params.min_bandwidth_hz:
-        return f"narrow-band: {bandwidth:.0f} Hz, expected at least {params.min_bandwidth_hz:g} Hz", bandwidth
-    return "", dependable_bandwidth(signal, params.rate, bandwidth)
+    reach = min(estimate_bandwidth(signal, params.rate), limit)
+    edge = reach if kind == "noise" else min(sound_edge(signal, params.rate), reach)
+    if kind != "noise" and edge < params.min_bandwidth_hz:
+        above = f" (what goes on to {reach:.0f} Hz is its noise floor)" if reach >= params.min_bandwidth_hz else ""
+        return f"narrow-band: {edge:.0f} Hz{above}, expected at least {params.min_bandwidth_hz:g} Hz", edge
+    return "", edge
 
 
 # --- all files --------------------------------------------------------------------------------------------------------
@@ -411,18 +325,39 @@ def _without_repeats(folder: Path, clips: list[Clip]) -> tuple[list[Clip], list[
 
 
 def _assign(clips: list[Clip], params: CorpusParams, seed: int) -> list[Clip]:
-    seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for clip in clips:
-        seconds[clip.kind][clip.source] += clip.seconds
-    splits = split_sources(seconds, params, seed)
+    recordings = [Recording(clip.origin, clip.kind, clip.collection, clip.source, clip.seconds) for clip in clips]
+    try:
+        splits = split_recordings(recordings, params, seed)
+    except SplitError as error:
+        raise CorpusError(f"{params.path}: {error}") from None
     assigned = sorted((replace(clip, split=splits[clip.source]) for clip in clips), key=lambda clip: clip.clip)
     held = {clip.split for clip in assigned if clip.kind != "noise"}
     empty = [split for split in SPLITS if split not in held]
     if empty:
-        sources = {clip.source for clip in assigned if clip.kind != "noise"}
+        chains = {clip.collection for clip in assigned if clip.kind != "noise"}
         raise CorpusError(
-            f"{params.path}: nothing to put in split {empty[0]!r}: {len(sources)} source(s) of speech, music or other; "
-            "expected at least 3 of a kind (each folder of a kind, or each file of a flat folder, is a source; "
-            "a catalog.csv with a column `source` says it otherwise)"
+            f"{params.path}: nothing to put in split {empty[0]!r}: {len(chains)} recording chain(s) of speech, music or other; "
+            "expected at least 3 of a kind (each folder of a kind, or each file of a flat folder, is a chain; "
+            "a catalog.csv with a column `collection` says it otherwise)"
         )
     return assigned
+
+
+def _without_surplus(folder: Path, clips: list[Clip], most: int | None) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Of valid and test at most so many clips a chain, evenly from its sources; noise and training clips all."""
+    if most is None:
+        return clips, []
+    chains: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+    for clip in clips:
+        if clip.split != "train" and clip.kind != "noise":
+            chains[clip.collection][clip.source].append(clip)
+    surplus: dict[str, Clip] = {}
+    for sources in chains.values():
+        # The first clip of each source, then the second of each, and so on.
+        order = sorted((index, clip.clip, clip) for held in sources.values() for index, clip in enumerate(held))
+        surplus |= {clip.clip: clip for _, _, clip in order[most:]}
+    for clip in surplus.values():
+        (folder / clip.path).unlink()
+    reason = f"more than corpus.clips_per_chain = {most} allows"
+    notes = [(clip.origin, f"clip at {clip.start_seconds:g} s: {reason}") for clip in surplus.values()]
+    return [clip for clip in clips if clip.clip not in surplus], notes
