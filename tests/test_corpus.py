@@ -107,13 +107,13 @@ def voice(top: float, seconds: float = 6.0, seed: int = 0) -> audio.Signal:
     hz = np.fft.rfftfreq(len(time), 1 / 48_000)
     spectrum *= 10 ** (-50 * hz / 24_000 / 20 - np.clip(hz - top, 0.0, None) / 1_000)
     signal = np.fft.irfft(spectrum, len(time))
-    return (0.3 * signal / np.abs(signal).max()).astype(np.float32)[None]
+    return np.asarray(0.3 * signal / np.abs(signal).max(), np.float32)[None]
 
 
 def hiss(seconds: float = 6.0, top: float = 20_000.0, level: float = 0.0005) -> audio.Signal:
     spectrum = np.fft.rfft(np.random.default_rng(9).standard_normal(round(seconds * 48_000)))
     spectrum[round(top * seconds) :] = 0.0
-    return (level * np.fft.irfft(spectrum)).astype(np.float32)[None]
+    return np.asarray(level * np.fft.irfft(spectrum), np.float32)[None]
 
 
 @pytest.mark.parametrize("level", [0.0003, 0.001, 0.003])
@@ -150,7 +150,7 @@ def test_steady_music_has_no_floor_to_stand_above(drum: bool) -> None:
     time = np.arange(6 * 48_000) / 48_000
     tones = sum(np.sin(2 * np.pi * 220 * k * time + k * k) / k for k in range(1, 100))
     beat = np.exp(-20 * (time % 0.5)) * np.sin(2 * np.pi * 60 * time) if drum else 0.0
-    signal = (0.02 * tones + 0.5 * beat).astype(np.float32)[None]
+    signal = np.asarray(0.02 * tones + 0.5 * beat, np.float32)[None]
     assert bandwidth.sound_edge(signal, 48_000) == 24_000.0
 
 

@@ -31,7 +31,10 @@ def files() -> dict[str, str]:
 def catalog(files: dict[str, str]) -> pd.DataFrame:
     """The catalog, with the split of each file."""
     table = pd.read_csv(stored(files["catalog.csv"]), keep_default_na=False)
-    rows = [Recording(row.path, row.kind, row.collection, row.source, float(row.seconds)) for row in table.itertuples()]
+    rows = [
+        Recording(row["path"], row["kind"], row["collection"], row["source"], float(row["seconds"]))
+        for row in table.to_dict("records")
+    ]
     settings = params.load(ROOT / "params.yaml")
     splits = split_recordings(rows, settings.corpus, settings.seed)
     return table.assign(split=table["source"].map(splits))

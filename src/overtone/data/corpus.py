@@ -19,7 +19,9 @@ import numpy as np
 from overtone import audio
 from overtone.data import manifest, parallel
 from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth, sound_edge
-from overtone.data.catalog import CorpusError, File, list_files
+from overtone.data.catalog import CorpusError as CorpusError
+from overtone.data.catalog import File, list_files
+from overtone.data.cutting import pieces
 from overtone.data.split import Recording, SplitError, split_recordings
 from overtone.params import SPLITS, CorpusParams
 
@@ -216,7 +218,7 @@ def _cut(shared: _Shared, file: File, info: audio.Info, written: list[Path]) -> 
     clips: list[Clip] = []
     notes: list[tuple[str, str]] = []
     single = info.seconds <= params.clip_seconds
-    for index, (start, signal) in enumerate(_pieces(raw, info, params)):
+    for index, (start, signal) in enumerate(pieces(raw, info, params)):
         audio.check_samples(str(raw), signal)
         reason, edge = _judge(signal, info.rate, file.kind, params)
         if reason:
@@ -251,35 +253,6 @@ def _describe(file: File, path: Path, signal: audio.Signal, rate: int, edge: flo
         origin=file.path,
         start_seconds=round(start, 6),
     )
-
-
-def _pieces(path: Path, info: audio.Info, params: CorpusParams) -> Iterator[tuple[float, audio.Signal]]:
-    """(start in seconds, clip at the canonical rate), in order; holds one clip at a time.
-
-    Each clip is resampled with a little of its neighbours, so that cutting leaves no trace at its ends.
-    """
-    source, target = info.rate, params.rate
-    size = max(1, round(params.clip_seconds * source))
-    common = math.gcd(source, target)
-    # Whole periods of the resampling ratio, so that the margin is a whole number of samples at both rates.
-    periods = -(-source // (20 * (source // common)))
-    margin, margin_out = periods * source // common, periods * target // common
-    previous, current, start = np.zeros((info.channels, 0), np.float32), None, 0
-    for block in _with_end(audio.blocks(path, size)):
-        if current is not None:
-            following = np.zeros((info.channels, 0), np.float32) if block is None else block[:, :margin]
-            if current.shape[1] >= params.min_seconds * source:
-                whole = audio.resample(np.concatenate([previous, current, following], axis=1), source, target)
-                lead = margin_out if previous.shape[1] else 0
-                yield start / source, whole[:, lead:][:, : audio.resampled_length(current.shape[1], source, target)]
-            start += current.shape[1]
-            previous = current[:, -margin:] if current.shape[1] >= margin else previous[:, :0]
-        current = block
-
-
-def _with_end(blocks: Iterator[audio.Signal]) -> Iterator[audio.Signal | None]:
-    yield from blocks
-    yield None
 
 
 def _judge(signal: audio.Signal, raw_rate: int, kind: str, params: CorpusParams) -> tuple[str, float]:
