@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import os
+import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import soundfile
+from mutagen.mp3 import skip_id3
 
-from overtone.audio import mp3
+from overtone.audio import flac, media, mp3, ogg, wav
+from overtone.audio.decoding import Decoder, SoundFiles
 from overtone.audio.samples import (
     BLOCK_FRAMES,
     HIGHEST_RATE,
@@ -24,9 +28,14 @@ from overtone.audio.samples import (
     Source,
     name_of,
 )
+from overtone.audio.spliced import Plan, Spliced, size_of
 
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
-# What libsndfile says of a FLAC stream whose writer could not go back to its head is far above.
+# Of what libsndfile reads, and with the extra `media` FFmpeg.
+EXTENSIONS = media.EXTENSIONS | {
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64"),
+}
+# What libsndfile says of a stream whose end is not known is far above.
 _MOST_FRAMES = 2**48
 # As much as a file may lack of what its head promises: an encoder of MP3 leaves less.
 _SHORT_SECONDS = 0.1
@@ -36,13 +45,19 @@ _BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"riff", b".snd", b"dns.", b"caff", b"
 
 @dataclass(frozen=True)
 class Info:
-    """What a file's header says: `rate` in Hz, `frames` samples a channel, libsndfile's format and subtype names."""
+    """What a file holds: `rate` in Hz, `frames` samples a channel, libsndfile's (or FFmpeg's) format and subtype names.
+
+    `mask` says which channel is which loudspeaker's (see `channels`), 0 where nobody does. `notes` are sentences about what
+    the file's own header says otherwise, and what was left out.
+    """
 
     rate: int
     channels: int
     frames: int
     format: str
     subtype: str
+    mask: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -50,53 +65,86 @@ class Info:
 
     @property
     def length_known(self) -> bool:
-        """Whether the header says how long the file is; that of FLAC written into a pipe does not."""
+        """Whether anything says how long the file is; an Ogg stream without its last page does not."""
         return self.frames <= _MOST_FRAMES
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[soundfile.SoundFile]:
-    """A file opened for reading; whatever libsndfile raises inside becomes an AudioError."""
+def _open(source: Source, most: float = math.inf) -> Iterator[tuple[Decoder, Plan]]:
+    """A file opened for reading; whatever a library raises inside becomes an AudioError."""
     if isinstance(source, Path):
         _check_file(source)
-    else:
-        source.seek(0)
+    name = name_of(source)
     try:
-        # As bytes, so that names that are not UTF-8 are found too.
         with ExitStack() as stack:
-            _check_beginning(source)
-            raw_or_name: Any = os.fsencode(source) if isinstance(source, Path) else _Stream(source)
-            file = stack.enter_context(soundfile.SoundFile(raw_or_name))
-            _check_header(source, file)
-            if file.subtype == "MPEG_LAYER_III":
-                raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-                # The reader that is open keeps its place in a stream that it shares.
-                place = raw.tell()
-                whole = mp3.headed(raw)
-                raw.seek(place)
-                if whole is not None:
-                    file = stack.enter_context(soundfile.SoundFile(whole))
-            yield file
+            raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            beginning = _beginning(source, raw)
+            plan = _planned(source, raw, beginning, most)
+            if media.is_media(beginning):
+                decoder: Decoder = media.Media(raw, name, plan.frames)
+            else:
+                # By name where there is one, as bytes since it may be no UTF-8: libsndfile then reads without us in between.
+                whole: Any = os.fsencode(source) if isinstance(source, Path) else Spliced(raw, [(0, size_of(raw))])
+                pieces = [Spliced(raw, parts, plan.claimed) for parts in plan.pieces]
+                decoder = SoundFiles(pieces or [whole], name, plan.frames)
+            stack.enter_context(closing(decoder))
+            _check_header(source, decoder)
+            yield decoder, plan
     except (soundfile.LibsndfileError, RuntimeError, TypeError, MemoryError) as error:
         raise _unreadable(source, getattr(error, "error_string", str(error))) from None
 
 
-class _Stream:
-    """A stream for libsndfile, whose seeks to places that a broken header names stay where they are, as a file's do.
+def _beginning(source: Source, raw: BinaryIO) -> bytes:
+    """A file's first bytes; keeps what is of no kind that is read from the libraries' parsers.
 
-    Raised inside a callback, an error would only be printed.
+    An MP3 file may have anything in front of its first frame, and is then known by its name alone.
     """
+    raw.seek(0)
+    beginning = raw.read(12)
+    raw.seek(0)
+    named = isinstance(source, Path) and source.suffix.lower() == ".mp3"
+    frame = len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0
+    aiff = beginning.startswith(b"FORM") and beginning[8:] in (b"AIFF", b"AIFC")
+    if not (named or frame or aiff or beginning.startswith(_BEGINNINGS) or media.is_media(beginning)):
+        raise _unreadable(source, "no header that is known")
+    return beginning
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+# Plans of files by name, size and time, and of those without a name: counting takes seconds an hour of sound.
+_STREAMS: weakref.WeakKeyDictionary[Any, tuple[int, Plan]] = weakref.WeakKeyDictionary()
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with suppress(ValueError, OverflowError, OSError):
-            return self._file.seek(offset, whence)
-        return self._file.tell()
+
+def _planned(source: Source, raw: BinaryIO, beginning: bytes, most: float) -> Plan:
+    if isinstance(source, Path):
+        found = source.stat()
+        return _planned_by_name(source, (found.st_size, found.st_mtime_ns, found.st_ino), beginning, most)
+    size, plan = _STREAMS.get(source, (-1, Plan()))
+    if size != size_of(raw):
+        plan = _plan(raw, name_of(source), beginning, most)
+        _STREAMS[source] = size_of(raw), plan
+    return plan
+
+
+@functools.lru_cache(maxsize=256)
+def _planned_by_name(path: Path, stamp: tuple[int, ...], beginning: bytes, most: float) -> Plan:  # noqa: ARG001 -- the cache goes by it
+    with path.open("rb") as raw:
+        return _plan(raw, str(path), beginning, most, path.suffix.lower() == ".mp3")
+
+
+def _plan(raw: BinaryIO, name: str, beginning: bytes, most: float, named_mp3: bool = False) -> Plan:
+    """How to read a file whole, by what it begins with."""
+    if media.is_media(beginning):
+        with closing(media.Media(raw, name, most=most)) as found:
+            return Plan(frames=found.frames, notes=found.notes)
+    if beginning.startswith((b"RIFF", b"RIFX", b"RF64")) and beginning[8:] == b"WAVE":
+        return wav.plan(raw, name)
+    if beginning.startswith(b"OggS"):
+        return ogg.plan(raw)
+    raw.seek(0)
+    skip_id3(raw)
+    if raw.read(4) == b"fLaC":
+        return flac.plan(raw, most)
+    return mp3.plan(raw, most) if named_mp3 or beginning.startswith((b"ID3", b"\xff")) else Plan()
 
 
 def _check_file(path: Path) -> None:
@@ -112,32 +160,13 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path}: cannot be opened (permission denied)")
 
 
-def _check_beginning(source: Source) -> None:
-    """Keep what is of no kind that is read from libsndfile's parsers.
-
-    An MP3 file may have anything in front of its first frame, and is then known by its name alone.
-    """
-    if isinstance(source, Path):
-        if source.suffix.lower() == ".mp3":
-            return
-        with source.open("rb") as file:
-            beginning = file.read(12)
-    else:
-        beginning = source.read(12)
-        source.seek(0)
-    frame = len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0
-    aiff = beginning.startswith(b"FORM") and beginning[8:] in (b"AIFF", b"AIFC")
-    if not (frame or aiff or beginning.startswith(_BEGINNINGS)):
-        raise _unreadable(source, "no header that is known")
-
-
-def _check_header(source: Source, file: soundfile.SoundFile) -> None:
+def _check_header(source: Source, file: Decoder) -> None:
     if file.format == "RAW":
         # Of some extensions libsndfile plays anything at all, as samples without a head.
         raise _unreadable(source, "no header")
-    if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+    if not LOWEST_RATE <= file.rate <= HIGHEST_RATE:
         raise AudioError(
-            f"{name_of(source)}: at {file.samplerate} Hz; expected a rate from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            f"{name_of(source)}: at {file.rate} Hz; expected a rate from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
         )
     if file.channels > MAX_CHANNELS:
         raise AudioError(f"{name_of(source)}: {file.channels} channels; expected at most {MAX_CHANNELS}")
@@ -149,7 +178,7 @@ def _unreadable(source: Source, reason: str) -> AudioError:
         # So libsndfile calls an MP3 file in which it finds no frame.
         reason = "no sound found"
     return AudioError(
-        f"{name_of(source)}: not readable as audio ({reason}); expected WAV, FLAC, Ogg Vorbis or Opus, or MP3"
+        f"{name_of(source)}: not readable as audio ({reason}); expected WAV, FLAC, Ogg Vorbis or Opus, MP3, M4A, MP4 or WebM"
     )
 
 
@@ -166,14 +195,18 @@ def check_end(source: Source, info: Info, read: int) -> None:
         raise AudioError(f"{name_of(source)}: ends after {read} samples; expected {info.frames}, as its header says")
 
 
-def probe(source: Source) -> Info:
-    """The header of an audio file.
+def probe(source: Source, most: float = math.inf) -> Info:
+    """What an audio file holds, as it is: counted where its header does not say so, or says it wrongly.
+
+    Args:
+        most: seconds after which no more are counted; `frames` then are more than that.
 
     Raises:
         AudioError: the file is missing or is not audio that can be used.
     """
-    with _open(source) as file:
-        return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+    with _open(source, most) as (file, plan):
+        mask = plan.mask or file.mask
+        return Info(file.rate, file.channels, file.frames, file.format, file.subtype, mask, plan.notes)
 
 
 def remarks(source: Source) -> dict[str, str]:
@@ -182,8 +215,8 @@ def remarks(source: Source) -> dict[str, str]:
     Raises:
         AudioError: the file is missing or is not audio that can be used.
     """
-    with _open(source) as file:
-        return {name: text for name, text in file.copy_metadata().items() if text and name != "software"}
+    with _open(source) as (file, _):
+        return {name: text for name, text in file.texts().items() if text and name != "software"}
 
 
 def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]:
@@ -194,27 +227,23 @@ def read(source: Source, start: int = 0, frames: int = -1) -> tuple[Signal, int]
         frames: number of samples, -1 for all that follow.
 
     Shape:
-        (channels, samples), float32.
+        (channels, samples), float32; channels in the order of their mask.
 
     Raises:
-        AudioError: the file is missing or is not audio, or all of one is asked for whose header does not say how much that is.
+        AudioError: the file is missing or is not audio.
     """
-    with _open(source) as file:
+    with _open(source) as (file, _):
+        if start:
+            file.seek(start)
         if frames < 0 and file.frames > _MOST_FRAMES:
             raise AudioError(endless(source))
-        if not file.seekable():
-            # Some encodings (GSM 6.10 in WAV) can only be read in order.
-            frames = max(file.frames - start, 0) if frames < 0 else frames
-            file.read(start, dtype="float32", always_2d=True)
-        elif start:
-            file.seek(start)
-        samples = file.read(frames, dtype="float32", always_2d=True)
-        return np.ascontiguousarray(samples.T, dtype=np.float32), file.samplerate
+        left = max(file.frames - start, 0)
+        return file.read(left if frames < 0 else min(frames, left)), file.rate
 
 
 def endless(source: Source) -> str:
     """What is said of a file of unknown length."""
-    return f"{name_of(source)}: its header does not say how long it is; expected a file, not what went through a pipe"
+    return f"{name_of(source)}: nothing says how long it is; expected a whole file"
 
 
 def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
@@ -223,9 +252,9 @@ def blocks(source: Source, frames: int = BLOCK_FRAMES) -> Iterator[Signal]:
     Raises:
         AudioError: the file is missing or is not audio that can be used.
     """
-    with _open(source) as file:
-        while len(block := file.read(frames, dtype="float32", always_2d=True)):
-            yield np.ascontiguousarray(block.T, dtype=np.float32)
+    with _open(source) as (file, _):
+        while (block := file.read(frames)).shape[1]:
+            yield block
 
 
 def decode(data: bytes) -> tuple[Signal, int]:

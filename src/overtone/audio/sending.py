@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from overtone.audio.containers import container
+from overtone.audio.containers import container, wav_header
 from overtone.audio.reading import Info
 from overtone.audio.samples import Signal
 from overtone.audio.writing import Writer
@@ -19,13 +18,13 @@ MEDIA_TYPES = {
     "ogg": "audio/ogg",
     "opus": "audio/ogg; codecs=opus",
     "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
 }
 FORMATS = tuple(MEDIA_TYPES)
-# An MP3 file says in its first frame how much of its ends to leave out, which the encoder knows last.
-STREAMED = frozenset(FORMATS) - {"mp3"}
+# An MP3 file says in its first frame how much of its ends to leave out, an MP4 file where its sound is: known last.
+STREAMED = frozenset(FORMATS) - {"mp3", "m4a"}
 # FLAC's first block holds the number of samples in 36 bits, the first 4 of them in the lower half of this byte.
 _FLAC_LENGTH, _FLAC_HEAD = 21, 42
-_WAV_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 
 
 def format_of(info: Info) -> str:
@@ -43,20 +42,34 @@ class Encoder:
         rate: Hz.
         frames: samples a channel that will be written.
         subtype: of the source; its bit depth is kept where the format can hold it.
+        mask: which channel is which loudspeaker's (see `channels`), 0 where nobody says.
+        remarks: title, artist and other texts.
 
     Raises:
         AudioError: the format cannot hold this rate or number of channels.
     """
 
-    def __init__(self, format: str, rate: int, channels: int, frames: int, subtype: str) -> None:
+    def __init__(
+        self,
+        format: str,
+        rate: int,
+        channels: int,
+        frames: int,
+        subtype: str,
+        mask: int = 0,
+        remarks: Mapping[str, str] | None = None,
+    ) -> None:
         self._sink = _Sink()
         self._frames = frames
         name, subtype = container(Path(f"audio.{format}"), subtype)
-        self._head = _wav_head(rate, channels, frames, subtype) if name == "WAV" else b""
+        wave = name == "WAV"
+        # libsndfile writes the length last: the head is our own, and so is the pad behind an odd number of bytes.
+        self._head = wav_header(rate, channels, frames, subtype, mask) if wave else b""
+        self._pads = wave
         self._patch = name == "FLAC"
         self._whole = format not in STREAMED
         writable = cast("BinaryIO", self._sink)
-        self._writer = Writer(writable, rate, channels, "RAW" if name == "WAV" else name, subtype)
+        self._writer = Writer(writable, rate, channels, "RAW" if wave else name, subtype, remarks, 0 if wave else mask)
 
     def write(self, block: Signal) -> bytes:
         """Take samples (channels, samples); give the bytes that are known by now."""
@@ -66,7 +79,8 @@ class Encoder:
     def finish(self) -> bytes:
         """The remaining bytes."""
         self._writer.close()
-        return self._take()
+        taken = self._take()
+        return taken + b"\x00" * (self._pads and self._sink.tell() % 2)
 
     def _take(self) -> bytes:
         if self._patch:
@@ -121,16 +135,6 @@ class _Sink(io.RawIOBase):
         start = max(start, 0)
         self._held[start : start + len(kept)] = kept
         return len(block)
-
-
-def _wav_head(rate: int, channels: int, frames: int, subtype: str) -> bytes:
-    """The first 44 bytes of a WAV file of integer or float samples."""
-    bits = _WAV_BITS[subtype]
-    frame = channels * bits // 8
-    tag = 3 if subtype in ("FLOAT", "DOUBLE") else 1
-    size = min(frames * frame, 2**32 - 64)
-    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, channels, rate, rate * frame, frame, bits)
-    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + fmt + struct.pack("<4sI", b"data", size)
 
 
 def encoded(encoder: Encoder, blocks: Iterator[Signal]) -> Iterator[bytes]:

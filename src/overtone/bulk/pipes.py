@@ -1,24 +1,36 @@
-"""Encoded audio from standard input and to standard output."""
+"""Encoded audio from standard input or a pipe, and to standard output or a pipe."""
 
 from __future__ import annotations
 
-import io
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from overtone import audio
-from overtone.audio import AudioError, containers
+from overtone.audio import AudioError, containers, sending
 from overtone.bulk import work
 from overtone.bulk.work import Progress, Recipe
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether something is there that is written into and read from, never replaced: a pipe, a terminal, `/dev/null`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode))
+
+
 @contextmanager
-def spooled(stream: BinaryIO) -> Iterator[Path]:
+def spooled(stream: BinaryIO, name: str) -> Iterator[Path]:
     """What a stream holds, as a file: the band is estimated over the whole, and most containers are not read in order.
+
+    Args:
+        name: what messages call it.
 
     Raises:
         AudioError: it holds nothing.
@@ -28,85 +40,42 @@ def spooled(stream: BinaryIO) -> Iterator[Path]:
         with path.open("wb") as file:
             shutil.copyfileobj(stream, file)
         if not path.stat().st_size:
-            raise AudioError("stdin: empty; expected the bytes of an audio file")
+            raise AudioError(f"{name}: empty; expected the bytes of an audio file")
         yield path
 
 
 def send(
     recipe: Recipe, source: Path, stream: BinaryIO, format: str | None = None, progress: Progress | None = None
-) -> None:
+) -> list[str]:
     """Enhance a file into a stream: WAV, Ogg Vorbis and Opus while it is computed, others when they are whole.
 
-    FLAC and MP3 say in their first bytes what is known only in the end: their length, the encoder's delay.
+    FLAC, MP3 and M4A say in their first bytes what is known only in the end: their tags, the encoder's delay.
 
     Args:
         format: extension without its dot, None for the source's own container.
 
+    Returns:
+        sentences about what was read otherwise than the source's header says, or was left out.
+
     Raises:
         AudioError: the source is not usable audio, or the format cannot be written.
+        BrokenPipeError: nobody reads any more.
     """
     info = audio.probe(source)
     name = Path(f"stdout.{format}" if format else f"stdout{containers.extension(info)}")
     rate = recipe.rate or work.upsampler(recipe).rate
     length = audio.resampled_length(info.frames, info.rate, rate)
     kind, subtype = audio.container_for(name, info, length)
-    forward = _Forward(stream)
-    if kind in containers.WAVE:
-        # libsndfile writes the length last.
-        forward.write(containers.wav_header(rate, info.channels, length, subtype))
-        forward = _Forward(stream)
-        _write(recipe, source, audio.Info(rate, info.channels, length, "RAW", subtype), forward, {}, progress)
-    elif kind == "OGG":
-        told = audio.remarks(source)
-        _write(recipe, source, audio.Info(rate, info.channels, length, kind, subtype), forward, told, progress)
-    else:
-        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-            work.write(recipe, source, Path(folder, name), progress)
-            with Path(folder, name).open("rb") as file:
-                shutil.copyfileobj(file, stream)
+    if kind in containers.WAVE or kind == "OGG":
+        texts = audio.remarks(source) if kind == "OGG" else None
+        encoder = sending.Encoder(name.suffix[1:], rate, info.channels, length, subtype, info.mask, texts)
+        for piece in sending.encoded(encoder, work.blocks(recipe, source, progress)):
+            stream.write(piece)
+        stream.flush()
+        return list(info.notes)
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        notes = work.write(recipe, source, Path(folder, name), progress)
+        with Path(folder, name).open("rb") as file:
+            shutil.copyfileobj(file, stream)
     stream.flush()
-
-
-def _write(
-    recipe: Recipe,
-    source: Path,
-    target: audio.Info,
-    stream: _Forward,
-    remarks: Mapping[str, str],
-    progress: Progress | None,
-) -> None:
-    with audio.Writer(
-        cast(BinaryIO, stream), target.rate, target.channels, target.format, target.subtype, remarks
-    ) as out:
-        for block in work.blocks(recipe, source, progress):
-            out.write(block)
-
-
-class _Forward(io.RawIOBase):
-    """Passes a file on as it grows; what is written once more, over what has gone, is dropped."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._position = 0
-        self._end = 0
-
-    def write(self, data: object) -> int:
-        piece = bytes(cast(bytes, data))
-        new = piece[max(self._end - self._position, 0) :]
-        self._stream.write(new)
-        self._position += len(piece)
-        self._end = max(self._end, self._position)
-        return len(piece)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + (0, self._position, self._end)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        return b""
-
-    def readinto(self, buffer: object) -> int:
-        return 0
+    return notes

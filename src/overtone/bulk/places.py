@@ -45,7 +45,7 @@ def stat(place: str) -> Entry | None:
     if not is_address(place):
         path = Path(place)
         try:
-            return _entry(path.stat()) if path.is_file() else None
+            return entry(path.stat()) if path.is_file() else None
         except OSError as error:
             raise PlaceError(f"{place}: cannot be opened ({error.strerror})") from None
     with _reaching(place) as (system, key):
@@ -74,7 +74,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Entry]]:
         for name in names:
             path = Path(parent, name)
             if not name.startswith(".") and path.is_file():
-                yield path.relative_to(folder).as_posix(), _entry(path.stat())
+                yield path.relative_to(folder).as_posix(), entry(path.stat())
 
 
 def _objects(folder: str) -> Iterator[tuple[str, Entry]]:
@@ -86,7 +86,7 @@ def _objects(folder: str) -> Iterator[tuple[str, Entry]]:
                 yield inner, _object(found)
 
 
-def _entry(found: os.stat_result) -> Entry:
+def entry(found: os.stat_result) -> Entry:
     return Entry(found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
 
 

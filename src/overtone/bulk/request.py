@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from overtone import ending
+from overtone.audio import AudioError
 from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
 from overtone.bulk.places import Entry
@@ -78,6 +79,7 @@ def _recipe(request: Request) -> tuple[Recipe, str]:
 
 
 def _one(request: Request, source: str, target: str) -> bool:
+    into_pipe = target == PIPE or pipes.is_pipe(Path(target))
     if target != PIPE:
         if request.format and Path(target).suffix.lower() != f".{request.format}":
             raise OvertoneError(f"{target}: expected a name that ends in .{request.format}, as --format says")
@@ -91,28 +93,59 @@ def _one(request: Request, source: str, target: str) -> bool:
     recipe, name = _recipe(request)
     with ExitStack() as stack:
         stack.enter_context(ending.ended_by_signals())
-        if source == PIPE:
-            source = str(stack.enter_context(pipes.spooled(sys.stdin.buffer)))
-        elif places.stat(source) is None:
-            raise OvertoneError(f"{source}: no such file")
-        task = Task(source, target, Path(source).name, Entry(0, ""))
+        path = stack.enter_context(_received(source))
         bars = stack.enter_context(display.Display())
-        bars.begin([task])
-        if target == PIPE:
-            path = stack.enter_context(places.fetched(source))
-            pipes.send(recipe, path, sys.stdout.buffer, request.format, lambda *told: bars.progress(0, *told))
-            return True
-        work.enhance(Job(recipe), task, lambda *told: bars.progress(0, *told))
-    model = work.upsampler(recipe)
-    print(f"{target}: {recipe.rate or model.rate} Hz, by the {model.config['model'].upper()} ({name})")
+        bars.begin([Task(source, target, Path(source).name, Entry(0, ""))])
+
+        def progress(share: float, seconds: float) -> None:
+            bars.progress(0, share, seconds)
+
+        if into_pipe:
+            local = stack.enter_context(places.fetched(path))
+            format = request.format or Path(target).suffix.lower()[1:] or None
+            out = sys.stdout.buffer if target == PIPE else stack.enter_context(Path(target).open("wb"))
+            notes = [f"{source}: {note}" for note in pipes.send(recipe, local, out, format, progress)]
+        else:
+            task = Task(path, target, Path(source).name, Entry(0, ""))
+            notes = [note.replace(path, source) for note in work.enhance(Job(recipe), task, progress).notes]
+    _tell(notes)
+    if not into_pipe:
+        model = work.upsampler(recipe)
+        print(f"{target}: {recipe.rate or model.rate} Hz, by the {model.config['model'].upper()} ({name})")
     return True
+
+
+@contextmanager
+def _received(source: str) -> Iterator[str]:
+    """The place of a source; what comes through a pipe lies in a file meanwhile, which messages do not name."""
+    piped = source == PIPE or (not places.is_address(source) and pipes.is_pipe(Path(source)))
+    if not piped:
+        if places.stat(source) is None:
+            raise OvertoneError(f"{source}: no such file")
+        yield source
+        return
+    name = "stdin" if source == PIPE else source
+    with ExitStack() as stack:
+        stream = sys.stdin.buffer if source == PIPE else stack.enter_context(Path(source).open("rb"))
+        path = str(stack.enter_context(pipes.spooled(stream, name)))
+        try:
+            yield path
+        except AudioError as error:
+            raise AudioError(str(error).replace(path, name)) from None
+
+
+def _tell(notes: Sequence[str]) -> None:
+    """What a user has to know and need not mend, on standard error."""
+    for note in notes:
+        print(f"overtone: {printable(note)}", file=sys.stderr)
 
 
 # --- many ---------------------------------------------------------------------------------------------------------------
 
 
 def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
-    tasks = files.tasks(sources, folder, request.format)
+    tasks, left = files.tasks(sources, folder, request.format)
+    _tell(left)
     if not tasks:
         raise OvertoneError(f"{', '.join(sources)}: no audio files there")
     recipe, name = _recipe(request)
@@ -122,8 +155,7 @@ def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
         return True
     with display.Display() as bars:
         summary = run.run(tasks, folder, recipe, bars, force=request.force, jobs=request.jobs, ray=request.ray)
-    for error in summary.errors:
-        print(f"overtone: {printable(error)}", file=sys.stderr)
+    _tell([*summary.notes, *summary.errors])
     Console().print(display.table(summary))
     print(f"{folder}: by {name}")
     return not summary.errors

@@ -34,11 +34,12 @@ class Watcher(Protocol):
 
 @dataclass
 class Summary:
-    """What came of a run: numbers of files, seconds of audio and of time, and the errors of those that failed."""
+    """What came of a run: numbers of files, seconds of audio and of time, the errors of those that failed, notes on others."""
 
     done: int = 0
     skipped: int = 0
     errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     took: float = 0.0
 
@@ -110,6 +111,7 @@ def _do(
             else:
                 facts = {"sha256": outcome.sha256, "target_stamp": outcome.target_stamp}
                 ledger.add([_record(job, step, "done", seconds=round(outcome.seconds, 3), **facts)])
+                summary.notes += outcome.notes
                 summary.done += 1
                 summary.seconds += outcome.seconds
             watcher.end(index, outcome)

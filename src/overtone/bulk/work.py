@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import audio
-from overtone.audio import AudioError, Signal, containers, tags
+from overtone.audio import AudioError, Signal, tags
 from overtone.bulk import places
 from overtone.bulk.files import Task
 from overtone.errors import OvertoneError
@@ -69,12 +69,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: `error` is empty if all went well; `seconds` is the source's length."""
+    """What came of a task: `error` is empty if all went well; `seconds` is the source's length.
+
+    `notes` are sentences that name the source: what of it was read otherwise than its header says, or was left out.
+    """
 
     seconds: float = 0.0
     sha256: str = ""
     target_stamp: str = ""
     error: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def enhance(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
         try:
             with places.delivering(task.target, job.workshop) as path:
                 try:
-                    write(job.recipe, source, path, progress, named=task.target)
+                    notes = write(job.recipe, source, path, progress, named=task.target)
                 except AudioError as error:
                     # The user's own names, not those of the files that stand for them meanwhile.
                     raise AudioError(_named(_named(str(error), source, task.source), path, task.target)) from None
@@ -142,16 +146,20 @@ def enhance(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
             raise AudioError(f"{task.target}: cannot be written: {error.strerror}") from None
         digest = places.digest(source)
     left = places.stat(task.target)
-    return Outcome(info.seconds, digest, left.stamp if left else "")
+    told = tuple(f"{task.source}: {note}" for note in notes)
+    return Outcome(info.seconds, digest, left.stamp if left else "", notes=told)
 
 
 def write(
     recipe: Recipe, source: Path, target: Path, progress: Progress | None = None, named: str | None = None
-) -> None:
+) -> list[str]:
     """Enhance a file of this machine into `target`, in the container and at the depth that the source's and its name give.
 
     Args:
         named: what the target will be called.
+
+    Returns:
+        sentences about what was read otherwise than the source's header says, or was left out.
 
     Raises:
         AudioError: the source is not usable audio, or the target's format cannot be written.
@@ -163,11 +171,10 @@ def write(
     remarks = audio.remarks(source)
     # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
     known = {} if format == "MP3" else remarks
-    with audio.Writer(target, rate, info.channels, format, subtype, known) as out:
+    with audio.Writer(target, rate, info.channels, format, subtype, known, info.mask) as out:
         for block in blocks(recipe, source, progress):
             out.write(block)
-    containers.keep_loudspeakers(source, target)
-    tags.copy(source, target, remarks)
+    return [*info.notes, *tags.copy(source, target, remarks)]
 
 
 def blocks(recipe: Recipe, source: Path, progress: Progress | None = None) -> Iterator[Signal]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +20,8 @@ from overtone.errors import OvertoneError, printable
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
 
+# Of the output: how it shows what it cannot.
+_SHOWN = "overtone-shown"
 # What the disk says of a file, and the user has to mend: full, over quota, read-only, someone else's, broken.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -40,10 +44,13 @@ def main() -> None:
 
 
 def _run() -> None:
-    # Names of files may be no UTF-8.
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    codecs.register_error(_SHOWN, _shown)
+    sys.stdout.reconfigure(errors=_SHOWN)  # type: ignore[union-attr]
     try:
         app()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_quietly()
     except OvertoneError as error:
         _fail(str(error))
     except OSError as error:
@@ -64,6 +71,21 @@ def _run() -> None:
         if (sentence := failures.sentence(error)) is None:
             raise
         _fail(sentence)
+
+
+def _shown(error: UnicodeError) -> tuple[bytes, int]:
+    """For what an output cannot show: the bytes of names that are no UTF-8, and a question mark for characters it lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    bad = error.object[error.start : error.end]
+    return b"".join(bytes([ord(one) - 0xDC00]) if "\udc80" <= one <= "\udcff" else b"?" for one in bad), error.end
+
+
+def _end_quietly() -> NoReturn:
+    """End as Unix tools do whose reader has left: with the status of the signal that they get, and not a word."""
+    # What Python still holds for its output would be written, and fail, once more.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + 13)
 
 
 def _fail(sentence: str) -> NoReturn:

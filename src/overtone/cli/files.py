@@ -24,7 +24,7 @@ def enhance(
         str | None, typer.Option("--output", "-o", help="Folder, bucket address, file or - to write to.")
     ] = None,
     format: Annotated[
-        Literal["wav", "flac", "ogg", "opus", "mp3"] | None,
+        Literal["wav", "flac", "ogg", "opus", "mp3", "m4a"] | None,
         typer.Option(help="Of all targets. Default: by the target's extension; in a folder, each source's own."),
     ] = None,
     model: Annotated[

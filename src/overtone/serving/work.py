@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
@@ -39,7 +40,7 @@ def opened(file: BinaryIO, max_seconds: float) -> audio.Info:
         AudioError: the header does not say how long it is.
     """
     try:
-        info = audio.probe(file)
+        info = audio.probe(file, max_seconds)
     except AudioError as error:
         raise Refused(415, str(error)) from None
     if not info.length_known:
@@ -89,7 +90,8 @@ class Work:
         whole = audio.resampled_length(info.frames, info.rate, model.rate)
         rate = order.rate or model.rate
         frames = audio.resampled_length(whole, model.rate, rate)
-        encoder = sending.Encoder(self.format, rate, info.channels, frames, info.subtype)
+        audio.container_for(Path(f"audio.{self.format}"), info, frames)
+        encoder = sending.Encoder(self.format, rate, info.channels, frames, info.subtype, info.mask)
         blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, rate=rate, size=BLOCK)
         exact = of_length(blocks, frames, round(SHORT_SECONDS * rate))
         self._pieces = sending.encoded(encoder, exact)
