@@ -85,3 +85,11 @@ def test_test_speech_and_music_have_a_true_48_khz(catalog: pd.DataFrame) -> None
         (catalog["split"] == "test") & (catalog["sample_rate"] == 48_000) & (catalog["origin"] == "lossless")
     ]
     assert (tested.groupby("kind")["source"].nunique().reindex(["speech", "music"]) >= 4).all()
+
+
+def test_released_models_are_trained_on_no_chain_of_valid_or_test(catalog: pd.DataFrame) -> None:
+    trained = pd.read_csv(ROOT / "released" / "sources.csv", keep_default_na=False)
+    judged = catalog[catalog["split"] != "train"]
+    noise = {*judged.loc[judged["kind"] == "noise", "package"]}
+    assert not noise & {*trained.loc[trained["kind"] == "noise", "origin"]}
+    assert not {*judged["source"], *judged["collection"]} & {*trained["source"], *trained["collection"]}
