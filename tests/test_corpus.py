@@ -320,7 +320,7 @@ def test_numbers_of_clips_never_meet_other_names(tmp_path: Path) -> None:
     assert all(audio.probe(out / clip.path).frames == clip.frames for clip in clips)
 
 
-def test_hidden_files_are_passed_over_and_counted_and_extensions_may_be_capitals(tmp_path: Path) -> None:
+def test_hidden_files_are_left_out_and_named_and_extensions_may_be_capitals(tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     good_files(raw, 4)
     put(raw / "music" / "loud.wav", noise(1.0, seed=1))
@@ -329,7 +329,8 @@ def test_hidden_files_are_passed_over_and_counted_and_extensions_may_be_capitals
         (raw / name).parent.mkdir(exist_ok=True)
         (raw / name).write_text("no audio")
     summary = corpus.build(settings(raw, max_bad_share=0.0), SEED, out, workers=1)
-    assert (summary.files, summary.hidden, summary.rejected) == (5, 4, 0)
+    assert (summary.files, summary.rejected) == (5, 0)
+    assert summary.left == ("left out 4, hidden: .Trashes, ._a.flac, music/._LOUD.WAV, music/.cache",)
     assert "music/LOUD.WAV" in {clip.origin for clip in corpus.read_manifest(out)}
 
 

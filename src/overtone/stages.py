@@ -50,8 +50,8 @@ def corpus(params: Params) -> None:
     print(f"{summary.clips} clips of {summary.files} files in {CORPUS}")
     for (kind, split), seconds in sorted(summary.seconds.items()):
         print(f"  {kind} {split}: {seconds / 60:.1f} min")
-    if summary.hidden:
-        print(f"{summary.hidden} hidden files were passed over")
+    for sentence in summary.left:
+        print(sentence)
     if summary.rejected:
         print(f"{summary.rejected} files were refused; {CORPUS / REJECTED} says why")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +33,7 @@ class Found:
 
     def told(self) -> list[str]:
         """A sentence for each reason: how many were left out, and the first of them by name."""
-        return [told(reason, sorted(names)) for reason, names in sorted(self.left.items())]
+        return [told(reason, sorted(names)) for reason, names in sorted(self.left.items()) if names]
 
 
 def told(reason: str, names: list[str]) -> str:
@@ -87,15 +87,15 @@ def _entries(folder: Path, without: Path | None, found: Found) -> Iterator[tuple
             name = f"{inner}/{entry.name}".lstrip("/")
             if entry.name.startswith("."):
                 found.leave(HIDDEN, name)
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append((name, Path(entry.path)))
             else:
-                yield name, Path(entry.path), _is_file(entry)
+                yield name, Path(entry.path), _is(entry.is_file)
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return entry.is_file()
+        return kind()
     except OSError:
         # A link that leads in circles.
         return False

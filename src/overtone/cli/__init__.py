@@ -15,7 +15,7 @@ import typer
 
 from overtone import extras
 from overtone.cli import files, line, listening, registry, serving, surroundings
-from overtone.cli.app import app
+from overtone.cli.app import READER_LEFT, app
 from overtone.errors import OvertoneError, printable
 
 __all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
@@ -47,10 +47,10 @@ def _run() -> None:
     codecs.register_error(_SHOWN, _shown)
     sys.stdout.reconfigure(errors=_SHOWN)  # type: ignore[union-attr]
     try:
-        app()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _end_quietly()
+        try:
+            app()
+        finally:
+            _flush()
     except OvertoneError as error:
         _fail(str(error))
     except OSError as error:
@@ -80,12 +80,15 @@ def _shown(error: UnicodeError) -> tuple[bytes, int]:
     return b"".join(bytes([ord(one) - 0xDC00]) if "\udc80" <= one <= "\udcff" else b"?" for one in bad), error.end
 
 
-def _end_quietly() -> NoReturn:
-    """End as Unix tools do whose reader has left: with the status of the signal that they get, and not a word."""
-    # What Python still holds for its output would be written, and fail, once more.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(128 + 13)
+def _flush() -> None:
+    """Write what is left of the output; a reader that has left is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What Python still holds would be written, and fail, once more.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_LEFT)
 
 
 def _fail(sentence: str) -> NoReturn:

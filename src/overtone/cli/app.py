@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+
+# The status of Unix tools whose reader has left, by the signal that ends them.
+READER_LEFT = 128 + 13
+
+
+class Commands(TyperGroup):
+    """Commands that end without a word when nobody reads what they write any more."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(READER_LEFT) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Audio super-resolution: narrow-band, codec-crushed or noisy audio in, full-band 48 kHz audio out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

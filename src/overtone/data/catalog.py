@@ -7,11 +7,14 @@ import hashlib
 import io
 import os
 import re
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from overtone import audio
+from overtone.audio import folders
 from overtone.errors import OvertoneError
 
 KINDS = ("speech", "music", "noise", "other")
@@ -44,25 +47,24 @@ class File:
     name: str = ""
 
 
-def list_files(raw: Path) -> tuple[list[File], int]:
-    """Every audio file below `raw` and every row of its catalog, sorted by path, and how many hidden files were passed over.
+def list_files(raw: Path) -> tuple[list[File], list[str]]:
+    """Every audio file below `raw` and every row of its catalog, sorted by path, and sentences about what was left out.
 
-    Hidden are files and folders whose name begins with a dot (`._take.wav` of a Mac's disk is no audio), unless the catalog
-    lists them.
+    Hidden files and folders (`._take.wav` of a Mac's disk is no audio) are, unless the catalog lists them.
 
     Raises:
         CorpusError: no such folder, a catalog that cannot be used, or no audio.
     """
     if not raw.is_dir():
         raise CorpusError(f"{raw}: no such folder; corpus.path expects a folder of audio files")
-    paths = [path.relative_to(raw) for path in raw.rglob("*") if path.suffix.lower() in audio.EXTENSIONS]
-    found = {path.as_posix(): _from_folders(path) for path in paths if (raw / path).is_file()}
-    listed = read_catalog(raw / CATALOG)
-    hidden = {path for path in found if any(part.startswith(".") for part in path.split("/"))} - set(listed)
-    files = {path: file for path, file in found.items() if path not in hidden} | listed
+    walked = folders.walk(raw)
+    listed = read_catalog(raw / CATALOG, walked.files)
+    for names in walked.left.values():
+        names[:] = [name for name in names if name not in listed and name != CATALOG]
+    files = {name: _from_folders(Path(name)) for name in walked.files} | listed
     if not files:
         raise CorpusError(f"{raw}: no audio files; expected {', '.join(sorted(audio.EXTENSIONS))}")
-    return _name([files[path] for path in sorted(files)]), len(hidden)
+    return _name([files[path] for path in sorted(files)]), walked.told()
 
 
 def _from_folders(path: Path) -> File:
@@ -73,10 +75,13 @@ def _from_folders(path: Path) -> File:
     return File(path.as_posix(), kind, source, source)
 
 
-def read_catalog(path: Path) -> dict[str, File]:
+def read_catalog(path: Path, known: Iterable[str] = ()) -> dict[str, File]:
     """What a table of files says of each, by path; nothing if there is no such table.
 
-    Columns are parted by commas, semicolons or tabs, whichever the first line has most of.
+    Columns are parted by commas, semicolons or tabs, whichever the first line has most of; folders by slashes or backslashes.
+
+    Args:
+        known: names of files, which a row may write with other code points for the same letters, as a Mac does.
 
     Raises:
         CorpusError: no table of text in UTF-8, a column too few, or a row that cannot be used.
@@ -86,12 +91,18 @@ def read_catalog(path: Path) -> dict[str, File]:
     try:
         # A byte-order mark, which spreadsheets write, is no part of the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return _rows(path, file.read())
+            return _rows(path, file.read(), {_normal(name): name for name in known} | {name: name for name in known})
+    except CorpusError:
+        raise
     except (csv.Error, ValueError) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); expected a table of commas in UTF-8") from None
 
 
-def _rows(path: Path, text: str) -> dict[str, File]:
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _rows(path: Path, text: str, known: Mapping[str, str]) -> dict[str, File]:
     head = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_SEPARATORS, key=head.count))
     missing = {"path", "kind"} - set(reader.fieldnames or ())
@@ -105,14 +116,16 @@ def _rows(path: Path, text: str) -> dict[str, File]:
             continue
         if not row["path"] or "\0" in row["path"] or row["kind"] is None:
             raise CorpusError(f"{path}: line {reader.line_num}: expected a path and a kind")
-        file = _described(path, row["path"], row["kind"], row.get("collection") or "", row.get("source") or "")
-        files[file.path] = file
+        name = PurePosixPath(row["path"].replace("\\", "/")).as_posix()
+        name = known.get(name) or known.get(_normal(name), name)
+        if name in files:
+            raise CorpusError(f"{path}: line {reader.line_num}: {name} stands in it twice; expected one row a file")
+        files[name] = _described(path, name, row["kind"], row.get("collection") or "", row.get("source") or "")
     return files
 
 
-def _described(catalog: Path, path: str, kind: str, collection: str, source: str) -> File:
+def _described(catalog: Path, name: str, kind: str, collection: str, source: str) -> File:
     """The file of one row; where the row leaves them out, source and collection are those of the folders."""
-    name = PurePosixPath(path).as_posix()
     if kind not in KINDS:
         raise CorpusError(f"{catalog}: {name}: kind {kind!r}; expected one of {', '.join(KINDS)}")
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

@@ -65,10 +65,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `build` did: counts (`hidden` files were passed over), and the seconds kept, by (kind, split)."""
+    """What `build` did: counts, sentences about what was left out of the folder, and the seconds kept, by (kind, split)."""
 
     files: int
-    hidden: int
+    left: tuple[str, ...]
     rejected: int
     clips: int
     seconds: Mapping[tuple[str, str], float]
@@ -110,7 +110,7 @@ def build(
         CorpusError: no folder, no audio, a bad catalog, too many bad files, nothing left to train or test on, or a
             recording chain that `params.assign` puts in two splits.
     """
-    files, hidden = list_files(params.path)
+    files, left = list_files(params.path)
     with replacing_folder(out) as folder:
         (folder / "clips").mkdir()
         results = parallel.run(_process, _Shared(params, params.path, folder), files, workers, progress)
@@ -125,7 +125,7 @@ def build(
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for clip in clips:
         seconds[clip.kind, clip.split] += clip.seconds
-    return Summary(len(files), hidden, len(rejected), len(clips), dict(seconds))
+    return Summary(len(files), tuple(left), len(rejected), len(clips), dict(seconds))
 
 
 def read_manifest(folder: Path) -> list[Clip]:
@@ -232,7 +232,7 @@ def _cut(shared: _Shared, file: File, info: audio.Info, written: list[Path]) -> 
         clips.append(_describe(file, path, signal, params.rate, edge, start))
     if not clips:
         raise _Refused(notes[0][0] if notes else f"too short: no part of {params.min_seconds:g} s")
-    return _Result(tuple(clips), notes=tuple(note for _, note in notes))
+    return _Result(tuple(clips), notes=(*info.notes, *(note for _, note in notes)))
 
 
 def _describe(file: File, path: Path, signal: audio.Signal, rate: int, edge: float, start: float) -> Clip:
