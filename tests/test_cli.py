@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
 from overtone import audio, cli
+from overtone.cli.app import GROUPS
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
 
@@ -58,6 +59,17 @@ def test_help_names_every_command(overtone: Command, flag: str) -> None:
     status, output, _ = overtone(flag)
     assert status == 0
     assert all(name in output for name in COMMANDS)
+
+
+def test_help_shows_what_users_look_for_first_and_every_command_in_a_group(overtone: Command) -> None:
+    _, output, _ = overtone("--help")
+    names = ["enhance", "inspect", "compare", "serve", "models", "stage", "tune", "promote", "verify"]
+    places = [output.index(f"│ {name} ") for name in names]
+    assert places == sorted(places)
+    grouped = {name for group in GROUPS.values() for name in group}
+    assert grouped == {command.name or command.callback.__name__ for command in cli.app.registered_commands} | {  # type: ignore[union-attr]
+        group.name for group in cli.app.registered_groups
+    }
 
 
 def test_help_of_stages_names_every_stage(overtone: Command) -> None:

@@ -63,12 +63,15 @@ def test_reference_judges_both(original: Path) -> None:
     assert near > far + 20  # type: ignore[operator]
 
 
-def test_command_compares_files_and_draws(original: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--picture", "both.png"]])
+def test_command_compares_files_and_draws_what_is_asked_for(original: Path, options: list[str]) -> None:
     audio.write(original.with_name("b.flac"), audio.resample(hiss(), RATE, 16_000), 16_000)
-    done = CliRunner().invoke(cli.app, ["compare", "original.wav", "b.flac"])
+    before = set(Path().iterdir())
+    done = CliRunner().invoke(cli.app, ["compare", "original.wav", "b.flac", *options])
     assert done.exit_code == 0, done.output
     assert "bandwidth_hz" in done.output
-    assert Path("compared.png").read_bytes()[:4] == b"\x89PNG"
+    assert {str(path) for path in set(Path().iterdir()) - before} == set(options[1:])
+    assert all(Path(name).read_bytes()[:4] == b"\x89PNG" for name in options[1:])
 
 
 def test_command_compares_models_on_a_file(original: Path, make_model: ModelMaker) -> None:

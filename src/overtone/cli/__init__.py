@@ -1,4 +1,4 @@
-"""The command `overtone`: thin commands over the rooms. Heavy imports happen inside commands, so that help is instant."""
+"""The command `overtone`: thin commands over the packages. Heavy imports happen inside commands, so that help is instant."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import NoReturn
 import typer
 
 from overtone import extras
-from overtone.cli import files, line, listening, registry, serving, surroundings
+from overtone.cli import files, listening, pipeline, registry, serving, surroundings
 from overtone.cli.app import READER_LEFT, app
 from overtone.errors import OvertoneError, printable
 
-__all__ = ["app", "files", "line", "listening", "main", "registry", "serving", "surroundings"]
+__all__ = ["app", "files", "listening", "main", "pipeline", "registry", "serving", "surroundings"]
 
 # Of the output: how it shows what it cannot.
 _SHOWN = "overtone-shown"

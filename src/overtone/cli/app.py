@@ -1,4 +1,4 @@
-"""The application that the other files of this room add their commands to, and what several of them share."""
+"""The application that the other files of this package add their commands to, and what several of them share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,29 @@ from typer.core import TyperGroup
 READER_LEFT = 128 + 13
 
 
+# As people look for them.
+GROUPS = {
+    "Recordings and models": ("enhance", "inspect", "compare", "serve", "models"),
+    "The pipeline": ("stage", "tune", "summary", "shards"),
+    "Maintenance": (
+        *("fetch", "export", "promote", "rollback", "lineage", "reproduce"),
+        *("sync", "verify", "failure"),
+    ),
+}
+
+
 class Commands(TyperGroup):
-    """Commands that end without a word when nobody reads what they write any more."""
+    """Commands in groups, which end without a word when nobody reads what they write any more."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        grouped = [name for names in GROUPS.values() for name in names]
+        return sorted(super().list_commands(ctx), key=lambda name: grouped.index(name) if name in grouped else 99)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command: Any = super().get_command(ctx, cmd_name)
+        if command is not None:
+            command.rich_help_panel = next((group for group, names in GROUPS.items() if cmd_name in names), None)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -77,11 +77,11 @@ def compare(
         float, typer.Option(min=1000, max=20000, help="Hz that files of --on are cut to first.")
     ] = 8000.0,
     clips: Annotated[int, typer.Option(min=1, help="Test clips of each condition.")] = 2,
-    picture: Annotated[Path, typer.Option(help="PNG to draw the spectrograms into.")] = Path("compared.png"),
+    picture: Annotated[Path | None, typer.Option(help="PNG to draw the spectrograms into.")] = None,
 ) -> None:
-    """Score two files against a third (or each other), or two models against each other, and draw the spectrograms.
+    """Score two files against a third (or each other), or two models against each other.
 
-    Example: overtone compare old.mp3 new.flac
+    Example: overtone compare old.mp3 new.flac --picture both.png
     """
     from rich.progress import Progress
 
@@ -107,8 +107,10 @@ def compare(
     _print_table(found.rows)
     for remark in found.remarks:
         print(remark)
-    found.draw(picture, f"{first} and {second}")
-    print(f"against {against}; lsd: lower is better, si_sdr and snr (dB): higher is better\n{picture}: spectrograms")
+    print(f"against {against}; lsd: lower is better, si_sdr and snr (dB): higher is better")
+    if picture is not None:
+        found.draw(picture, f"{first} and {second}")
+        print(f"{picture}: spectrograms")
 
 
 def _print_table(rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""The line: its stages, the search for better settings, and what came of it."""
+"""The pipeline: its stages, the search for better settings, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from overtone.cli.app import Engine, Kind, RayAddress, Set, app
 
-stage = typer.Typer(help="One stage of the line, as dvc.yaml runs it.", no_args_is_help=True)
+stage = typer.Typer(help="One stage of the pipeline, as dvc.yaml runs it.", no_args_is_help=True)
 app.add_typer(stage, name="stage")
 
 
@@ -163,7 +163,7 @@ def tune(
 def summary(
     by_kind: Annotated[bool, typer.Option("--by-kind", help="Rows for speech and music too.")] = False,
 ) -> None:
-    """What the last run of the line came to: registered version, scores beside the baselines', what to type next."""
+    """What the last run of the pipeline came to: registered version, scores beside the baselines', what to type next."""
     from overtone import stages
 
     stages.print_summary(by_kind)
