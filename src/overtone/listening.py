@@ -8,19 +8,18 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import scipy.signal
 import torch
 
-from overtone import audio, figures, metrics
+from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.data.bandwidth import estimate_bandwidth
 from overtone.errors import OvertoneError
+from overtone.evaluation import figures, metrics
+from overtone.evaluation.systems import lag
 from overtone.registry import resolve
 
 # Longer recordings are compared by their beginning.
 MAX_SECONDS = 600.0
-# Two recordings of one thing may begin at different times, as encoders and players let them.
-MAX_LAG_SECONDS = 0.1
 PICTURE_SECONDS = 20.0
 MODEL_METRICS = ("lsd", "lsd_hf", "lsd_lf", "si_sdr", "snr")
 
@@ -63,9 +62,9 @@ def files(first: Path, second: Path, reference: Path | None = None) -> Compared:
     for path, signal in signals.items():
         if len(signal) != len(signals[target]):
             raise AudioError(f"{path}: has {len(signal)} channels, {target} {len(signals[target])}; expected as many")
-        if path != target and (lag := _lag(signal, signals[target], rate)):
-            remarks.append(f"{path} is {1000 * lag / rate:+.2f} ms late; compared without that")
-            signals[path] = signal[:, lag:] if lag > 0 else np.pad(signal, ((0, 0), (-lag, 0)))
+        if path != target and (late := lag(signal, signals[target], rate)):
+            remarks.append(f"{path} is {1000 * late / rate:+.2f} ms late; compared without that")
+            signals[path] = signal[:, late:] if late > 0 else np.pad(signal, ((0, 0), (-late, 0)))
     lengths = {path: signal.shape[1] for path, signal in signals.items()}
     length = min(lengths.values())
     if max(lengths.values()) > 1.01 * length:
@@ -192,17 +191,6 @@ def _beginning(path: Path, seconds: float = MAX_SECONDS) -> tuple[Signal, int]:
     if not np.isfinite(signal).all():
         raise AudioError(f"{path}: holds NaN or infinite samples; expected finite audio")
     return signal, rate
-
-
-def _lag(signal: Signal, target: Signal, rate: int) -> int:
-    """By how many samples a signal is late, 0 unless another lag fits clearly better."""
-    length = min(signal.shape[1], target.shape[1], 30 * rate)
-    late, right = (part[:, :length].mean(axis=0).astype(np.float64) for part in (signal, target))
-    correlation = scipy.signal.correlate(late, right, mode="full", method="fft")
-    most = min(round(MAX_LAG_SECONDS * rate), length - 1)
-    near = correlation[length - 1 - most : length + most]
-    best = int(near.argmax()) - most
-    return best if near.max() > 1.01 * max(near[most], 0.0) and near.max() > 0.0 else 0
 
 
 def _distance(signal: Signal, target: Signal, rate: int, bandwidth: float) -> dict[str, float | None]:

@@ -149,14 +149,39 @@ class Quantise(Settings):
     bits: Annotated[int, Field(ge=2, le=16)] = 8
 
 
-Step = Annotated[NarrowBand | Codec | PacketLoss | BitErrors | Noise | Clip | Quantise, Field(discriminator="op")]
+class Resample(Settings):
+    """From here on the signal is at `rate` (Hz), and stays there: the rate of a transmission or a file."""
+
+    op: Literal["resample"] = "resample"
+    rate: PositiveInt
+
+
+Step = Annotated[
+    NarrowBand | Codec | PacketLoss | BitErrors | Noise | Clip | Quantise | Resample, Field(discriminator="op")
+]
 
 
 class Condition(Settings):
-    """A fixed evaluation condition: whether the input is merely band-limited (`extend`) or damaged (`restore`)."""
+    """A fixed evaluation condition: whether the input is merely band-limited (`extend`), damaged (`restore`) or `clean`.
+
+    `kinds` it is for (empty: all); `channels` 1 mixes clips down first, 2 leaves mono clips out; `highpass_hz` is taken off
+    the original first. No steps at all: the clip as it is, which should stay so.
+    """
 
     mode: Literal["extend", "restore"]
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    steps: tuple[Step, ...] = ()
+    kinds: tuple[str, ...] = ()
+    channels: Literal[1, 2] | None = None
+    highpass_hz: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Condition:
+        if (self.mode == "clean") == bool(self.steps):
+            raise ValueError("expected steps, or the mode clean and none")
+        ops = [step.op for step in self.steps]
+        if "noise" in ops and "resample" in ops[: ops.index("noise")]:
+            raise ValueError("noise is recorded at the full rate: expected it before resample")
+        return self
 
 
 class TargetParams(Settings):
@@ -202,10 +227,15 @@ class DamageDraw(Settings):
 
 
 class DegradeParams(Settings):
-    """Stage `degrade`: views of each training clip, and the fixed evaluation conditions."""
+    """Stage `degrade`: views of each training clip, and the fixed evaluation conditions of the other splits.
+
+    Of each source in those at most `clips` are used, of each clip at most `seconds`.
+    """
 
     views: PositiveInt
     extend_share: Share
+    clips: PositiveInt
+    seconds: PositiveFloat
     valid_conditions: Annotated[tuple[str, ...], Field(min_length=1)]
     target: TargetParams
     narrowband: NarrowBandDraw
@@ -217,7 +247,7 @@ class DegradeParams(Settings):
         missing = [name for name in self.valid_conditions if name not in self.conditions]
         if missing:
             raise ValueError(f"valid_conditions names {missing[0]!r}, which conditions does not define")
-        reserved = {"extend", "restore", "overall", "train"} & set(self.conditions)
+        reserved = {"extend", "restore", "overall", "train", "oracle", "interval", "test_set"} & set(self.conditions)
         if reserved:
             raise ValueError(f"a condition may not be called {sorted(reserved)[0]!r}: the report uses that name")
         return self
@@ -354,10 +384,14 @@ class TrainParams(Settings):
 
 
 class EvaluateParams(Settings):
-    """Stages `evaluate@...`. `perceptual` adds ViSQOL, PESQ and STOI (the `perceptual` extra)."""
+    """Stages `evaluate@...`. ViSQOL judges one clip of each source under the conditions `visqol`, where it is installed.
 
-    baselines: tuple[Literal["sinc", "sbr"], ...]
+    `perceptual` adds PESQ and STOI for every clip of speech.
+    """
+
+    baselines: tuple[Literal["sinc", "sbr", "concealer", "wiener"], ...]
     figures: Annotated[int, Field(ge=0)]
+    visqol: tuple[str, ...]
     perceptual: bool
 
 

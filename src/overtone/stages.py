@@ -18,9 +18,9 @@ from overtone.errors import OvertoneError
 from overtone.params import Params, RegisterParams
 
 if TYPE_CHECKING:
+    from overtone.evaluation.judge import Enhancer
     from overtone.registry.decisions import Decision
     from overtone.registry.scores import Scored
-    from overtone.report import Enhancer
 
 CORPUS = Path("work/corpus")
 PAIRS = Path("work/pairs")
@@ -171,28 +171,30 @@ def print_failure(folder: Path) -> None:
 
 def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:
     """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
-    from overtone import report as room
     from overtone.data.pairs import read_pairs
+    from overtone.evaluation import report as room
+    from overtone.evaluation.judge import judge
     from overtone.tracking import baselines, description, runs, scoreboard
 
     pairs = read_pairs(PAIRS, "test")
+    test_set = room.fingerprint(pairs, PAIRS)
     for name in params.evaluate.baselines if system == "baselines" else (system,):
         out = _report_folder(name)
         with _progress(f"evaluate {name}") as progress:
-            made = room.evaluate(name, _maker(name), pairs, PAIRS, out, params.evaluate, progress)
+            made = judge(name, _maker(name), pairs, PAIRS, params.evaluate, out, progress)
+        metrics = room.write(made, test_set, out)
         if system == "baselines":
-            run_id = baselines.log(name, made.metrics, out)
+            run_id = baselines.log(name, metrics, out)
         else:
-            run_id = runs.log_evaluation(MODELS / system, made.metrics, out)
-        scoreboard.log(run_id, made.metrics)
-        description.describe(run_id, {name: made.metrics}, name)
+            run_id = runs.log_evaluation(MODELS / system, metrics, out)
+        scoreboard.log(run_id, metrics)
+        description.describe(run_id, {name: metrics}, name)
 
 
 def report(params: Params) -> None:
     """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
-    from overtone import comparison
     from overtone.data.pairs import read_pairs
-    from overtone.overview import page, systems
+    from overtone.evaluation import page, shown, table
     from overtone.tracking import baselines, description, runs, scoreboard
 
     names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
@@ -222,11 +224,10 @@ def _report_folder(system: str) -> Path:
 
 def _maker(system: str) -> Callable[[], Enhancer]:
     """What makes a system of the line; it can be sent to another process."""
-    from overtone.models import baselines
+    from overtone.evaluation import systems
     from overtone.upsample import Upsampler
 
-    known: dict[str, Callable[[], Enhancer]] = {"sinc": baselines.Sinc, "sbr": baselines.SpectralBandReplication}
-    return known.get(system) or functools.partial(Upsampler.load, MODELS / system)
+    return systems.BASELINES.get(system) or functools.partial(Upsampler.load, MODELS / system)
 
 
 def register(params: Params) -> None:
@@ -461,14 +462,16 @@ def export(folder: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {room.TOLERANCE:g}")
 
 
-def print_summary(by_kind: bool = False) -> None:
+def print_summary(by_condition: bool = False) -> None:
     """The end of a run of the line: what was registered, scores beside the baselines', and what to type next."""
-    from overtone import comparison
+    from overtone.evaluation import table
     from overtone.registry import registry
 
     params = settings()
-    names = (*params.evaluate.baselines, *KINDS)
-    print(comparison.table({name: read_metrics(_report_folder(name)) for name in names}, by_kind=by_kind))
+    trees = {name: read_metrics(_report_folder(name)) for name in (*params.evaluate.baselines, *KINDS)}
+    print(table.figures(trees))
+    if by_condition:
+        print(f"\n{table.table(trees)}")
     print()
     for row in registry.models(params.register_.name):
         if row.aliases:
@@ -480,7 +483,7 @@ def print_summary(by_kind: bool = False) -> None:
         "  source .venv/bin/activate\n"
         "  overtone enhance IN OUT               enhance an audio file with the champion\n"
         "  overtone models                       what the registry holds\n"
-        "  overtone summary --by-kind            the table above by speech and music\n"
+        "  overtone summary --by-condition       log-spectral distance of every condition\n"
         f"  {PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
         "  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs, listen to before and after\n"
         "  dvc exp run -S train.rnn.layers=1     try a setting"
@@ -518,8 +521,9 @@ def _rescore(params: Params, folder: Path) -> Scored:
     """A champion whose scores on this test set are not known, scored on it."""
     import tempfile
 
-    from overtone import report as room
     from overtone.data.pairs import read_pairs
+    from overtone.evaluation import report as room
+    from overtone.evaluation.judge import judge
     from overtone.upsample import Upsampler
 
     plain = params.evaluate.model_copy(update={"figures": 0})
@@ -527,7 +531,8 @@ def _rescore(params: Params, folder: Path) -> Scored:
     Upsampler.load(folder)
     with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
-        room.evaluate("champion", maker, read_pairs(PAIRS, "test"), PAIRS, out, plain, progress)
+        pairs = read_pairs(PAIRS, "test")
+        room.write(judge("champion", maker, pairs, PAIRS, plain, progress=progress), room.fingerprint(pairs, PAIRS), out)
         return _scored(out)
 
 

@@ -161,12 +161,14 @@ def tune(
 
 @app.command()
 def summary(
-    by_kind: Annotated[bool, typer.Option("--by-kind", help="Rows for speech and music too.")] = False,
+    by_condition: Annotated[
+        bool, typer.Option("--by-condition", help="Log-spectral distance of every condition too.")
+    ] = False,
 ) -> None:
     """What the last run of the pipeline came to: registered version, scores beside the baselines', what to type next."""
     from overtone import stages
 
-    stages.print_summary(by_kind)
+    stages.print_summary(by_condition)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from overtone import audio, conceal
 from overtone.data import degrade
-from overtone.data.pairs import Pair, PairsError
+from overtone.data.pairs import Pair, PairsError, read_input
 from overtone.params import DegradeParams, Step
 
 # So many crops of damaged pairs count as damaged throughout: a repair that is never heard could not get good enough to be
@@ -166,7 +166,8 @@ class Excerpts(Dataset[Crop], ABC):
         stored = self.stored(index)
         pair = stored.pair
         start = max(pair.frames - self.samples, 0) // 2
-        given, original = (audio.read(stored.find(which), start, self.samples)[0] for which in ("input", "target"))
+        given = read_input(stored.find("input"), pair, start, min(self.samples, pair.frames - start))
+        original, _ = audio.read(stored.find("target"), start, self.samples)
         signals = (*_as_heard(given, pair), original)
         signal, marks, target = (_one_channel(audio.fit_length(s, self.samples), 2) for s in signals)
         return _crop(signal, marks, target, pair.cutoff_hz, pair)

@@ -28,6 +28,7 @@ from overtone.params import (
     PacketLoss,
     Quantise,
     Range,
+    Resample,
     Step,
 )
 
@@ -207,6 +208,43 @@ def _apply_one(step: Step, signal: Signal, rate: int, rng: np.random.Generator, 
             return clip(signal, step)
         case Quantise():
             return quantise(signal, step)
+        case Resample():
+            raise ValueError("resample: changes the rate; expected it among the steps of a condition")
+
+
+def received(
+    steps: Sequence[Step], signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal] = ()
+) -> tuple[Signal, int, float]:
+    """What a user receives at the end of the steps: (signal, its rate in Hz, cutoff in Hz).
+
+    Unlike `apply`, the signal stays at the rate to which `resample` brought it, or at which an encoder left it: packets are
+    lost at the rate of the call. Opus and Vorbis decode to 48 kHz whatever they encoded.
+
+    Args:
+        steps: in order.
+        signal: full scale 1.0.
+        rate: Hz; `noises` are at this rate too.
+
+    Shape:
+        (channels, samples) in and out, of about equal duration.
+    """
+    cutoff = rate / 2.0
+    for step in steps:
+        if isinstance(step, Resample):
+            signal, rate = audio.resample(signal, rate, step.rate), step.rate
+        elif isinstance(step, Codec):
+            coded = codecs.codec_rate(step, signal.shape[0])
+            kept = rate if step.codec in ("opus", "vorbis") else coded
+            before = audio.resample(signal, rate, kept)
+            signal, rate = codecs.round_trip(before, kept, step), kept
+            cutoff = min(cutoff, cutoff_of([step], rate, signal.shape[0]))
+            if step.codec in ("mp3", "opus", "vorbis"):
+                cutoff = measure_cutoff(signal, before, rate, cutoff)
+        else:
+            signal = _apply_one(step, signal, rate, rng, noises)
+            cutoff = min(cutoff, cutoff_of([step], rate, signal.shape[0]))
+        cutoff = min(cutoff, rate / 2.0)
+    return signal, rate, cutoff
 
 
 def cutoff_of(steps: Sequence[Step], rate: int, channels: int = 1) -> float:

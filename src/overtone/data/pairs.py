@@ -1,22 +1,26 @@
-"""Stage `degrade`: clips of the corpus -> pairs of a degraded input and its target, and the recipe of each."""
+"""Stage `degrade`: clips of the corpus -> pairs of a degraded input and its target, and the recipe of each.
+
+The input of an evaluation pair is at the rate at which a user would have it, that of a training view at its target's.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+import scipy.signal
 
 from overtone import audio
 from overtone.audio import Signal
 from overtone.data import degrade, manifest, parallel, targets
 from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
 from overtone.errors import OvertoneError
-from overtone.params import DegradeParams, Settings, Step
+from overtone.params import Condition, DegradeParams, Settings, Step
 
 # Folder within the pairs of the training split's recorded noise, laid out as a corpus: damage is drawn afresh from it.
 NOISE = "noise"
@@ -30,12 +34,15 @@ class PairsError(OvertoneError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of the manifest; `input` and `target` are paths relative to the folder of pairs."""
+    """One row of the manifest; `input` and `target` are paths relative to the folder of pairs.
+
+    `rate`, `frames` and `channels` are the target's; `cutoff_hz` and `mode` are the truth about the input.
+    """
 
     pair: str
     split: str
     condition: str
-    mode: Literal["extend", "restore"]
+    mode: Literal["extend", "restore", "clean"]
     kind: str
     source: str
     clip: str
@@ -44,6 +51,7 @@ class Pair:
     channels: int
     frames: int
     rate: int
+    input_rate: int
     cutoff_hz: float
     bandwidth_hz: float
     recipe: str
@@ -70,6 +78,24 @@ def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
     """
     pairs = manifest.read(folder / MANIFEST, Pair, "degrade", PairsError)
     return [pair for pair in pairs if split in (None, pair.split)]
+
+
+def read_input(source: audio.Source, pair: Pair, start: int = 0, frames: int = -1) -> Signal:
+    """A pair's input, or the part of it that belongs to a part of the target, at the target's rate.
+
+    Args:
+        source: the input's file.
+        start, frames: of the target's samples.
+
+    Shape:
+        (channels, frames).
+    """
+    if pair.input_rate == pair.rate:
+        return audio.read(source, start, frames)[0]
+    wanted = pair.frames - start if frames < 0 else frames
+    ratio = pair.input_rate / pair.rate
+    signal, _ = audio.read(source, round(start * ratio), round(wanted * ratio) + 1)
+    return audio.fit_length(audio.resample(signal, pair.input_rate, pair.rate), wanted)
 
 
 class Recordings(Sequence[Signal]):
@@ -168,7 +194,7 @@ def build(
     """Write the pairs of all clips but noise to `out`, which is replaced as a whole.
 
     Args:
-        params: views, ranges and conditions.
+        params: views, ranges, conditions, and how much of each source is judged.
         seed: with the clip's name and the view's number it decides everything random in a pair.
         corpus: output of stage `corpus`.
         out: gets `manifest.csv`, the folders `train`, `valid`, `test` of 16-bit FLAC files, and in `noise` the
@@ -191,6 +217,8 @@ def build(
     musics = {s: Recordings(corpus, [c for c in group if c.kind == "music"]) for s, group in by_split.items()}
     with replacing_folder(out) as folder:
         plan = _Plan(params, seed, folder, corpus, noises, musics)
+        judged = _few([clip for clip in wanted if clip.split != "train"], params.clips)
+        wanted = [clip for clip in wanted if clip.split == "train"] + judged
         # Long clips first, so that no process is left alone with one at the end.
         order = sorted(wanted, key=lambda clip: -clip.frames * clip.channels)
         rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress, ray) for pair in pairs]
@@ -257,28 +285,75 @@ def _mode(plan: _Plan, clip: Clip, view: int) -> Literal["extend", "restore"]:
     return "extend" if reached else "restore"
 
 
+def _few(clips: Sequence[Clip], most: int) -> list[Clip]:
+    """At most so many clips of each source, spread evenly over it: more of one voice say little more of a system."""
+    by_source: dict[tuple[str, str], list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: clip.clip):
+        by_source.setdefault((clip.kind, clip.source), []).append(clip)
+    few = []
+    for group in by_source.values():
+        count = min(most, len(group))
+        few += [group[(2 * index + 1) * len(group) // (2 * count)] for index in range(count)]
+    return few
+
+
 def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
-    """A clip under every evaluation condition of its split; one target serves all, so one gain does."""
-    params = plan.params
-    names = params.valid_conditions if clip.split == "valid" else tuple(params.conditions)
-    made: dict[str, tuple[Recipe, Signal, float]] = {}
-    for name in names:
-        recipe = Recipe(key=f"{plan.seed}:{clip.clip}:{name}", steps=params.conditions[name].steps)
-        damaged, _, cutoff = replay(recipe, signal, clip.rate, plan.noises[clip.split])
-        made[name] = recipe, damaged, cutoff
-    gain = _headroom([signal, *(damaged for _, damaged, _ in made.values())])
-    target = f"{clip.split}/target/{clip.clip}.flac"
-    audio.write(plan.out / target, signal * np.float32(gain), clip.rate, "PCM_16")
+    """The middle of a clip under every evaluation condition that is for it, all at one gain."""
+    length = min(signal.shape[1], round(plan.params.seconds * clip.rate))
+    start = (signal.shape[1] - length) // 2
+    signal = np.ascontiguousarray(signal[:, start : start + length])
+    made: dict[str, _Received] = {}
+    for name, condition in plan.params.conditions.items():
+        if (condition.kinds and clip.kind not in condition.kinds) or (condition.channels or 1) > clip.channels:
+            continue
+        key = f"{plan.seed}:{clip.clip}:{name}"
+        target = original(signal, clip.rate, condition)
+        damaged, rate, cutoff = degrade.received(
+            condition.steps, target, clip.rate, degrade.generator(key, "steps"), plan.noises[clip.split]
+        )
+        made[name] = _Received(key, target, damaged, rate, cutoff)
+    gain = _headroom([signal, *(one for all in made.values() for one in (all.target, all.input))])
     rows = []
-    for name, (recipe, damaged, cutoff) in made.items():
+    for name, one in made.items():
+        condition = plan.params.conditions[name]
+        variant = f"{'.mono' if len(one.target) < clip.channels else ''}{'.high' if condition.highpass_hz else ''}"
+        target = f"{clip.split}/target/{clip.clip}{variant}.flac"
         path = f"{clip.split}/{name}/{clip.clip}.flac"
-        audio.write(plan.out / path, damaged * np.float32(gain), clip.rate, "PCM_16")
-        recipe = recipe.model_copy(update={"gain": gain})
-        mode = params.conditions[name].mode
-        width = clip.bandwidth_hz
-        row = _row(clip, f"{clip.clip}.{name}", name, mode, (path, target), signal.shape[1], cutoff, width, recipe)
-        rows.append(row)
+        for place, made_signal, rate in ((target, one.target, clip.rate), (path, one.input, one.rate)):
+            if not (plan.out / place).exists():
+                audio.write(plan.out / place, made_signal * np.float32(gain), rate, "PCM_16")
+        recipe = Recipe(key=one.key, steps=condition.steps, gain=gain)
+        row = _row(
+            clip, f"{clip.clip}.{name}", name, condition.mode, (path, target), length, one.cutoff, clip.bandwidth_hz,
+            recipe,
+        )  # fmt: skip
+        rows.append(replace(row, channels=len(one.target), input_rate=one.rate))
     return rows
+
+
+@dataclass(frozen=True)
+class _Received:
+    """What became of a clip under a condition: its target, the input, that one's rate (Hz) and cutoff (Hz)."""
+
+    key: str
+    target: Signal
+    input: Signal
+    rate: int
+    cutoff: float
+
+
+def original(signal: Signal, rate: int, condition: Condition) -> Signal:
+    """What a condition damages, and what it is judged against: a clip, perhaps mixed down, perhaps without its rumble.
+
+    Shape:
+        (channels, samples) in, as many or one channel out.
+    """
+    if condition.channels == 1:
+        signal = signal.mean(axis=0, keepdims=True, dtype=np.float32)
+    if condition.highpass_hz:
+        sections = scipy.signal.butter(4, condition.highpass_hz, "high", fs=rate, output="sos")
+        signal = np.asarray(scipy.signal.sosfilt(sections, signal), dtype=np.float32)
+    return signal
 
 
 def _headroom(signals: Sequence[Signal]) -> float:
@@ -291,7 +366,7 @@ def _row(
     clip: Clip,
     name: str,
     condition: str,
-    mode: Literal["extend", "restore"],
+    mode: Literal["extend", "restore", "clean"],
     paths: tuple[str, str],
     frames: int,
     cutoff: float,
@@ -311,6 +386,7 @@ def _row(
         channels=clip.channels,
         frames=frames,
         rate=clip.rate,
+        input_rate=clip.rate,
         cutoff_hz=round(cutoff, 1),
         bandwidth_hz=round(bandwidth, 1),
         recipe=recipe.model_dump_json(exclude_defaults=False),

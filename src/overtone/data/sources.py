@@ -47,7 +47,9 @@ class PairsSource:
         )
 
     def validation(self, params: Params) -> Excerpts:
-        return Centres(read_pairs(self.folder, "valid"), self.folder, _valid_samples(params))
+        wanted = params.degrade.valid_conditions
+        chosen = [pair for pair in read_pairs(self.folder, "valid") if pair.condition in wanted]
+        return Centres(chosen, self.folder, _valid_samples(params))
 
 
 class ShardsSource:

@@ -1,7 +1,4 @@
-"""Systems without learning: plain resampling, and spectral band replication.
-
-Both pass what lies below the cutoff through untouched, in every mode: they extend, they do not repair.
-"""
+"""Systems without learning: plain resampling, spectral band replication, and the concealment of lost packets."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
+from overtone import conceal
 from overtone.audio import Signal, resample
 
 RATE = 48_000
@@ -32,6 +30,8 @@ _ROUNDING = -7.4
 class Sinc:
     """Band-limited resampling and nothing else: the floor that every other system has to beat."""
 
+    informed = False
+
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """The signal at 48 kHz.
 
@@ -44,6 +44,17 @@ class Sinc:
         """
         _check(signal, mode)
         return resample(signal, rate, RATE)
+
+
+class Concealer:
+    """Fills lost packets by linear prediction at the signal's own rate, and resamples; adds nothing else anywhere."""
+
+    informed = False
+
+    def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
+        """The signal at 48 kHz; arguments and shape as of `Sinc`."""
+        _check(signal, mode)
+        return resample(conceal.concealed(signal)[0], rate, RATE)
 
 
 class SpectralBandReplication:

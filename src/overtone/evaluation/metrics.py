@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
+
+from overtone.evaluation import texture
 
 N_FFT = 2048
 HOP = 512
@@ -20,8 +24,12 @@ POWER_FLOOR = 1e-8
 MAX_RATIO_DB = 100.0
 # Side/mid ratios are held to this range, so that two equal channels (no side at all) have a finite one.
 MAX_SIDE_MID_DB = 60.0
-# Edges (Hz) of the bands above the cutoff whose bias and distance are told apart.
-BAND_EDGES_HZ = (12_000.0, 16_000.0, 19_500.0, 24_000.0)
+# The known band of `si_sdr` and `snr` ends at this share of the cutoff: above it the input's own filter has its slope.
+KNOWN_SHARE = 0.9
+# Level above the bandwidth is compared in groups of so many bins (750 Hz); the first group is left to the target's own slope.
+EXCESS_BINS = 32
+# Lines in the envelope differ by so much (dB) by chance alone.
+CHANCE_DB = 3.0
 
 
 def round_16_bit(signal: Tensor) -> Tensor:
@@ -185,28 +193,68 @@ def _stereo(prediction: Tensor, target: Tensor, bins: slice) -> dict[str, float 
     }
 
 
-def _bands(cutoff_hz: float) -> dict[str, tuple[float, float]]:
-    """Name -> (low, high] in Hz of the bands above the cutoff, such as `to_12k`, `12k_16k`, `19k5_24k`."""
+def known_band(signal: Tensor, rate: int, cutoff_hz: float) -> Tensor:
+    """The signal without what lies above `KNOWN_SHARE` of the cutoff; as it is where the cutoff is half the rate.
 
-    def name(edge: float) -> str:
-        whole, rest = divmod(round(edge), 1000)
-        return f"{whole}k{rest // 100 or ''}"
+    Shape:
+        (channels, samples) in and out.
+    """
+    if cutoff_hz >= 0.99 * rate / 2:
+        return signal
+    spectra = torch.fft.rfft(signal.double())
+    spectra[:, math.ceil(KNOWN_SHARE * cutoff_hz * signal.shape[-1] / rate) :] = 0.0
+    return torch.fft.irfft(spectra, signal.shape[-1]).float()
 
-    lows = (0.0, *BAND_EDGES_HZ[:-1])
-    return {
-        f"{name(low)}_{name(high)}" if low else f"to_{name(high)}": (max(low, cutoff_hz), high)
-        for low, high in zip(lows, BAND_EDGES_HZ, strict=True)
-    }
+
+def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
+    """Mean of how much louder (dB, 0 where it is not) a prediction is than its target above the bandwidth.
+
+    Args:
+        powers, target: log10 power (channels, bins, frames).
+        first: the first bin above the bandwidth.
+
+    Returns:
+        None where fewer than one group of bins lies above the slope.
+    """
+    groups = (powers.shape[1] - first) // EXCESS_BINS - 1
+    if groups < 1:
+        return None
+
+    def levels(one: Tensor) -> Tensor:
+        top = one[:, -groups * EXCESS_BINS :]
+        return torch.log10((10.0**top).unflatten(1, (groups, EXCESS_BINS)).mean(dim=2))
+
+    return float(10.0 * torch.clamp(levels(powers) - levels(target), min=0.0).mean())
+
+
+def _texture(prediction: Tensor, target: Tensor, spectra: Tensor, rate: int, high: slice) -> dict[str, float | None]:
+    """What is unnatural above the cutoff (bins `high`), each against the target's own: see `score`."""
+    channels = target.shape[0]
+    half = high.start // 2
+    if high.stop - high.start < texture.MIN_BINS:
+        return {}
+    whole: npt.NDArray[np.complex64] = spectra[:, half : high.stop].numpy()
+    made, real = (texture.copies(part) for part in (whole[:channels], whole[channels:]))
+    power = spectra.real.square() + spectra.imag.square()
+    bands = power[:, high].double().numpy()
+    values: dict[str, float | None] = {"copies": max(0.0, made - real)}
+    tones, wanted = (texture.tonality_db(part) for part in (bands[:channels], bands[channels:]))
+    if tones is not None and wanted is not None:
+        values["tonality_error_db"] = abs(tones - wanted)
+    low_hz = high.start * rate / N_FFT
+    lines, own = (texture.hop_lines_db(one.numpy(), rate, low_hz) for one in (prediction, target))
+    values["hop_line_db"] = max(0.0, float((lines - own).max()) - CHANCE_DB)
+    return values
 
 
 def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandwidth_hz: float) -> dict[str, float]:
     """Every cheap metric of one clip; a metric that is not defined for it is left out.
 
     - `lsd`, `lsd_hf`, `lsd_lf`: see `log_spectral_distance`; above / up to the cutoff.
-    - `lsd_<band>` and `bias_<band>` for the bands `to_12k` (cutoff to 12 kHz), `12k_16k`, `16k_19k5`, `19k5_24k`, as far as
-      they lie above the cutoff, and `bias_lf`, `bias_hf`: mean of prediction minus target in log10 power (1 is 10 dB;
-      negative: too quiet).
-    - `si_sdr`, `snr`: dB, whole band.
+    - `bias_hf_db`: mean level above the cutoff, prediction minus target, dB; negative: too dull.
+    - `excess_db`: how much louder than the target the prediction is above the target's bandwidth, dB, 0 at best.
+    - `si_sdr`, `snr`: dB, of the known band (see `known_band`).
+    - texture above the cutoff, 0 at best: `copies`, `hop_line_db`, `tonality_error_db`; see `overtone.evaluation.texture`.
     - two channels only: `coherence_error`, mean over bins of the modulus of the difference of complex inter-channel
       coherence (0 to 2; bins where the target is silent are left out), and `side_mid_error_db`, difference of the side/mid
       power ratio (each ratio held to +-60 dB). Both look above the cutoff; where nothing lies above it, at the whole band.
@@ -214,7 +262,7 @@ def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandw
     Args:
         rate: sample rate, Hz.
         cutoff_hz: frequency above which the input held nothing of the target.
-        bandwidth_hz: the target's bandwidth; bins above it are left out of all but `si_sdr` and `snr`.
+        bandwidth_hz: the target's bandwidth; bins above it are left out of all but `excess_db`.
 
     Shape:
         both (channels, samples), full scale 1.0, aligned.
@@ -224,17 +272,25 @@ def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandw
     """
     _check(prediction, target)
     channels = target.shape[0]
-    spectra = spectrum(round_16_bit(torch.cat([prediction, target])))
+    prediction, target = round_16_bit(prediction), round_16_bit(target)
+    spectra = spectrum(torch.cat([prediction, target]))
     powers = log_power(spectra)
     difference = powers[:channels] - powers[channels:]
-    high = _bins(rate, bandwidth_hz, cutoff_hz, None)
-    ranges = {"hf": high, "lf": _bins(rate, bandwidth_hz, None, cutoff_hz)}
-    ranges |= {name: _bins(rate, bandwidth_hz, *edges) for name, edges in _bands(cutoff_hz).items()}
+    full = cutoff_hz >= 0.99 * rate / 2
     whole = _bins(rate, bandwidth_hz, None, None)
-    values: dict[str, float | None] = {"lsd": _distance(difference, whole)}
-    for name, bins in ranges.items():
-        values |= {f"lsd_{name}": _distance(difference, bins), f"bias_{name}": _bias(difference, bins)}
-    values |= {"si_sdr": si_sdr(prediction, target), "snr": snr(prediction, target)}
+    low = whole if full else _bins(rate, bandwidth_hz, None, KNOWN_SHARE * cutoff_hz)
+    high = _bins(rate, bandwidth_hz, cutoff_hz, None)
+    bias = _bias(difference, high)
+    values: dict[str, float | None] = {
+        "lsd": _distance(difference, whole),
+        "lsd_hf": _distance(difference, high),
+        "lsd_lf": _distance(difference, low),
+        "bias_hf_db": None if bias is None else 10.0 * bias,
+        "excess_db": _excess(powers[:channels], powers[channels:], whole.stop),
+    }
+    known = [known_band(one, rate, cutoff_hz) for one in (prediction, target)]
+    values |= {"si_sdr": si_sdr(*known), "snr": snr(*known)}
+    values |= _texture(prediction, target, spectra, rate, high)
     if channels == 2:
         image = high if high.stop > high.start else whole
         values |= _stereo(spectra[:channels], spectra[channels:], image)

@@ -1,6 +1,6 @@
-"""Metrics that model a listener: ViSQOL, and PESQ-WB and STOI for speech. They need the extra `overtone[perceptual]`.
+"""Metrics that model a listener: ViSQOL, and PESQ-WB and STOI for speech, which need the extra `overtone[perceptual]`.
 
-Import this module only where they are asked for: its libraries are heavy. Channels are averaged to mono first, since all
+Their libraries are heavy, and loaded by the first clip. Channels are averaged to mono first, since all
 three judge one channel.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -37,9 +38,14 @@ def _library(name: str) -> ModuleType:
         ) from None
 
 
+def available() -> bool:
+    """Whether ViSQOL is installed."""
+    return importlib.util.find_spec("visqol") is not None
+
+
 def require() -> None:
-    """Raise MissingExtraError now rather than in the middle of an evaluation."""
-    for name in ("visqol", "pesq", "pystoi"):
+    """Raise MissingExtraError now rather than in the middle of an evaluation: PESQ and STOI were asked for."""
+    for name in ("pesq", "pystoi"):
         _library(name)
 
 
@@ -114,12 +120,11 @@ def stoi(prediction: Signal, target: Signal, rate: int) -> float:
     return float(_library("pystoi").stoi(reference, degraded, SPEECH_RATE, extended=False))
 
 
-def score(prediction: Signal, target: Signal, rate: int, kind: str) -> dict[str, float]:
-    """The perceptual metrics of one clip: `visqol`, and for speech `pesq` and `stoi`; what is undefined is left out.
+def speech(prediction: Signal, target: Signal, rate: int) -> dict[str, float]:
+    """`pesq` and `stoi` of one clip of speech; what is undefined is left out.
 
     Args:
         rate: sample rate of both, Hz.
-        kind: the clip's kind; `speech` is judged for intelligibility too.
 
     Shape:
         both (channels, samples).
@@ -127,7 +132,5 @@ def score(prediction: Signal, target: Signal, rate: int, kind: str) -> dict[str,
     Raises:
         MissingExtraError: a library of the extra is not installed.
     """
-    values: dict[str, float | None] = {"visqol": visqol(prediction, target, rate)}
-    if kind == "speech":
-        values |= {"pesq": pesq(prediction, target, rate), "stoi": stoi(prediction, target, rate)}
+    values = {"pesq": pesq(prediction, target, rate), "stoi": stoi(prediction, target, rate)}
     return {name: value for name, value in values.items() if value is not None}

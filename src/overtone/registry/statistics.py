@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from overtone.evaluation import statistics
 from overtone.params import BootstrapParams
 from overtone.tracking.store import TrackingError
 
@@ -82,11 +83,9 @@ def _number(name: str, text: str | None) -> float | None:
 
 def mean(rows: Sequence[Row], path: str) -> float | None:
     """The figure that metrics.json holds at a dotted path (group.kind.metric), from the clips; None where there is none."""
-    chosen = _chosen(rows, path)
-    if not chosen:
-        return None
-    metric = path.split(".")[2]
-    return float(_statistic(chosen, metric, [0] * len(chosen), np.ones((1, 1)))[0])
+    group, kind, metric = path.split(".") if path.count(".") == 2 else ("", "", "")
+    found = statistics.figure(statistics.of_group(rows, group), kind, metric)
+    return found.mean if found else None
 
 
 def gain(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from overtone import comparison
+from overtone.evaluation import table as comparison
 from overtone.tracking import naming, scoreboard, store
 
 if TYPE_CHECKING:

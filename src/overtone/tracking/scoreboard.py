@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from overtone import comparison
+from overtone.evaluation import table as comparison
 from overtone.tracking import entries, store
 
 # Before `test/` in the alphabet, which is the order of MLflow's sections of charts.
