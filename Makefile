@@ -90,6 +90,7 @@ distclean: clean ## remove the environment too
 # The stamps are older than pyproject.toml when it changed: then pip looks again.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
 	$(PIP) install --no-compile -e '.[train,serve]'
+	$(PIP) install --no-compile --quiet -e '.[visqol]' || echo "ViSQOL does not install here: the tables go without it"
 	$(COMPILE)
 	@touch $@
 

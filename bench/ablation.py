@@ -5,9 +5,8 @@
     python bench/ablation.py --csv docs/ablation.csv    # what the report and docs/ablation.md show
     python bench/ablation.py --list                     # the variants and the settings that they change
 
-Needs work/pairs (dvc repro degrade). Scores an excerpt of each test source: LSD where the band is extended (speech and
-music at 8 and 16 kHz) and where damage is repaired, the change of SNR against the input, and the line at the hop rate in the
-envelope of what is added above 9 kHz, in dB over its surroundings: a buzz that LSD does not see.
+Needs work/pairs (dvc repro degrade). Scores the validation split as the judge does, blind: LSD where the band is extended
+(speech, music), LSD below the cutoff and SI-SDR where damage is repaired, and the buzz at the hop rate.
 """
 
 from __future__ import annotations
@@ -16,27 +15,29 @@ import argparse
 import contextlib
 import csv
 import io
-import statistics
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.signal
-import torch
-
 import measure
-from overtone import audio, metrics, params
-from overtone.data.pairs import Pair, read_pairs
-from overtone.models.spectral import HOP
-from overtone.overview.tables import ABLATION
+from overtone import audio, params
+from overtone.data.pairs import read_pairs
+from overtone.evaluation import report
+from overtone.evaluation.judge import judge
 from overtone.training.fit import train
 from overtone.upsample import Upsampler
 
 PAIRS = Path("work/pairs")
-SECONDS = 4.0
-CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_32k", "loss_10", "noise_10db")
+CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_mono_32k", "loss_16k_zero", "noise_10db")
+# Column -> the figure's place in metrics.json, and its format.
+FIGURES = {
+    "speech": ("extend", "speech", "lsd", ".3f"),
+    "music": ("extend", "music", "lsd", ".3f"),
+    "restored": ("restore", "all", "lsd_lf", ".3f"),
+    "si_sdr": ("restore", "all", "si_sdr", "+.2f"),
+    "hop_line": ("extend", "all", "hop_line_db", ".1f"),
+}
+ABLATION = ("variant", *FIGURES, "steps", "changes")
 # Family, and what is changed of the settings in params.yaml.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "baseline": ("rnn", ()),
@@ -80,7 +81,7 @@ def main() -> None:
             print(f"{name:<22}{kind}  {' '.join(changes)}")
         return
     print(
-        "| variant | speech | music | restored | SNR, dB | line, dB | overtone stage train |\n"
+        "| variant | speech | music | restored | SI-SDR, dB | buzz, dB | overtone stage train |\n"
         "|---|---:|---:|---:|---:|---:|---|"
     )
     rows = []
@@ -97,19 +98,12 @@ def main() -> None:
 def row(name: str, kind: str, changes: tuple[str, ...], scores: dict[str, float], steps: int) -> dict[str, str]:
     """A variant's figures as they are printed and written."""
     shown = " ".join(["--model", kind, *(f"--set '{change}'" for change in changes)])
-    texts = {
-        "variant": name,
-        **{part: f"{scores[part]:.3f}" for part in ("speech", "music", "restored")},
-        "snr": f"{scores['snr']:+.2f}",
-        "line": f"{scores['line']:.1f}",
-        "steps": str(steps),
-        "changes": shown,
-    }
-    return {column: texts[column] for column in ABLATION}
+    figures = {name: f"{scores[name]:{FIGURES[name][3]}}" for name in FIGURES}
+    return {"variant": name, **figures, "steps": str(steps), "changes": shown}
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> None:
-    """The CSV that `overtone.overview` reads."""
+    """The CSV that the report's page shows."""
     with audio.replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, ABLATION, lineterminator="\n")
         writer.writeheader()
@@ -123,48 +117,16 @@ def measured(kind: Any, changes: tuple[str, ...]) -> dict[str, float]:
         out = Path(folder) / "model"
         with contextlib.redirect_stdout(io.StringIO()):
             train(settings, kind, PAIRS, out, Path(folder) / "checkpoints")
-        return scored(Upsampler.load(out))
+        return scored(Upsampler.load(out), settings)
 
 
-def scored(upsampler: Upsampler) -> dict[str, float]:
-    """Means over an excerpt of each test source."""
-    found: dict[str, list[float]] = defaultdict(list)
-    seen: set[tuple[str, str]] = set()
-    for pair in read_pairs(PAIRS, "test"):
-        if pair.condition not in CONDITIONS or (pair.condition, pair.source) in seen:
-            continue
-        seen.add((pair.condition, pair.source))
-        given, target = (excerpt(pair, path) for path in (pair.input, pair.target))
-        made = upsampler.enhance(given, pair.rate, mode=pair.mode, cutoff_hz=pair.cutoff_hz)
-        tensors = [torch.from_numpy(signal) for signal in (made, given, target)]
-        ours, before = (
-            metrics.score(signal, tensors[2], pair.rate, pair.cutoff_hz, pair.bandwidth_hz) for signal in tensors[:2]
-        )
-        if pair.mode == "extend":
-            found[pair.kind].append(ours["lsd"])
-            found["snr"].append(ours["snr"] - before["snr"])
-            if pair.condition == "sinc_16k":
-                found["line"].append(envelope_line(made[0], pair.rate))
-        else:
-            found["restored"].append(ours["lsd"])
-    return {name: statistics.fmean(values) for name, values in found.items()}
-
-
-def excerpt(pair: Pair, path: str) -> audio.Signal:
-    """The middle of the first channel of a file of the pairs."""
-    length = min(pair.frames, round(SECONDS * pair.rate))
-    signal, _ = audio.read(PAIRS / path, (pair.frames - length) // 2, length)
-    return signal[:1]
-
-
-def envelope_line(signal: np.ndarray[Any, Any], rate: int) -> float:
-    """Height in dB of the envelope's line at the hop rate, above the median of its surroundings; sound above 9 kHz."""
-    filtered = scipy.signal.sosfiltfilt(scipy.signal.butter(6, 9_000, "high", fs=rate, output="sos"), signal)
-    envelope = np.abs(scipy.signal.hilbert(filtered))
-    frequency, power = scipy.signal.welch(envelope / (envelope.mean() + 1e-9), rate, nperseg=16_384)
-    hop_rate = rate / HOP
-    near = np.abs(frequency - hop_rate)
-    return float(10 * np.log10(power[near < 2].max() / np.median(power[near < 14])))
+def scored(upsampler: Upsampler, settings: params.Params) -> dict[str, float]:
+    """The figures of the validation split, which chooses; the test split is not for choosing."""
+    pairs = [pair for pair in read_pairs(PAIRS, "valid") if pair.condition in CONDITIONS]
+    plain = settings.evaluate.model_copy(update={"visqol": ()})
+    judged = judge("ablation", lambda: upsampler, pairs, PAIRS, plain, workers=1)
+    means, _ = report.summarise(judged.rows)
+    return {name: means[group][kind][metric] for name, (group, kind, metric, _) in FIGURES.items()}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import measure
-from overtone.models.baselines import Sinc, SpectralBandReplication
+from overtone.evaluation.baselines import Sinc, SpectralBandReplication
 from overtone.upsample import Upsampler
 
 RATE = 16_000

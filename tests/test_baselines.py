@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from overtone.audio import Signal, resample
-from overtone.metrics import score
-from overtone.models.baselines import RATE, Mode, Sinc, SpectralBandReplication
+from overtone.evaluation.baselines import RATE, Mode, Sinc, SpectralBandReplication
+from overtone.evaluation.metrics import score
 
 System = Sinc | SpectralBandReplication
 SYSTEMS: list[System] = [Sinc(), SpectralBandReplication()]

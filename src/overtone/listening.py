@@ -15,7 +15,7 @@ from overtone.audio import AudioError, Signal
 from overtone.data.bandwidth import estimate_bandwidth
 from overtone.errors import OvertoneError
 from overtone.evaluation import figures, metrics
-from overtone.evaluation.systems import lag
+from overtone.evaluation.alignment import lag
 from overtone.registry import resolve
 
 # Longer recordings are compared by their beginning.

@@ -165,10 +165,10 @@ class Condition(Settings):
     """A fixed evaluation condition: whether the input is merely band-limited (`extend`), damaged (`restore`) or `clean`.
 
     `kinds` it is for (empty: all); `channels` 1 mixes clips down first, 2 leaves mono clips out; `highpass_hz` is taken off
-    the original first. No steps at all: the clip as it is, which should stay so.
+    the original first. A clean clip has no steps, and should stay as it is.
     """
 
-    mode: Literal["extend", "restore"]
+    mode: Literal["extend", "restore", "clean"]
     steps: tuple[Step, ...] = ()
     kinds: tuple[str, ...] = ()
     channels: Literal[1, 2] | None = None

@@ -194,7 +194,7 @@ def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None
 def report(params: Params) -> None:
     """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
     from overtone.data.pairs import read_pairs
-    from overtone.evaluation import page, shown, table
+    from overtone.evaluation import clips, page, shown, table
     from overtone.tracking import baselines, description, runs, scoreboard
 
     names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
@@ -203,14 +203,17 @@ def report(params: Params) -> None:
         name: baselines.log(name, metrics[name], _report_folder(name)) for name in params.evaluate.baselines
     }
     ids |= {kind: runs.open_run(MODELS / kind) for kind in KINDS}
-    shown = []
+    systems = []
     for name, run_id in ids.items():
-        run = systems.Run(run_id, description.name_of(run_id), description.address(run_id))
-        shown.append(systems.load(name, _report_folder(name), MODELS / name if name in KINDS else None, run))
+        run = shown.Run(run_id, description.name_of(run_id), description.address(run_id))
+        systems.append(shown.load(name, _report_folder(name), MODELS / name if name in KINDS else None, run))
     # Resampling alone changes nothing that could be heard.
-    listen = {name: _maker(name) for name in names if name != comparison.BASELINE}
+    makers = {name: _maker(name) for name in names if name != table.BASELINE}
+    networks = [system for system in systems if system.name in KINDS]
     with _progress("report") as progress:
-        page.write(PAGE, shown, listen, read_pairs(PAIRS, "test"), PAIRS, ABLATION, progress)
+        wanted = clips.worst(networks, params.evaluate.visqol)
+        cards = clips.cards(wanted, read_pairs(PAIRS, "test"), PAIRS, makers, systems, progress)
+    page.write(PAGE, systems, cards, ABLATION)
     for name, run_id in ids.items():
         scoreboard.log(run_id, metrics[name])
         description.describe(run_id, metrics, name)
@@ -532,7 +535,9 @@ def _rescore(params: Params, folder: Path) -> Scored:
     with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
         pairs = read_pairs(PAIRS, "test")
-        room.write(judge("champion", maker, pairs, PAIRS, plain, progress=progress), room.fingerprint(pairs, PAIRS), out)
+        room.write(
+            judge("champion", maker, pairs, PAIRS, plain, progress=progress), room.fingerprint(pairs, PAIRS), out
+        )
         return _scored(out)
 
 

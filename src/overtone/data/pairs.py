@@ -299,9 +299,7 @@ def _few(clips: Sequence[Clip], most: int) -> list[Clip]:
 
 def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
     """The middle of a clip under every evaluation condition that is for it, all at one gain."""
-    length = min(signal.shape[1], round(plan.params.seconds * clip.rate))
-    start = (signal.shape[1] - length) // 2
-    signal = np.ascontiguousarray(signal[:, start : start + length])
+    signal = middle(signal, clip.rate, plan.params.seconds)
     made: dict[str, _Received] = {}
     for name, condition in plan.params.conditions.items():
         if (condition.kinds and clip.kind not in condition.kinds) or (condition.channels or 1) > clip.channels:
@@ -317,14 +315,14 @@ def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
     for name, one in made.items():
         condition = plan.params.conditions[name]
         variant = f"{'.mono' if len(one.target) < clip.channels else ''}{'.high' if condition.highpass_hz else ''}"
-        target = f"{clip.split}/target/{clip.clip}{variant}.flac"
+        wanted = f"{clip.split}/target/{clip.clip}{variant}.flac"
         path = f"{clip.split}/{name}/{clip.clip}.flac"
-        for place, made_signal, rate in ((target, one.target, clip.rate), (path, one.input, one.rate)):
+        for place, made_signal, rate in ((wanted, one.target, clip.rate), (path, one.input, one.rate)):
             if not (plan.out / place).exists():
                 audio.write(plan.out / place, made_signal * np.float32(gain), rate, "PCM_16")
         recipe = Recipe(key=one.key, steps=condition.steps, gain=gain)
         row = _row(
-            clip, f"{clip.clip}.{name}", name, condition.mode, (path, target), length, one.cutoff, clip.bandwidth_hz,
+            clip, f"{clip.clip}.{name}", name, condition.mode, (path, wanted), signal.shape[1], one.cutoff, clip.bandwidth_hz,
             recipe,
         )  # fmt: skip
         rows.append(replace(row, channels=len(one.target), input_rate=one.rate))
@@ -340,6 +338,13 @@ class _Received:
     input: Signal
     rate: int
     cutoff: float
+
+
+def middle(signal: Signal, rate: int, seconds: float) -> Signal:
+    """The middle of a signal (channels, samples), at most so long."""
+    length = min(signal.shape[1], round(seconds * rate))
+    start = (signal.shape[1] - length) // 2
+    return np.ascontiguousarray(signal[:, start : start + length])
 
 
 def original(signal: Signal, rate: int, condition: Condition) -> Signal:

@@ -1,102 +1,92 @@
-"""The clips to listen to: the worst and the best of each network under each condition, as excerpts with spectrograms."""
+"""The clips to listen to: excerpts with spectrograms, as text that a page can hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.image import imsave
 
 from overtone import audio
 from overtone.audio import Signal
 from overtone.data.pairs import Pair
-from overtone.overview import media
-from overtone.overview.systems import OverviewError, System
+from overtone.evaluation import figures
+from overtone.evaluation.judge import Enhancer, Progress, loudest, read
+from overtone.evaluation.shown import System
 
 SECONDS = 3.0
-# What clips are ranked by.
+# What clips are chosen by.
 METRIC = "lsd"
-
-Progress = Callable[[int, int], None]
-
-
-class Enhancer(Protocol):
-    """(channels, samples) in and, at 48 kHz, out."""
-
-    def enhance(self, signal: Signal, rate: int, *, mode: Any = "auto", cutoff_hz: float | None = None) -> Signal: ...
+_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The worst and the best clip of a system under a condition, as (condition, clip)."""
+class Sound:
+    """What is heard and seen: a name, data URIs of an MP3 file and of a picture, the clip's score where it has one."""
 
-    worst: tuple[str, str]
-    best: tuple[str, str]
-
-
-def extremes(system: System) -> dict[str, Choice]:
-    """The choice for each condition, in the report's order; of equals the first by name."""
-    found = {}
-    for condition in dict.fromkeys(one.condition for one in system.clips):
-        ranked = sorted(
-            (one.scores[METRIC], one.clip)
-            for one in system.clips
-            if one.condition == condition and METRIC in one.scores
-        )
-        if ranked:
-            worst = min(clip for score, clip in ranked if score == ranked[-1][0])
-            found[condition] = Choice((condition, worst), (condition, ranked[0][1]))
-    return found
+    name: str
+    audio: str
+    picture: str
+    score: float | None = None
 
 
-def excerpt(target: Signal, rate: int) -> slice:
-    """Where the target is loudest for `SECONDS`: what is worth hearing."""
-    length = min(target.shape[1], round(SECONDS * rate))
-    hop = max(rate // 10, 1)
-    starts = range(0, target.shape[1] - length + 1, hop)
-    total = np.concatenate(([0.0], np.cumsum(np.square(target, dtype=np.float64).sum(axis=0))))
-    start = max(starts, key=lambda begin: (total[begin + length] - total[begin], -begin))
-    return slice(start, start + length)
+@dataclass(frozen=True)
+class Card:
+    """One clip: input, what each system makes of it, target. `cutoff` is the share of the pictures' height that was known."""
+
+    title: str
+    note: str
+    cutoff: float
+    sounds: tuple[Sound, ...]
 
 
-def heard(
-    wanted: Iterable[tuple[str, str]],
+def worst(systems: Sequence[System], conditions: Sequence[str]) -> list[tuple[str, str]]:
+    """(condition, clip) of the highest LSD of any of the systems, for each kind under each of some conditions."""
+    found: dict[tuple[str, str], tuple[float, str]] = {}
+    for one in (clip for system in systems for clip in system.clips if METRIC in clip.scores):
+        if one.condition in conditions:
+            place = (one.condition, one.kind)
+            found[place] = max(found.get(place, (-1.0, "")), (one.scores[METRIC], one.clip))
+    return [(condition, clip) for (condition, _), (_, clip) in sorted(found.items())]
+
+
+def cards(
+    wanted: Sequence[tuple[str, str]],
     pairs: Sequence[Pair],
     folder: Path,
-    systems: Mapping[str, Callable[[], Enhancer]],
+    makers: Mapping[str, Callable[[], Enhancer]],
+    systems: Sequence[System],
     progress: Progress | None = None,
-) -> dict[str, dict[str, Any]]:
-    """The chosen clips with their sounds and pictures, as the page's script takes them.
-
-    Each whole clip is enhanced afresh as the evaluation did it, on one thread, and then cut.
+) -> list[Card]:
+    """The clips as a page shows them, each enhanced afresh as the evaluation did it, on one thread, and then cut.
 
     Args:
-        wanted: (condition, clip) of each.
-        pairs: the test pairs, among which they are.
-        folder: what the pairs' paths are relative to.
-        systems: name -> makes the system that is heard.
+        wanted: (condition, clip) of each; those that are no pairs are left out.
+        pairs: the evaluation pairs.
+        folder: what their paths are relative to.
+        makers: name -> makes the system that is heard.
+        systems: whose scores stand beside the sounds.
         progress: called with (clips done, clips in all).
-
-    Returns:
-        "condition/clip" -> title, seconds, kHz that the pictures reach, cutoff in kHz, and the sounds in order.
-
-    Raises:
-        OverviewError: the pairs have no such clip: reports and pairs are not of one run of the line.
     """
     known = {(pair.condition, pair.clip): pair for pair in pairs}
-    chosen = list(dict.fromkeys(wanted))
+    chosen = [known[key] for key in wanted if key in known]
+    scores = {
+        (system.name, one.condition, one.clip): one.scores.get(METRIC) for system in systems for one in system.clips
+    }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        made = {name: make() for name, make in systems.items()}
-        found = {}
-        for done, key in enumerate(chosen, 1):
-            if key not in known:
-                raise OverviewError(f"{folder}: no test pair of clip {key[1]} under {key[0]}; expected one (dvc repro)")
-            found["/".join(key)] = _clip(known[key], folder, made)
+        made = {name: make() for name, make in makers.items()}
+        found = []
+        for done, pair in enumerate(chosen, 1):
+            own = {name: scores.get((name, pair.condition, pair.clip)) for name in made}
+            found.append(_card(pair, folder, made, own))
             if progress:
                 progress(done, len(chosen))
         return found
@@ -104,31 +94,47 @@ def heard(
         torch.set_num_threads(threads)
 
 
-def _clip(pair: Pair, folder: Path, systems: Mapping[str, Enhancer]) -> dict[str, Any]:
-    before, target = (audio.read(folder / relative)[0] for relative in (pair.input, pair.target))
-    part = excerpt(target, pair.rate)
-    sounds = [
-        {"name": name, "audio": media.sound(cut, pair.rate), "picture": media.picture(cut)}
+def _card(pair: Pair, folder: Path, systems: Mapping[str, Enhancer], scores: Mapping[str, float | None]) -> Card:
+    before, target = read(folder, pair)
+    part = loudest(target, pair.rate, SECONDS)
+    sounds = tuple(
+        Sound(name, mp3(cut, pair.rate), picture(cut), scores.get(name))
         for name, cut in _signals(pair, before, target, systems, part)
-    ]
-    return {
-        "clip": pair.clip,
-        "condition": pair.condition,
-        "kind": pair.kind,
-        "mode": pair.mode,
-        "start": round(part.start / pair.rate, 2),
-        "seconds": round((part.stop - part.start) / pair.rate, 3),
-        "top_khz": pair.rate / 2000,
-        "cutoff_khz": round(pair.cutoff_hz / 1000, 2) if pair.cutoff_hz < 0.99 * pair.rate / 2 else None,
-        "sounds": sounds,
-    }
+    )
+    note = f"{pair.kind}, {pair.input_rate / 1000:g} kHz in; {(part.stop - part.start) / pair.rate:.1f} s"
+    return Card(f"{pair.condition}: {pair.clip}", note, pair.cutoff_hz / (pair.rate / 2), sounds)
 
 
 def _signals(
     pair: Pair, before: Signal, target: Signal, systems: Mapping[str, Enhancer], part: slice
 ) -> Iterator[tuple[str, Signal]]:
-    yield "before", before[:, part]
+    def cut(signal: Signal) -> Signal:
+        return np.ascontiguousarray(audio.fit_length(signal, pair.frames)[:, part], dtype=np.float32)
+
+    yield "input", cut(audio.resample(before, pair.input_rate, pair.rate))
     for name, system in systems.items():
-        after = system.enhance(before, pair.rate, mode=pair.mode, cutoff_hz=pair.cutoff_hz)
-        yield name, np.ascontiguousarray(after[:, part], dtype=np.float32)
-    yield "target", target[:, part]
+        yield name, cut(system.enhance(before, pair.input_rate))
+    yield "target", cut(target)
+
+
+def mp3(signal: Signal, rate: int) -> str:
+    """A signal (channels, samples) as MP3, level and channels untouched; the same signal gives the same text."""
+    data = audio.encode(np.clip(signal, -1.0, 1.0), rate, "MP3", "MPEG_LAYER_III")
+    return _uri("audio/mpeg", data)
+
+
+def picture(signal: Signal) -> str:
+    """The spectrogram of a signal (channels, samples) as WebP: time to the right, 0 to half the rate upwards."""
+    low, high = figures.LEVELS_DB
+    level = figures.spectrogram_db(signal)
+    bins = level.shape[0] - 1
+    pooled = level[:bins].reshape(_ROWS, bins // _ROWS, -1).mean(axis=1)
+    shade = np.clip((pooled - low) / (high - low), 0.0, 1.0)[::-1]
+    colours = np.round(255 * colormaps["magma"](shade)[..., :3]).astype(np.uint8)
+    buffer = io.BytesIO()
+    imsave(buffer, colours, format="webp", pil_kwargs={"quality": 75, "method": 6})
+    return _uri("image/webp", buffer.getvalue())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

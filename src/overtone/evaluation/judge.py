@@ -192,9 +192,7 @@ class _Judge:
     def score(self, pair: Pair, after: Signal, reference: Signal) -> Scores:
         prediction = torch.from_numpy(np.ascontiguousarray(after, dtype=np.float32))
         try:
-            return metrics.score(
-                prediction, torch.from_numpy(reference), pair.rate, pair.cutoff_hz, pair.bandwidth_hz
-            )
+            return metrics.score(prediction, torch.from_numpy(reference), pair.rate, pair.cutoff_hz, pair.bandwidth_hz)
         except ValueError as error:
             raise JudgeError(f"{self.name}: pair {pair.pair}: {error}") from None
 

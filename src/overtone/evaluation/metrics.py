@@ -203,7 +203,8 @@ def known_band(signal: Tensor, rate: int, cutoff_hz: float) -> Tensor:
         return signal
     spectra = torch.fft.rfft(signal.double())
     spectra[:, math.ceil(KNOWN_SHARE * cutoff_hz * signal.shape[-1] / rate) :] = 0.0
-    return torch.fft.irfft(spectra, signal.shape[-1]).float()
+    kept: Tensor = torch.fft.irfft(spectra, signal.shape[-1]).float()
+    return kept
 
 
 def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
@@ -222,7 +223,7 @@ def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
 
     def levels(one: Tensor) -> Tensor:
         top = one[:, -groups * EXCESS_BINS :]
-        return torch.log10((10.0**top).unflatten(1, (groups, EXCESS_BINS)).mean(dim=2))
+        return torch.log10((10.0**top).reshape(len(top), groups, EXCESS_BINS, -1).mean(dim=2))
 
     return float(10.0 * torch.clamp(levels(powers) - levels(target), min=0.0).mean())
 

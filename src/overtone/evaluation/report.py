@@ -39,7 +39,9 @@ def summarise(rows: Sequence[Row]) -> tuple[Tree, Tree]:
         for kind in (*sorted({row.kind for row in here}), "all"):
             found = {name: statistics.figure(here, kind, name) for name in metrics}
             means[group][kind] = {name: _round(one.mean) for name, one in found.items() if one}
-            halves[group][kind] = {name: _round(one.half) for name, one in found.items() if one and one.half is not None}
+            halves[group][kind] = {
+                name: _round(one.half) for name, one in found.items() if one and one.half is not None
+            }
     return means, halves
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import scipy.stats
 
@@ -34,6 +34,9 @@ class Scored(Protocol):
     def clip(self) -> str: ...
     @property
     def scores(self) -> Mapping[str, float]: ...
+
+
+Row = TypeVar("Row", bound=Scored)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(high - low) / 2.0, count)
 
 
-def of_group(rows: Iterable[Scored], group: str) -> list[Scored]:
+def of_group(rows: Iterable[Row], group: str) -> list[Row]:
     """The rows of a condition, or of a macro group: `extend`, `restore` (by their mode) or `overall` (both)."""
     modes = ("extend", "restore") if group == "overall" else (group,) if group in MACRO_GROUPS else ()
     return [row for row in rows if row.condition == group or row.mode in modes]

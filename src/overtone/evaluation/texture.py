@@ -41,7 +41,7 @@ def copies(spectra: Spectra) -> float:
     Shape:
         (channels, bins, frames).
     """
-    channels, bins, frames = spectra.shape
+    _, bins, frames = spectra.shape
     longest = bins - _MIN_OVERLAP
     if longest <= _MIN_PERIOD or not frames:
         return 0.0

@@ -1,4 +1,4 @@
-"""How sure a gain on the test set is: the paired bootstrap over sources and clips. Pure functions of the clips' scores."""
+"""How sure a gain on the test set is: the paired bootstrap over sources. Pure functions of the clips' scores."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
 from overtone.evaluation import statistics
 from overtone.params import BootstrapParams
 from overtone.tracking.store import TrackingError
 
-_MACRO = ("extend", "restore")
 _FIELDS = ("condition", "mode", "kind", "source", "clip")
 _LABELS = {*_FIELDS, "system", "cutoff_hz", "bandwidth_hz"}
 
 Key = tuple[str, ...]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -93,10 +91,8 @@ def gain(
 ) -> Gain | None:
     """The gain of one model over another on a metric, with its lower confidence bound.
 
-    Units are drawn with replacement, the same for both models, and the reported figure (means over clips in each condition,
-    then over conditions) is calculated afresh from all conditions of the units drawn. The bound is the lower of two
-    one-sided percentile bounds: with sources as units, since clips of one voice are alike, and with clips, since a test set
-    may hold but one or two sources.
+    Sources are drawn with replacement, the same for both models, and the reported figure (see `mean`) is calculated afresh
+    from those drawn; the bound is the one-sided percentile bound. One source alone says nothing: minus infinity.
 
     Args:
         before: the rows of the model to beat.
@@ -119,22 +115,17 @@ def gain(
         return None
     metric = path.split(".")[2]
     sign = 1.0 if better == "higher" else -1.0
-    old, new = ([rows[key] for key in common] for rows in (first, second))
-    rng = np.random.default_rng(seed)
-
-    def gains(columns: Sequence[int], weights: Array) -> Array:
-        return sign * (_statistic(new, metric, columns, weights) - _statistic(old, metric, columns, weights))
-
-    bounds, counts = [], []
-    # A key is condition, kind, source, clip.
-    for part in (slice(1, 3), slice(1, 4)):
-        places = {unit: place for place, unit in enumerate(sorted({key[part] for key in common}))}
-        columns, count = [places[key[part]] for key in common], len(places)
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=params.resamples).astype(float)
-        bounds.append(float(np.nanquantile(gains(columns, weights), 1 - params.confidence)))
-        counts.append(count)
-    whole = float(gains(columns, np.ones((1, count)))[0])
-    return Gain(whole, min(bounds), clips=counts[1], sources=counts[0])
+    old, new = (statistics.by_source([rows[key] for key in common], metric) for rows in (first, second))
+    changes: dict[str, list[float]] = {}
+    for kind, source in old:
+        changes.setdefault(kind, []).append(sign * (new[kind, source] - old[kind, source]))
+    whole = fmean(fmean(one) for one in changes.values())
+    lower = -math.inf
+    if len(old) > 1:
+        rng = np.random.default_rng(seed)
+        drawn = [rng.choice(np.array(one), (params.resamples, len(one))).mean(axis=1) for one in changes.values()]
+        lower = float(np.quantile(np.mean(drawn, axis=0), 1 - params.confidence))
+    return Gain(whole, lower, clips=len({key[1:] for key in common}), sources=len(old))
 
 
 def _chosen(rows: Sequence[Row], path: str) -> list[Row]:
@@ -143,36 +134,4 @@ def _chosen(rows: Sequence[Row], path: str) -> list[Row]:
     if len(parts) != 3:
         return []
     group, kind, metric = parts
-    return [
-        row
-        for row in rows
-        if metric in row.scores
-        and kind in ("all", row.kind)
-        and (group in ("overall", row.condition) or (group in _MACRO and group == row.mode))
-    ]
-
-
-def _statistic(rows: Sequence[Row], metric: str, columns: Sequence[int], weights: Array) -> Array:
-    """The reported figure for each line of weights.
-
-    Args:
-        rows: the clips that it rests on.
-        metric: which of their scores.
-        columns: each row's unit, as a column of `weights`.
-        weights: how often each unit was drawn.
-
-    Shape:
-        weights: (resamples, units); returns (resamples,).
-    """
-    conditions = {name: place for place, name in enumerate(dict.fromkeys(row.condition for row in rows))}
-    sums, counts = np.zeros((2, weights.shape[1], len(conditions)))
-    for row, column in zip(rows, columns, strict=True):
-        sums[column, conditions[row.condition]] += row.scores[metric]
-        counts[column, conditions[row.condition]] += 1
-    drawn = weights @ counts
-    with np.errstate(invalid="ignore"):
-        # A condition of which nothing was drawn counts in no mean.
-        parts = np.where(drawn > 0, weights @ sums / np.maximum(drawn, 1), np.nan)
-    found = ~np.isnan(parts)
-    means: Array = np.where(found, parts, 0.0).sum(axis=1) / np.where(found.any(axis=1), found.sum(axis=1), np.nan)
-    return means
+    return [row for row in statistics.of_group(rows, group) if metric in row.scores and kind in ("all", row.kind)]

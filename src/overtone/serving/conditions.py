@@ -11,25 +11,34 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from overtone import params
-from overtone.params import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Step
+from overtone.params import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step
 
 router = APIRouter(prefix="/v1", tags=["conditions"])
 
 NONE = "none"
 # What a server has that runs where no params.yaml is: the project's own.
-_DEFAULTS: dict[str, tuple[Literal["extend", "restore"], tuple[Step, ...]]] = {
-    "sinc_8k": ("extend", (NarrowBand(rate=8_000),)),
-    "sinc_12k": ("extend", (NarrowBand(rate=12_000),)),
-    "sinc_16k": ("extend", (NarrowBand(rate=16_000),)),
-    "sinc_24k": ("extend", (NarrowBand(rate=24_000),)),
-    "mp3_32k": ("restore", (Codec(codec="mp3", kbps=32),)),
-    "mp3_64k": ("restore", (Codec(codec="mp3", kbps=64),)),
-    "opus_16k": ("restore", (Codec(codec="opus", kbps=16),)),
-    "loss_10": ("restore", (PacketLoss(share=0.1, burst=2.0),)),
-    "noise_10db": ("restore", (Noise(snr_db=10),)),
-    "mixture": (
-        "restore",
-        (Noise(snr_db=20), NarrowBand(rate=16_000), PacketLoss(share=0.05), Codec(codec="mulaw")),
+_LOSS = {"zero": PacketLoss(share=0.1), "repeat": PacketLoss(share=0.1, fill="repeat")}
+_SPEECH = ("speech",)
+_DEFAULTS = {
+    **{f"sinc_{khz}k": Condition(mode="extend", steps=(Resample(rate=1000 * khz),)) for khz in (8, 12, 16, 24)},
+    "mp3_mono_32k": Condition(mode="restore", channels=1, steps=(Codec(codec="mp3", kbps=32),)),
+    "mp3_stereo_64k": Condition(mode="restore", channels=2, steps=(Codec(codec="mp3", kbps=64),)),
+    "opus_16k": Condition(mode="restore", steps=(Codec(codec="opus", kbps=16),)),
+    **{
+        f"loss_{khz}k_{fill}": Condition(mode="restore", kinds=_SPEECH, steps=(Resample(rate=1000 * khz), loss))
+        for khz in (8, 16)
+        for fill, loss in _LOSS.items()
+    },
+    **{f"loss_48k_{fill}": Condition(mode="restore", steps=(loss,)) for fill, loss in _LOSS.items()},
+    "noise_10db": Condition(mode="restore", highpass_hz=60, steps=(Noise(snr_db=10),)),
+    **{
+        f"noise_{snr}db": Condition(mode="restore", kinds=_SPEECH, highpass_hz=60, steps=(Noise(snr_db=snr),))
+        for snr in (5, 0)
+    },
+    "mixture": Condition(
+        mode="restore",
+        kinds=_SPEECH,
+        steps=(Noise(snr_db=15), Resample(rate=8_000), Codec(codec="mulaw"), PacketLoss(share=0.05)),
     ),
 }
 
@@ -59,7 +68,12 @@ def conditions() -> Conditions:
         conditions=[
             untouched,
             *(
-                Told(name=name, mode=one.mode, title=_title(one.steps), description=_sentence(one.steps))
+                Told(
+                    name=name,
+                    mode="restore" if one.mode == "restore" else "extend",
+                    title=_title(one.steps),
+                    description=_sentence(one.steps),
+                )
                 for name, one in known().items()
             ),
         ]
@@ -67,12 +81,15 @@ def conditions() -> Conditions:
 
 
 def known() -> dict[str, Condition]:
-    """The project's conditions; where there is no project, those that it comes with; none without the line's libraries."""
+    """The project's conditions that do something; where there is no project, those that it comes with.
+
+    None without the libraries that they need.
+    """
     if not importlib.util.find_spec("torchaudio"):
         return {}
     if Path("params.yaml").is_file():
-        return params.load().degrade.conditions
-    return {name: Condition(mode=mode, steps=steps) for name, (mode, steps) in _DEFAULTS.items()}
+        return {name: one for name, one in params.load().degrade.conditions.items() if one.steps}
+    return dict(_DEFAULTS)
 
 
 def _title(steps: Sequence[Step]) -> str:
@@ -102,7 +119,11 @@ def _words(step: Step) -> tuple[str, str]:
             name = f"{names.get(step.codec, step.codec)}{size}"
             return name, f"it is coded as {name} and decoded again"
         case PacketLoss():
-            return f"{step.share:.0%} lost packets", f"{step.share:.0%} of its {step.frame_ms:g} ms packets are lost"
+            filled = "the last one is repeated" if step.fill == "repeat" else "silence takes their place"
+            lost = f"{step.share:.0%} of its {step.frame_ms:g} ms packets are lost, and {filled}"
+            return f"{step.share:.0%} lost packets{' repeated' if step.fill == 'repeat' else ''}", lost
+        case Resample():
+            return f"{step.rate / 1_000:g} kHz source", f"it is sent at {step.rate / 1_000:g} kHz"
         case BitErrors():
             return "Bit errors", f"{step.rate:.2%} of its bits are flipped"
         case Noise():

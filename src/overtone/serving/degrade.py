@@ -102,7 +102,9 @@ def _damaged(signal: Signal, name: str, condition: Condition) -> tuple[Signal, f
     with extras.needed("a condition"):
         from overtone.data import degrade as degradations
     rng = degradations.generator(_SEED, name)
-    return degradations.apply_and_measure(condition.steps, signal, RATE, rng, (samples.recorded_noise(RATE),))
+    noises = (samples.recorded_noise(RATE),)
+    received, rate, cutoff = degradations.received(condition.steps, signal, RATE, rng, noises)
+    return audio.fit_length(audio.resample(received, rate, RATE), signal.shape[1]), cutoff
 
 
 def _decoded(file: BinaryIO, info: audio.Info) -> Iterator[Signal]:
