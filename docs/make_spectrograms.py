@@ -28,8 +28,8 @@ SHOWN = (
     ("sinc_8k", "speech", 2),
     ("sinc_16k", "speech", 2),
     ("sinc_16k", "music", 3),
-    ("mp3_32k", "music", 1),
-    ("loss_10", "speech", 1),
+    ("mp3_stereo_64k", "music", 1),
+    ("loss_16k_zero", "speech", 1),
     ("noise_10db", "speech", 1),
 )
 HEAD = """\
@@ -64,19 +64,19 @@ def first_of_sources(pairs: list[Pair], condition: str, kind: str) -> list[Pair]
 
 def draw(pair: Pair, models: dict[str, Upsampler], out: Path) -> str:
     """One picture; the LSD of each model's output as a line of text."""
-    length = min(pair.frames, round(SECONDS * pair.rate))
-    start = (pair.frames - length) // 2
-    given, target = (audio.read(PAIRS / path, start, length)[0] for path in (pair.input, pair.target))
-    signals = {"input": given}
-    scores = []
+    given, target = judge.read(PAIRS, pair)
+    part = judge.loudest(target, pair.rate, SECONDS)
+    signals = {"input": audio.fit_length(audio.resample(given, pair.input_rate, pair.rate), pair.frames)}
     for name, model in models.items():
-        signals[name] = model.enhance(given, pair.rate, mode=pair.mode, cutoff_hz=pair.cutoff_hz)
-        scores.append(f"{name} {distance(signals[name], target, pair):.2f}")
+        signals[name] = audio.fit_length(model.enhance(given, pair.input_rate), pair.frames)
+    signals = {name: signal[:, part] for name, signal in signals.items()}
+    target = target[:, part]
+    scores = [f"{name} {distance(signals[name], target, pair):.2f}" for name in models]
     signals["original"] = target
     figures.draw(out, signals, pair.rate, title=f"{pair.condition}: {pair.source}", cutoff_hz=pair.cutoff_hz)
     # A picture of one colour scale needs no more colours, and is a third of the size.
     Image.open(out).convert("RGB").quantize(COLOURS).save(out, optimize=True)
-    return f"LSD: {', '.join(scores)} ({distance(given, target, pair):.2f})"
+    return f"LSD: {', '.join(scores)} ({distance(signals['input'], target, pair):.2f})"
 
 
 def distance(signal: audio.Signal, target: audio.Signal, pair: Pair) -> float:
