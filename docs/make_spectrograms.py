@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from overtone import audio, figures, metrics
+from overtone import audio
 from overtone.data.pairs import Pair, read_pairs
+from overtone.evaluation import figures, judge, metrics
 from overtone.registry import released
 from overtone.upsample import Upsampler
 
