@@ -337,37 +337,27 @@ class NetworkParams(Settings):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class CnnParams(NetworkParams):
-    """1-D ConvNeXt U-net over frames. `depths[i]` blocks at each level; a level below halves the frame rate."""
+class CnnParams(Settings):
+    """Dilated causal convolutions over frames: `blocks` of them, each looking back twice as far as the one before.
+
+    `context` is the number of past frames whose average or maximum is pooled.
+    """
 
     width: PositiveInt
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    kernel: Annotated[int, Field(ge=3)]
-    expansion: PositiveInt
+    blocks: PositiveInt
+    kernel: Annotated[int, Field(ge=2)]
+    context: Annotated[int, Field(ge=2)]
     pooling: Literal["average", "max"]
-
-    @model_validator(mode="after")
-    def _check(self) -> CnnParams:
-        if self.kernel % 2 == 0:
-            raise ValueError("kernel must be odd")
-        return self
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class RnnParams(NetworkParams):
-    """Recurrent layers over frames; uni-directional it streams. `width` flows past the cells of `hidden` units."""
+class RnnParams(Settings):
+    """Recurrent layers over frames."""
 
     cell: Literal["gru", "lstm"]
     width: PositiveInt
-    hidden: PositiveInt
     layers: PositiveInt
-    expansion: PositiveInt
-    bidirectional: bool
-
-    @model_validator(mode="after")
-    def _check(self) -> RnnParams:
-        if self.bidirectional and self.hidden % 2:
-            raise ValueError("hidden must be even when bidirectional")
-        return self
+    dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainParams(Settings):

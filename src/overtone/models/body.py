@@ -1,4 +1,4 @@
-"""What stands between the front end's features and its heads: the part in which the families differ."""
+"""What the model families differ in: a causal network over frames that carries its past from block to block."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from torch import Tensor, nn
 
 
 class Body(nn.Module, ABC):
-    """Frames in, frames out, with a state from block to block.
+    """Frames in, frames out. An output frame depends on its own input frame and earlier ones only.
 
     Attributes:
         width: features of a frame.
-        alignment: blocks of frames must start at, and be as long as, a multiple of this.
-        context: frames on each side of a block that its output depends on besides the state, a multiple of `alignment`.
     """
 
     width: int
-    alignment: int
-    context: int
 
     @abstractmethod
     def initial(self, batch: int) -> list[Tensor]:
-        """The state before the first frame, tensors (directions, batch, hidden); empty for a body without one."""
+        """The state before the first frame; every tensor has the batch as its first axis but one, see `forward`."""
 
     @abstractmethod
     def forward(self, hidden: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Advance over frames.
+        """Advance over frames; frames given in several calls come out as if given in one.
 
         Args:
             state: from `initial`, or what the previous call returned.

@@ -1,4 +1,4 @@
-"""The convolutional body: 1-D ConvNeXt blocks over frames in a U with pooling."""
+"""Family `cnn`: dilated convolutions over frames that look back only, and a pooled look at the recent past."""
 
 from __future__ import annotations
 
@@ -10,59 +10,69 @@ from overtone.params import CnnParams
 
 
 class Block(nn.Module):
-    """ConvNeXt block over frames (Liu et al. 2022, as in Vocos): depth-wise convolution, then a point-wise bottleneck.
+    """A dilated convolution over the present and past frames, then a point-wise layer, normalised before and residual.
 
-    Shape:
-        (B, N, width) -> (B, N, width).
+    Args:
+        width: features of a frame.
+        kernel: frames that the convolution sees.
+        dilation: distance between them, in frames.
+        dropout: share of the change that is dropped in training.
     """
 
-    def __init__(self, width: int, kernel: int, expansion: int, dropout: float) -> None:
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.past = (kernel - 1) * dilation
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
+        self.mix = nn.Conv1d(width, width, kernel, dilation=dilation)
+        self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        self.scale = nn.Parameter(torch.full((width,), 0.1))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        mixed = self.norm(self.mix(hidden.transpose(1, 2)).transpose(1, 2))
-        change: Tensor = self.narrow(nn.functional.gelu(self.widen(mixed)))
-        out: Tensor = hidden + self.scale * self.dropout(change)
-        return out
+    def forward(self, hidden: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape: hidden (B, N, width), past (B, self.past, width) -> the same two."""
+        joined = torch.cat((past, self.norm(hidden)), dim=1)
+        mixed = self.mix(joined.transpose(1, 2)).transpose(1, 2)
+        change: Tensor = self.out(nn.functional.gelu(mixed))
+        return hidden + self.dropout(change), joined[:, joined.shape[1] - self.past :]
+
+
+class Context(nn.Module):
+    """Adds what the last `frames` frames have in common: their average or their maximum, feature by feature."""
+
+    def __init__(self, width: int, frames: int, pooling: str) -> None:
+        super().__init__()
+        self.past = frames - 1
+        self.pool = {"average": nn.AvgPool1d, "max": nn.MaxPool1d}[pooling](frames, stride=1)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape: hidden (B, N, width), past (B, self.past, width) -> the same two."""
+        joined = torch.cat((past, self.norm(hidden)), dim=1)
+        pooled = self.pool(joined.transpose(1, 2)).transpose(1, 2)
+        return hidden + self.out(pooled), joined[:, joined.shape[1] - self.past :]
 
 
 class ConvBody(Body):
-    """U of ConvNeXt blocks: each level but the first sees frames pooled by two, and returns to the level above."""
+    """See `Body`. State: the frames that each layer looks back to, (B, past, width)."""
 
     def __init__(self, params: CnnParams) -> None:
         super().__init__()
         self.width = params.width
-
-        def level(count: int) -> nn.Sequential:
-            blocks = (Block(params.width, params.kernel, params.expansion, params.dropout) for _ in range(count))
-            return nn.Sequential(*blocks)
-
-        self.down = nn.ModuleList(level(count) for count in params.depths)
-        self.up = nn.ModuleList(level(count) for count in params.depths[:-1])
-        self.pool = {"average": nn.AvgPool1d, "max": nn.MaxPool1d}[params.pooling](2)
-        self.alignment = 2 ** (len(params.depths) - 1)
-        reach = sum(2**i * (count * (params.kernel // 2) + 1) for i, count in enumerate(params.depths))
-        reach += sum(2**i * (count * (params.kernel // 2) + 1) for i, count in enumerate(params.depths[:-1]))
-        self.context = -(-reach // self.alignment) * self.alignment
+        blocks: list[Block | Context] = [
+            Block(params.width, params.kernel, 2**i, params.dropout) for i in range(params.blocks)
+        ]
+        blocks.insert(params.blocks // 2, Context(params.width, params.context, params.pooling))
+        self.blocks = nn.ModuleList(blocks)
 
     def initial(self, batch: int) -> list[Tensor]:
-        """No state."""
-        return []
+        """Zeros."""
+        weight = next(self.parameters())
+        return [weight.new_zeros(batch, int(block.past), self.width) for block in self.blocks]
 
     def forward(self, hidden: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """See `Body`."""
-        skips: list[Tensor] = []
-        for depth, level in enumerate(self.down):
-            if depth:
-                skips.append(hidden)
-                hidden = self.pool(hidden.transpose(1, 2)).transpose(1, 2)
-            hidden = level(hidden)
-        for level, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            hidden = level(skip + hidden.repeat_interleave(2, dim=1))
-        return hidden, state
+        after: list[Tensor] = []
+        for block, past in zip(self.blocks, state, strict=True):
+            hidden, past = block(hidden, past)
+            after.append(past)
+        return hidden, after

@@ -1,1 +1,1 @@
-"""Training by PyTorch Lightning; the only room that knows it."""
+"""Training: what each network learns from and by, and Lightning around it."""

@@ -1,0 +1,243 @@
+"""What `extend` learns from: band levels of whole sources, augmented as levels; no transform runs while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from overtone.dsp import bands, stft
+from overtone.dsp.bands import BANDS, ROUNDING
+from overtone.models.extend import CLASSES, profile_of
+
+Levels = npt.NDArray[np.float16]
+# A source's brightness is known if its clips reach this, Hz.
+_BRIGHT_HZ = 17_000.0
+# A source that is duller is not made to look like an unprocessed recording: what is boosted would be its hiss.
+_DULLEST = -2.3
+
+
+@dataclass(frozen=True)
+class Source:
+    """The frames of one source, clip after clip: one voice or collection in one recording chain.
+
+    Attributes:
+        name: of the source.
+        levels: log10 power of bands (frames, BANDS).
+        tops: frequency in Hz up to which each frame's clip holds sound (frames,).
+        weight: how often it is drawn, relative to others.
+        brightness: level around 15 kHz against that around 6 kHz, log10 power, mean of its strongest moments there and of
+            its loud frames; None where the clips end below that.
+    """
+
+    name: str
+    levels: Levels
+    tops: npt.NDArray[np.float32]
+    weight: float
+    brightness: float | None
+
+
+def brightness_of(levels: Levels, tops: npt.NDArray[np.float32], rate: int) -> float | None:
+    """See `Source`. Shape: (frames, BANDS), (frames,) -> ()."""
+    whole = levels[tops > _BRIGHT_HZ].astype(np.float32)
+    if len(whole) < 100:
+        return None
+    middles = bands.band_middles(rate).numpy()
+    low, high = (whole[:, (middles > 0.85 * hz) & (middles < 1.15 * hz)] for hz in (6000.0, 15_000.0))
+    loudness = whole[:, middles < 3000].mean(1)
+    loud = loudness > np.quantile(loudness, 2 / 3)
+    moments = float(np.percentile(high, 98)) - float(np.percentile(low, 98))
+    return (moments + float(high[loud].mean()) - float(low[loud].mean())) / 2
+
+
+def levels_of(signal: npt.NDArray[np.float32]) -> Levels:
+    """Band levels of a mono signal. Shape: (T,) -> (frames, BANDS)."""
+    with torch.inference_mode():
+        spectrum = stft.analyse(torch.from_numpy(np.ascontiguousarray(signal)))
+        return bands.band_levels(spectrum).numpy().astype(np.float16)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Levels to learn from.
+
+    Shapes: target (B, N, BANDS) log10 power; asked (B, N, BANDS) 1 where it is to be learned; visible (B, BANDS);
+    profile (B, PROFILE), zeros for no reference.
+    """
+
+    target: Tensor
+    asked: Tensor
+    visible: Tensor
+    profile: Tensor
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What the recordings are changed by, as levels; uniform in (low, high) unless said otherwise.
+
+    Attributes:
+        level: log10 power added to everything.
+        tilt: log10 power at the top of the band, rising linearly from 0 Hz.
+        shelf: standard deviation of log10 power above about 9 kHz.
+        colour: standard deviation of a smooth random curve over all bands.
+        floor: log10 power of a steady noise floor; floor_tilt: its change to the top of the band.
+        raw: share of the examples that are made to look like recordings that nothing has processed: their floor is
+            `raw_floor`, rises from 8 kHz to the top by `raw_rise`, and their brightness has the mean and the standard
+            deviation `raw_brightness`.
+        cutoffs: Hz, of the band limit.
+        reference: share of the examples that come with a reference; reference_frames: its length.
+        end: share of those with a reference whose chain ends at a random frequency above the cutoff.
+    """
+
+    level: tuple[float, float] = (-1.2, 1.2)
+    tilt: tuple[float, float] = (-0.3, 0.6)
+    shelf: float = 0.25
+    colour: float = 0.1
+    floor: tuple[float, float] = (-9.5, -4.0)
+    floor_tilt: tuple[float, float] = (-0.5, 0.5)
+    raw: float = 0.5
+    raw_floor: tuple[float, float] = (-6.3, -3.8)
+    raw_rise: tuple[float, float] = (0.0, 1.8)
+    raw_brightness: tuple[float, float] = (-0.5, 0.4)
+    cutoffs: tuple[float, ...] = (4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000)
+    reference: float = 0.5
+    reference_frames: tuple[int, int] = (150, 900)
+    end: float = 0.15
+
+
+class Draw:
+    """Draws batches.
+
+    Args:
+        sources: at least one, each of more frames than an example.
+        ranges: of augmentation.
+        batch: examples.
+        frames: of an example.
+        rate: canonical rate in Hz.
+        rng: decides everything random.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        ranges: Ranges,
+        batch: int,
+        frames: int,
+        rate: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.sources = [source for source in sources if len(source.levels) > frames]
+        weights = np.array([source.weight for source in self.sources])
+        self._shares = weights / weights.sum()
+        self.ranges, self.batch, self.frames, self.rate, self.rng = ranges, batch, frames, rate, rng
+        self._middles = bands.band_middles(rate) / (rate / 2)
+        self._tops = bands.band_tops(rate)
+
+    def _uniform(self, limits: tuple[float, float], size: int) -> Tensor:
+        values = self.rng.uniform(*limits, (size, 1, 1))
+        return torch.from_numpy(values.astype(np.float32))
+
+    def _normal(self, deviation: float, size: int, width: int = 1) -> Tensor:
+        return torch.from_numpy((deviation * self.rng.standard_normal((size, 1, width))).astype(np.float32))
+
+    def _changes(self, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Gain and noise floor of each example, (size, 1, BANDS)."""
+        ranges, size = self.ranges, len(chosen)
+        known = [self.sources[i].brightness for i in chosen]
+        bright = np.array([-9.0 if value is None else value for value in known], np.float32)
+        # A steady floor that shows is that of an unprocessed recording, which is bright too; others are as they are.
+        raw = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST)).float()[:, None, None]
+        tilt = self._uniform(ranges.tilt, size) * (1 - raw) + 0.1 * raw
+        gain = self._uniform(ranges.level, size) + tilt * self._middles
+        mean, deviation = ranges.raw_brightness
+        wanted = mean + self._normal(deviation, size) - torch.from_numpy(bright)[:, None, None]
+        brighter = raw * wanted + (1 - raw) * self._normal(ranges.shelf, size)
+        shelf = brighter * torch.sigmoid((self._middles - 0.375) * 12)
+        knots = self._normal(ranges.colour, size, 8)
+        colour = torch.nn.functional.interpolate(knots, BANDS, mode="linear", align_corners=True)
+        floor = raw * self._uniform(ranges.raw_floor, size) + (1 - raw) * self._uniform(ranges.floor, size)
+        top = ((self._middles - 1 / 3) * 1.5).clamp(min=0).square()
+        floor = floor + self._uniform(ranges.floor_tilt, size) * self._middles
+        return gain + shelf + colour, floor + raw * self._uniform(ranges.raw_rise, size) * top
+
+    def __call__(self) -> Batch:
+        """The next batch."""
+        chosen = self.rng.choice(len(self.sources), self.batch, p=self._shares)
+        starts = [int(self.rng.integers(0, len(self.sources[i].levels) - self.frames)) for i in chosen]
+        clean, tops = self._cut(chosen, starts, self.frames)
+        gain, floor = self._changes(chosen)
+        cutoff = torch.from_numpy(self.rng.choice(np.array(self.ranges.cutoffs, np.float32), self.batch))
+        visible = bands.visible_bands(cutoff, self.rate).float()
+        inside = self._tops <= tops
+        target = self._changed(clean, gain, floor)
+        # Where an encoder wrote nothing at all there is nothing to learn, not even what the noise floor puts there.
+        asked = inside & (clean > ROUNDING) & (visible[:, None] == 0)
+        profile = target.new_zeros(self.batch, CLASSES * BANDS + 1)
+        if count := int(self.ranges.reference * self.batch):
+            end = torch.from_numpy(
+                np.where(self.rng.random(count) < self.ranges.end, self.rng.uniform(9e3, 2.2e4, count), 1e9)
+            ).float()
+            end = torch.maximum(end, 1.2 * cutoff[:count])[:, None, None]
+            ended = self._tops > end
+            target[:count] = torch.where(ended, torch.minimum(target[:count], floor[:count]), target[:count])
+            asked[:count] |= ended & (visible[:count, None] == 0)
+            length = int(self.rng.integers(*self.ranges.reference_frames))
+            profile[:count] = self._references(chosen[:count], length, gain[:count], floor[:count], ended, visible)
+        return Batch(target, asked.float(), visible, profile)
+
+    def _references(
+        self,
+        chosen: npt.NDArray[np.int64],
+        length: int,
+        gain: Tensor,
+        floor: Tensor,
+        ended: Tensor,
+        visible: Tensor,
+    ) -> Tensor:
+        """Profiles from other moments of the same sources, through the same changes."""
+        length = min(length, *(len(self.sources[i].levels) for i in chosen))
+        starts = [int(self.rng.integers(0, len(self.sources[i].levels) - length + 1)) for i in chosen]
+        other, _ = self._cut(chosen, starts, length)
+        level = self._uniform((-0.5, 0.5), len(chosen))
+        reference = self._changed(other, gain + level, floor + level)
+        reference = torch.where(ended, torch.minimum(reference, floor + level), reference)
+        return profile_of(reference, visible[: len(chosen)])
+
+    def _cut(self, chosen: Iterable[int], starts: Iterable[int], length: int) -> tuple[Tensor, Tensor]:
+        cuts = [(self.sources[i], slice(start, start + length)) for i, start in zip(chosen, starts, strict=True)]
+        clean = torch.from_numpy(np.stack([source.levels[part] for source, part in cuts]).astype(np.float32))
+        tops = torch.from_numpy(np.stack([source.tops[part] for source, part in cuts]))[..., None]
+        return clean, tops
+
+    def _changed(self, clean: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
+        noise = floor + 0.1 * torch.randn(clean.shape)
+        return torch.log10(10 ** (clean + gain) + 10**noise)
+
+
+# Squared log10 distance between two noises of equal level, which no envelope can lower (LSD 0.79).
+_NOISE = 0.62
+_WIDTHS = torch.from_numpy(bands.WIDTHS.astype(np.float32))
+
+
+def envelope_loss(made: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-spectral distance above the cutoff that noise at the predicted levels would have, and the error's RMS.
+
+    `mean_t sqrt(0.62 + mean_f (log10 P - log10 T)^2)`, bands weighted by their bins, over what is asked.
+
+    Shape:
+        three times (B, N, BANDS) -> (), ().
+    """
+    weight = asked * _WIDTHS
+    count = weight.sum(-1)
+    error = (made.clamp(min=ROUNDING) - target.clamp(min=ROUNDING)).square()
+    by_frame = (error * weight).sum(-1) / count.clamp(min=1)
+    present = (count > 0).float()
+    loss = (torch.sqrt(by_frame + _NOISE) * present).sum() / present.sum().clamp(min=1)
+    rms = torch.sqrt((error * weight).sum() / weight.sum().clamp(min=1))
+    return loss, rms.detach()
+
+
