@@ -17,8 +17,9 @@ from overtone.models.extend import CLASSES, profile_of
 Levels = npt.NDArray[np.float16]
 # A source's brightness is known if its clips reach this, Hz.
 _BRIGHT_HZ = 17_000.0
-# A source that is duller is not made to look like an unprocessed recording: what is boosted would be its hiss.
-_DULLEST = -2.3
+# A source that is duller, or has more hiss, is not made to look like an unprocessed recording: the noise of its own would
+# be boosted.
+_DULLEST, _NOISIEST = -2.3, -4.8
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Source:
         weight: how often it is drawn, relative to others.
         brightness: level around 15 kHz against that around 6 kHz, log10 power, mean of its strongest moments there and of
             its loud frames; None where the clips end below that.
+        hiss: level from 4 to 8 kHz in its quiet frames, log10 power.
     """
 
     name: str
@@ -39,6 +41,14 @@ class Source:
     tops: npt.NDArray[np.float32]
     weight: float
     brightness: float | None
+    hiss: float
+
+
+def hiss_of(levels: Levels, rate: int) -> float:
+    """See `Source`. Shape: (frames, BANDS) -> ()."""
+    middles = bands.band_middles(rate).numpy()
+    high = levels[:, (middles > 4000) & (middles < 8000)].astype(np.float32).mean(1)
+    return float(np.percentile(high, 10))
 
 
 def brightness_of(levels: Levels, tops: npt.NDArray[np.float32], rate: int) -> float | None:
@@ -84,10 +94,10 @@ class Ranges:
         tilt: log10 power at the top of the band, rising linearly from 0 Hz.
         shelf: standard deviation of log10 power above about 9 kHz.
         colour: standard deviation of a smooth random curve over all bands.
-        floor: log10 power of a steady noise floor; floor_tilt: its change to the top of the band.
+        floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
         raw: share of the examples that are made to look like recordings that nothing has processed: their floor is
-            `raw_floor`, rises from 8 kHz to the top by `raw_rise`, and their brightness has the mean and the standard
-            deviation `raw_brightness`.
+            `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), rises from 8 kHz to the top by
+            `raw_rise`, and their brightness has the mean and the standard deviation `raw_brightness`.
         cutoffs: Hz, of the band limit.
         reference: share of the examples that come with a reference; reference_frames: its length.
         end: share of those with a reference whose chain ends at a random frequency above the cutoff.
@@ -97,10 +107,11 @@ class Ranges:
     tilt: tuple[float, float] = (-0.3, 0.6)
     shelf: float = 0.25
     colour: float = 0.1
-    floor: tuple[float, float] = (-9.5, -4.0)
-    floor_tilt: tuple[float, float] = (-0.5, 0.5)
-    raw: float = 0.5
-    raw_floor: tuple[float, float] = (-6.3, -3.8)
+    floor: tuple[float, float] = (-8.5, -2.5)
+    floor_fall: tuple[float, float] = (0.15, 0.6)
+    raw: float = 0.6
+    raw_floor: tuple[float, float] = (-6.0, -4.2)
+    floor_tilt: tuple[float, float] = (-0.2, 0.2)
     raw_rise: tuple[float, float] = (0.0, 1.8)
     raw_brightness: tuple[float, float] = (-0.5, 0.4)
     cutoffs: tuple[float, ...] = (4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000)
@@ -147,22 +158,27 @@ class Draw:
     def _changes(self, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Gain and noise floor of each example, (size, 1, BANDS)."""
         ranges, size = self.ranges, len(chosen)
-        known = [self.sources[i].brightness for i in chosen]
-        bright = np.array([-9.0 if value is None else value for value in known], np.float32)
-        # A steady floor that shows is that of an unprocessed recording, which is bright too; others are as they are.
-        raw = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST)).float()[:, None, None]
-        tilt = self._uniform(ranges.tilt, size) * (1 - raw) + 0.1 * raw
-        gain = self._uniform(ranges.level, size) + tilt * self._middles
+        sources = [self.sources[i] for i in chosen]
+        bright = np.array([-9.0 if s.brightness is None else s.brightness for s in sources], np.float32)
+        level = self._uniform(ranges.level, size)
+        hiss = torch.tensor([s.hiss for s in sources])[:, None, None] + level
+        # A flat floor is that of an unprocessed recording, which is bright too; the floor of others falls with frequency.
+        may = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST))[:, None, None]
+        raw = (may & (hiss < _NOISIEST)).float()
         mean, deviation = ranges.raw_brightness
         wanted = mean + self._normal(deviation, size) - torch.from_numpy(bright)[:, None, None]
-        brighter = raw * wanted + (1 - raw) * self._normal(ranges.shelf, size)
-        shelf = brighter * torch.sigmoid((self._middles - 0.375) * 12)
+        tilt = self._uniform(ranges.tilt, size)
+        gain = level + (tilt * (1 - raw) + 0.1 * raw) * self._middles
+        shelf = raw * wanted + (1 - raw) * self._normal(ranges.shelf, size)
+        shelf = shelf * torch.sigmoid((self._middles - 0.375) * 12)
         knots = self._normal(ranges.colour, size, 8)
         colour = torch.nn.functional.interpolate(knots, BANDS, mode="linear", align_corners=True)
-        floor = raw * self._uniform(ranges.raw_floor, size) + (1 - raw) * self._uniform(ranges.floor, size)
+        octaves = torch.log2(self._middles.clamp(min=0.01) * 24)
+        fallen = self._uniform(ranges.floor, size) - self._uniform(ranges.floor_fall, size) * octaves
         top = ((self._middles - 1 / 3) * 1.5).clamp(min=0).square()
-        floor = floor + self._uniform(ranges.floor_tilt, size) * self._middles
-        return gain + shelf + colour, floor + raw * self._uniform(ranges.raw_rise, size) * top
+        flat = torch.maximum(self._uniform(ranges.raw_floor, size), hiss + 0.2)
+        flat = flat + self._uniform(ranges.floor_tilt, size) * self._middles + self._uniform(ranges.raw_rise, size) * top
+        return gain + shelf + colour, raw * flat + (1 - raw) * fallen
 
     def __call__(self) -> Batch:
         """The next batch."""
