@@ -19,7 +19,7 @@ Levels = npt.NDArray[np.float16]
 _BRIGHT_HZ = 17_000.0
 # A source that is duller, or has more hiss, is not made to look like an unprocessed recording: the noise of its own would
 # be boosted.
-_DULLEST, _NOISIEST = -2.3, -4.8
+_DULLEST, _NOISIEST = -2.3, -4.2
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Ranges:
         shelf: standard deviation of log10 power above about 9 kHz.
         colour: standard deviation of a smooth random curve over all bands.
         floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
-        raw: share of the examples that are made to look like recordings that nothing has processed: their floor is
-            `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), rises from 8 kHz to the top by
+        raw: share of the examples that are made to look like recordings that nothing has processed: their level and floor
+            are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), rises from 8 kHz to the top by
             `raw_rise`, and their brightness has the mean and the standard deviation `raw_brightness`.
         cutoffs: Hz, of the band limit.
         reference: share of the examples that come with a reference; reference_frames: its length.
@@ -110,6 +110,7 @@ class Ranges:
     floor: tuple[float, float] = (-8.5, -2.5)
     floor_fall: tuple[float, float] = (0.15, 0.6)
     raw: float = 0.6
+    raw_level: tuple[float, float] = (-1.8, 0.0)
     raw_floor: tuple[float, float] = (-6.0, -4.2)
     floor_tilt: tuple[float, float] = (-0.2, 0.2)
     raw_rise: tuple[float, float] = (0.0, 1.8)
@@ -160,11 +161,11 @@ class Draw:
         ranges, size = self.ranges, len(chosen)
         sources = [self.sources[i] for i in chosen]
         bright = np.array([-9.0 if s.brightness is None else s.brightness for s in sources], np.float32)
-        level = self._uniform(ranges.level, size)
-        hiss = torch.tensor([s.hiss for s in sources])[:, None, None] + level
         # A flat floor is that of an unprocessed recording, which is bright too; the floor of others falls with frequency.
-        may = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST))[:, None, None]
-        raw = (may & (hiss < _NOISIEST)).float()
+        may = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST)).float()[:, None, None]
+        level = may * self._uniform(ranges.raw_level, size) + (1 - may) * self._uniform(ranges.level, size)
+        hiss = torch.tensor([s.hiss for s in sources])[:, None, None] + level
+        raw = may * (hiss < _NOISIEST)
         mean, deviation = ranges.raw_brightness
         wanted = mean + self._normal(deviation, size) - torch.from_numpy(bright)[:, None, None]
         tilt = self._uniform(ranges.tilt, size)

@@ -44,9 +44,9 @@ class Mixing:
     snr_db: tuple[float, float] = (-5.0, 25.0)
     level_dbfs: tuple[float, float] = (-38.0, -16.0)
     clean: float = 0.1
-    noise_alone: float = 0.05
-    music: float = 0.12
-    babble: float = 0.12
+    noise_alone: float = 0.04
+    music: float = 0.08
+    babble: float = 0.08
     coloured: float = 0.15
     colour_db: float = 4.0
     pauses: float = 0.3
@@ -87,8 +87,8 @@ class Mixer:
     def __call__(self) -> Mixture:
         """The next batch."""
         examples = [self._example() for _ in range(self.batch)]
-        clean = stft.analyse(torch.from_numpy(np.stack([clean for clean, _ in examples])))
-        noise = stft.analyse(torch.from_numpy(np.stack([noise for _, noise in examples])))
+        clean, noise = (stft.analyse(torch.from_numpy(np.stack(parts))) for parts in zip(*examples, strict=True))
+        clean, noise = clean * self._colours(), noise * self._colours()
         visible = torch.ones(self.batch, BINS, dtype=torch.bool)
         hz = torch.arange(BINS) * (self.rate / stft.WINDOW)
         for row in visible:
@@ -105,10 +105,10 @@ class Mixer:
         silent = np.zeros(self.samples, np.float32)
         if draw < mixing.music and self.sounds.musics:
             music = self._piece(self.sounds.musics[int(rng.integers(len(self.sounds.musics)))])
-            clean = _scaled(self._coloured(music), rng.uniform(*mixing.level_dbfs))
+            clean = _scaled(music, rng.uniform(*mixing.level_dbfs))
             # Steady hiss may be there; it stays too, since music is not to be touched.
             return clean, silent
-        voice = self._coloured(self._voice())
+        voice = self._voice()
         if rng.random() < mixing.pauses:
             voice = self._paused(voice)
         level = rng.uniform(*mixing.level_dbfs)
@@ -125,7 +125,7 @@ class Mixer:
         return self._piece(self.sounds.voices[int(self.rng.choice(len(self.sounds.voices), p=self._voice_shares))])
 
     def _noise(self) -> npt.NDArray[np.float32]:
-        """One or two layers of recorded noise, other voices or synthetic noise, each coloured and of its own speed."""
+        """One or two layers of recorded noise, other voices or synthetic noise, each of its own speed."""
         rng, mixing = self.rng, self.mixing
         total = np.zeros(self.samples, np.float32)
         for _ in range(int(rng.integers(1, 3))):
@@ -136,7 +136,7 @@ class Mixer:
                 layer = self._synthetic()
             else:
                 layer = self._piece(self.sounds.noises[int(rng.integers(len(self.sounds.noises)))], rng.uniform(0.75, 1.4))
-            total += _scaled(self._coloured(layer), rng.uniform(-8.0, 0.0))
+            total += _scaled(layer, rng.uniform(-8.0, 0.0))
         return total
 
     def _synthetic(self) -> npt.NDArray[np.float32]:
@@ -157,15 +157,13 @@ class Mixer:
             return signal[: self.samples]
         return np.interp(np.arange(self.samples) * speed, np.arange(wanted), signal).astype(np.float32)
 
-    def _coloured(self, signal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Through a smooth random gain over frequency, and without what lies below 60 Hz."""
-        spectrum = np.fft.rfft(signal)
-        hz = np.fft.rfftfreq(len(signal), 1 / self.rate)
-        gain_db = self.rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
-        points = np.geomspace(60, self.rate / 2, 128)
-        curve = 10 ** (np.interp(np.log(points), np.log(self._knots_hz), gain_db) / 20)
-        spectrum *= np.interp(hz, points, curve, left=0.0)
-        return np.fft.irfft(spectrum, len(signal)).astype(np.float32)
+    def _colours(self) -> Tensor:
+        """Smooth random gains over frequency that let nothing pass below 60 Hz. Shape: (batch, 1, BINS)."""
+        gain_db = self.rng.normal(0, self.mixing.colour_db, (self.batch, len(self._knots_hz)))
+        hz = np.arange(BINS) * (self.rate / stft.WINDOW)
+        points = np.log(np.maximum(hz, 1.0))
+        gains = np.stack([10 ** (np.interp(points, np.log(self._knots_hz), row) / 20) for row in gain_db])
+        return torch.from_numpy((gains * (hz > 60)).astype(np.float32))[:, None]
 
     def _paused(self, voice: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         length = int(self.rng.uniform(0.2, 0.6) * len(voice))
@@ -183,7 +181,7 @@ def _scaled(signal: npt.NDArray[np.float32], level_dbfs: float) -> npt.NDArray[n
     return signal * np.float32(10 ** (level_dbfs / 20) / rms) if rms > 1e-5 else signal * 0
 
 
-def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.015) -> tuple[Tensor, Tensor]:
+def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -> tuple[Tensor, Tensor]:
     """Compressed spectral distance minus a share of the signal-to-noise ratio; and the ratio's gain over the input, dB.
 
     0.7 (|S|^0.3 - |C|^0.3)^2 + 0.3 |S^0.3 - C^0.3|^2, the phase kept, bins weighted by 1 / (1 + f / 4 kHz).
