@@ -100,6 +100,7 @@ class Ranges:
             `raw_rise`, and their brightness has the mean and the standard deviation `raw_brightness`.
         cutoffs: Hz, of the band limit.
         reference: share of the examples that come with a reference; reference_frames: its length.
+        foreign: share of the references that are of another source.
         end: share of those with a reference whose chain ends at a random frequency above the cutoff.
     """
 
@@ -118,6 +119,7 @@ class Ranges:
     cutoffs: tuple[float, ...] = (4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000)
     reference: float = 0.5
     reference_frames: tuple[int, int] = (150, 900)
+    foreign: float = 0.1
     end: float = 0.15
 
 
@@ -215,7 +217,9 @@ class Draw:
         ended: Tensor,
         visible: Tensor,
     ) -> Tensor:
-        """Profiles from other moments of the same sources, through the same changes."""
+        """Profiles from other moments of the same sources, through the same changes; some from sources that do not fit."""
+        foreign = self.rng.random(len(chosen)) < self.ranges.foreign
+        chosen = np.where(foreign, self.rng.choice(len(self.sources), len(chosen), p=self._shares), chosen)
         length = min(length, *(len(self.sources[i].levels) for i in chosen))
         starts = [int(self.rng.integers(0, len(self.sources[i].levels) - length + 1)) for i in chosen]
         other, _ = self._cut(chosen, starts, length)

@@ -1,0 +1,122 @@
+"""A profile: what full-band sound of a recording chain looks like, to extend other recordings of the same chain by.
+
+It is kept as band levels of its frames, so that it serves any cutoff and any later model.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from overtone.audio import Signal, replacing
+from overtone.dsp import bands, stft
+from overtone.errors import OvertoneError
+
+FORMAT = "overtone-profile"
+VERSION = 1
+# Seconds of a reference that are kept, and the least that there must be.
+MOST_SECONDS, LEAST_SECONDS = 60.0, 1.0
+# Levels are kept in steps of this (log10 power), from `_LOWEST` on.
+_STEP, _LOWEST = 0.05, -10.0
+
+
+class ProfileError(OvertoneError):
+    """A profile or reference that cannot be used; the message names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Band levels of a reference.
+
+    Attributes:
+        name: what it was made of.
+        rate: canonical rate in Hz of its frames.
+        levels: log10 power of bands (frames, BANDS), from `dsp.bands`.
+    """
+
+    name: str
+    rate: int
+    levels: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, signals: list[Signal], rate: int, name: str) -> Profile:
+        """From references at the canonical rate, (channels, samples) each.
+
+        Raises:
+            ProfileError: less than a second of sound.
+        """
+        parts = [_levels(signal) for signal in signals]
+        levels = np.concatenate(parts)[: round(MOST_SECONDS * rate / stft.HOP)] if parts else np.zeros((0, bands.BANDS))
+        sounding = levels[levels.max(axis=1) > bands.ROUNDING + 1]
+        if len(sounding) * stft.HOP < LEAST_SECONDS * rate:
+            raise ProfileError(
+                f"{name}: {len(sounding) * stft.HOP / rate:.1f} s of sound; a reference needs at least {LEAST_SECONDS:g} s"
+            )
+        return cls(name, rate, levels.astype(np.float32))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        steps = np.clip(np.round((self.levels - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
+        packed = base64.b64encode(zlib.compress(steps.tobytes(), 9)).decode()
+        text = {"format": FORMAT, "version": VERSION, "name": self.name, "rate": self.rate}
+        text |= {"bands": bands.BANDS, "frames": len(steps), "levels": packed}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(text, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Profile:
+        """What `save` wrote.
+
+        Raises:
+            ProfileError: no such file, or not a profile.
+        """
+        try:
+            tree = json.loads(path.read_text())
+        except OSError as error:
+            raise ProfileError(f"{path}: cannot be read ({error.strerror}); expected a profile") from None
+        except ValueError:
+            raise ProfileError(f"{path}: not JSON; expected what `overtone profile` writes") from None
+        return cls.parse(tree, str(path))
+
+    @classmethod
+    def parse(cls, tree: object, name: str) -> Profile:
+        """From the content of a profile's file.
+
+        Args:
+            name: of the file, for messages.
+
+        Raises:
+            ProfileError: not a profile, or of a later version.
+        """
+        if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+            raise ProfileError(f"{name}: not a profile; expected what `overtone profile` writes")
+        if tree.get("version") != VERSION or tree.get("bands") != bands.BANDS:
+            raise ProfileError(f"{name}: a profile of another version; make it again from the reference")
+        try:
+            frames, rate = int(tree["frames"]), int(tree["rate"])
+            if not 0 < frames <= MOST_SECONDS * rate / stft.HOP + 1:
+                raise ValueError
+            decoder = zlib.decompressobj()
+            raw = decoder.decompress(base64.b64decode(tree["levels"], validate=True), frames * bands.BANDS)
+            steps = np.frombuffer(raw, np.uint8).reshape(frames, bands.BANDS)
+        except (KeyError, TypeError, ValueError, zlib.error):
+            raise ProfileError(f"{name}: a damaged profile; make it again from the reference") from None
+        return cls(str(tree.get("name", "")), rate, steps.astype(np.float32) * _STEP + _LOWEST)
+
+    def tensor(self) -> Tensor:
+        """The levels as a batch of one. Shape: (1, frames, BANDS)."""
+        return torch.from_numpy(self.levels)[None]
+
+
+def _levels(signal: Signal) -> npt.NDArray[np.float32]:
+    mono = torch.from_numpy(np.ascontiguousarray(signal.mean(axis=0, dtype=np.float32)))
+    with torch.inference_mode():
+        return bands.band_levels(stft.analyse(mono)).numpy()

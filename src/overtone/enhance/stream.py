@@ -1,0 +1,227 @@
+"""Audio at the canonical rate that arrives block by block, through the networks and out again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.signal
+import torch
+
+from overtone.audio import Signal
+from overtone.dsp.conceal import Concealer
+from overtone.dsp.stft import BINS, HOP, WINDOW, overlap_add, spectra
+from overtone.enhance.frames import SEAM, ExtendFrames, RestoreFrames
+from overtone.enhance.profile import Profile
+from overtone.models.model import Model
+
+# Half the length of the filter that separates what is kept from what is added. Together with one window, what an output
+# sample has to wait for: 1024 + 176 samples, 25 ms at 48 kHz.
+HALF_FILTER = 176
+STOP_BAND_DB = 90.0
+# Up to this share of the cutoff an extended signal equals its input to 16-bit accuracy. The change starts four bins (the
+# main lobe of the window) above it, and half of it passes the filter at `SEAM`.
+UNTOUCHED = 0.9
+# A cutoff this close to the top of the band leaves nothing to add.
+FULL_BAND = 0.98
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to a signal.
+
+    Attributes:
+        cutoff_hz: above which it holds nothing; what is above is made.
+        conceal: whether lost packets are filled.
+        declip: whether clipped samples are repaired.
+        denoise: whether noise is taken out.
+        profile: of the recording chain; None for none.
+        brightness_db: added to what is made, at an octave above the cutoff and beyond; less below.
+    """
+
+    cutoff_hz: float
+    conceal: bool = False
+    declip: bool = False
+    denoise: bool = False
+    profile: Profile | None = None
+    brightness_db: float = 0.0
+
+    def extends(self, rate: int) -> bool:
+        """Whether there is a band to fill."""
+        return self.cutoff_hz < FULL_BAND * rate / 2
+
+
+class MidSide:
+    """Pairs of channels as mid and side, so that what is made of equal channels is equal.
+
+    Args:
+        channels: those of a last one without a partner stay as they are.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._end = channels // 2 * 2
+
+    def encode(self, signal: Signal) -> Signal:
+        """Shape: (channels, samples) in and out."""
+        out = np.array(signal, dtype=np.float32)
+        left, right = signal[0 : self._end : 2], signal[1 : self._end : 2]
+        out[0 : self._end : 2], out[1 : self._end : 2] = (left + right) / 2, (left - right) / 2
+        return out
+
+    def decode(self, signal: Signal) -> Signal:
+        """Shape: (channels, samples) in and out."""
+        out = np.array(signal, dtype=np.float32)
+        mid, side = signal[0 : self._end : 2], signal[1 : self._end : 2]
+        out[0 : self._end : 2], out[1 : self._end : 2] = mid + side, mid - side
+        return out
+
+
+class FrameStage:
+    """Samples to frames, through the networks, and the change of the samples out.
+
+    Args:
+        restore, extend: the networks; None for one that is not needed.
+        channels: of the signal.
+        first: bin below which nothing changes.
+    """
+
+    def __init__(self, restore: RestoreFrames | None, extend: ExtendFrames | None, channels: int, first: int) -> None:
+        self._restore, self._extend = restore, extend
+        self._open = torch.arange(BINS) >= first
+        # What the next frame starts with, and the last frame's change.
+        self._samples = np.zeros((channels, HOP), np.float32)
+        self._last = torch.zeros(channels, 0, BINS, dtype=torch.complex64)
+
+    def push(self, block: Signal) -> Signal:
+        """Take samples; give the change of those before, as far as it is known. Shape: (channels, samples)."""
+        self._samples = np.concatenate((self._samples, block), axis=1)
+        frames = self._samples.shape[1] // HOP - 1
+        return self._advance(frames) if frames > 0 else block[:, :0]
+
+    def finish(self, received: int) -> Signal:
+        """The rest of the change, silence assumed beyond the end.
+
+        Args:
+            received: samples that were pushed in all.
+        """
+        self._samples = np.pad(self._samples, ((0, 0), (0, -received % HOP + HOP)))
+        return self._advance(self._samples.shape[1] // HOP - 1)
+
+    @torch.inference_mode()
+    def _advance(self, frames: int) -> Signal:
+        used, self._samples = self._samples[:, : (frames + 1) * HOP], self._samples[:, frames * HOP :]
+        given = spectra(torch.from_numpy(np.ascontiguousarray(used)))
+        made = given if self._restore is None else self._restore.push(given)
+        made = made if self._extend is None else self._extend.push(made)
+        change = (made - given) * self._open
+        # A side that is silent stays so, and equal channels equal.
+        silent = (given == 0).all(dim=-1)
+        if bool(silent.any()):
+            change = torch.where(silent[..., None], 0, change)
+        change = torch.cat((self._last, change), dim=1)
+        self._last = change[:, -1:]
+        if change.shape[1] < 2:
+            return np.zeros((change.shape[0], 0), np.float32)
+        return np.asarray(overlap_add(change).numpy())
+
+
+class Splice:
+    """Input plus change; where only the band above the cutoff may change, freed of whatever lies below.
+
+    Args:
+        channels: of the signal.
+        cutoff_hz: below which nothing changes; None where everything may.
+        rate: canonical rate in Hz.
+    """
+
+    def __init__(self, channels: int, cutoff_hz: float | None, rate: int) -> None:
+        self._filter = None if cutoff_hz is None else _high_pass(cutoff_hz, rate)
+        self._waiting = np.zeros((channels, 0), np.float32)
+        self._change = np.zeros((channels, 0 if cutoff_hz is None else HALF_FILTER), np.float32)
+
+    @property
+    def tail(self) -> int:
+        """Samples of silent change that the last input waits for."""
+        return 0 if self._filter is None else HALF_FILTER
+
+    def wait(self, block: Signal) -> None:
+        """Input whose change is not known yet."""
+        self._waiting = np.concatenate((self._waiting, block), axis=1)
+
+    def push(self, change: Signal) -> Signal:
+        """Change of the samples that wait; gives those that are done."""
+        if self._filter is not None:
+            joined = np.concatenate((self._change, change), axis=1)
+            self._change = joined[:, -2 * HALF_FILTER :]
+            if joined.shape[1] <= 2 * HALF_FILTER:
+                return joined[:, :0]
+            change = scipy.signal.oaconvolve(joined, self._filter, mode="valid", axes=1)
+        change = change[:, : self._waiting.shape[1]]
+        ready, self._waiting = self._waiting[:, : change.shape[1]], self._waiting[:, change.shape[1] :]
+        return (ready + change).astype(np.float32)
+
+
+class Stream:
+    """Enhances a signal at the canonical rate that arrives in blocks; the result does not depend on how it is cut.
+
+    An output sample waits for at most 25 ms of input where only the band above the cutoff is made; a signal with lost
+    packets waits 4 ms more. Pairs of channels are modelled as mid and side; a side that is silent stays silent.
+
+    Args:
+        model: both networks.
+        channels: of every block.
+        treatment: what is done; `declip` is for files, before they come here.
+    """
+
+    def __init__(self, model: Model, channels: int, treatment: Treatment) -> None:
+        rate, cutoff = model.rate, treatment.cutoff_hz
+        self.channels = channels
+        self._concealer = Concealer(channels, rate, live=True) if treatment.conceal else None
+        self._pairs = MidSide(channels)
+        restore = extend = None
+        if treatment.denoise:
+            restore = RestoreFrames(model.run_restore, model.restore_state(channels), channels, cutoff, rate)
+        if treatment.extends(rate):
+            extend = ExtendFrames(
+                model.run_extend,
+                model.extend_state,
+                channels,
+                cutoff,
+                rate,
+                treatment.profile,
+                treatment.brightness_db,
+            )
+        self._idle = restore is None and extend is None
+        first = 0 if restore is not None else round(UNTOUCHED * cutoff * WINDOW / rate) + 4
+        self._frames = FrameStage(restore, extend, channels, first)
+        self._splice = Splice(channels, None if restore is not None or self._idle else cutoff, rate)
+        self._received = 0
+
+    def push(self, block: Signal) -> Signal:
+        """Take a block (channels, samples) of any size; give the samples that are now known."""
+        return self._push(block if self._concealer is None else self._concealer.push(block)[0])
+
+    def _push(self, block: Signal) -> Signal:
+        self._received += block.shape[1]
+        if self._idle:
+            return block
+        self._splice.wait(block)
+        return self._splice.push(self._pairs.decode(self._frames.push(self._pairs.encode(block))))
+
+    def finish(self) -> Signal:
+        """The remaining samples; all outputs together are as long as all inputs."""
+        none = np.zeros((self.channels, 0), np.float32)
+        before = none if self._concealer is None else self._push(self._concealer.finish()[0])
+        if self._idle or self._received == 0:
+            return before
+        change = np.pad(self._frames.finish(self._received), ((0, 0), (0, self._splice.tail)))
+        return np.concatenate((before, self._splice.push(self._pairs.decode(change))), axis=1)
+
+
+def _high_pass(cutoff_hz: float, rate: int) -> Signal:
+    """Linear-phase high pass (Kaiser window) that parts what is kept from what is added. Shape: (1, 2 * HALF_FILTER + 1)."""
+    width = (STOP_BAND_DB - 7.95) / (2.285 * 2 * HALF_FILTER) * rate / (2 * np.pi)
+    middle = min(max(cutoff_hz - width / 2, SEAM * cutoff_hz), rate / 2 * 0.999)
+    beta = scipy.signal.kaiser_beta(STOP_BAND_DB)
+    taps = scipy.signal.firwin(2 * HALF_FILTER + 1, middle, window=("kaiser", beta), pass_zero=False, fs=rate)
+    return np.asarray(taps, dtype=np.float32)[None]
