@@ -1,8 +1,8 @@
 """Restoration: noise taken out of the band below the cutoff by a bounded complex gain and a short complex filter.
 
 Up to about 4.5 kHz, where harmonics of voices can be told apart, every bin has a gain of its own; above it, groups of bins
-share one. Each gain starts from the Wiener filter of a simple noise estimate (a slow floor of the smoothed power), which
-the network corrects. In the single bins it may turn the phase and add what the two frames before hold.
+share one. A simple noise estimate (a slow floor of the smoothed power) is at the network's hand, as a feature and as the
+logarithm of a Wiener filter that each gain may follow as far as the network wants. In the single bins it may turn the phase and add what the two frames before hold.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ SMOOTHED = 8
 _DRIFT = 1.15 * 512 / 48_000
 # What the floor of the averaged power of noise lies below its mean, as a factor of power.
 _BIAS = 2.0
-# A gain is at most this, in power 26 dB below which an a-priori ratio is not followed.
+# Least a-priori ratio that a gain is made of.
 _LEAST_RATIO = 0.05
+# Added to the logit of a gain: an untrained network lets four fifths through.
+_OPEN = 1.5
 
 
 @functools.cache
@@ -131,7 +133,7 @@ class Restore(nn.Module):
         self.body = body
         self.middle = nn.Linear(body.width, body.width)
         self.head = nn.Linear(body.width, OUTPUTS)
-        # Untrained it is the Wiener filter.
+        # Untrained it lets most through.
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -145,7 +147,7 @@ class Restore(nn.Module):
 def apply(values: Tensor, ratio: Tensor, spectrum: Tensor, before: Tensor) -> Tensor:
     """The restored spectrum.
 
-    A gain's modulus is sigmoid((1 + tanh a) ln xi + 2 d), below 1; in the single bins it is turned by up to 45 degrees,
+    A gain's modulus is sigmoid(a ln xi + 2 d + 1.5) with a within -1 and 1, below 1; in the single bins it is turned by up to 45 degrees,
     and `TAPS` earlier frames are added, each through a complex factor of modulus below 1.
 
     Args:
@@ -158,7 +160,7 @@ def apply(values: Tensor, ratio: Tensor, spectrum: Tensor, before: Tensor) -> Te
         -> complex (B, N, BINS).
     """
     slope, offset, turn, taps = values.split((GROUPS, GROUPS, SINGLE, 2 * TAPS * SINGLE), dim=-1)
-    modulus = torch.sigmoid((1 + torch.tanh(slope)) * ratio + 2 * offset) @ _spreading().to(values.device)
+    modulus = torch.sigmoid(torch.tanh(slope) * ratio + 2 * offset + _OPEN) @ _spreading().to(values.device)
     turn = torch.tanh(turn)
     scale = torch.rsqrt(1 + turn.square())
     low = modulus[..., :SINGLE] * scale

@@ -14,6 +14,8 @@ from overtone.dsp import stft
 from overtone.dsp.stft import BINS, HOP
 
 Recording = npt.NDArray[np.int16]
+# Ratio of error to signal below which less error is worth little: -20 dB.
+_ENOUGH = 1e-2
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class Mixing:
         narrow: share of the examples that end at one of `cutoffs`, Hz.
     """
 
-    snr_db: tuple[float, float] = (-5.0, 25.0)
+    snr_db: tuple[float, float] = (-5.0, 17.0)
     level_dbfs: tuple[float, float] = (-38.0, -16.0)
-    clean: float = 0.1
+    clean: float = 0.07
     noise_alone: float = 0.04
     music: float = 0.08
     babble: float = 0.08
     coloured: float = 0.15
     colour_db: float = 4.0
-    pauses: float = 0.3
-    narrow: float = 0.25
+    pauses: float = 0.2
+    narrow: float = 0.2
     cutoffs: tuple[float, ...] = (4000, 5512, 8000, 12000)
 
 
@@ -190,7 +192,8 @@ def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -
         made complex (B, N, BINS) -> (), ().
 
     Source: Braun and Tashev, "A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement" (2021).
+    enhancement" (2021); the limit of the ratio: Wisdom et al., "Unsupervised sound separation using mixture invariant
+    training" (2020).
     """
     clean = mixture.clean
     hz = torch.arange(BINS, device=made.device) * (48_000 / stft.WINDOW)
@@ -201,11 +204,14 @@ def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -
     turned = made * (magnitude / power.sqrt()) - clean * (true_magnitude / true.sqrt())
     distance = 0.7 * (magnitude - true_magnitude).square() + 0.3 * (turned.real.square() + turned.imag.square())
     total = clean.abs().square().sum((1, 2))
-    before = 10 * torch.log10((total + 1e-4) / ((mixture.noisy - clean).abs().square().sum((1, 2)) + 1e-4))
     error = made - clean
-    after = 10 * torch.log10((total + 1e-4) / ((error.real.square() + error.imag.square()).sum((1, 2)) + 1e-4))
+    left = (error.real.square() + error.imag.square()).sum((1, 2))
+    there = (mixture.noisy - clean).abs().square().sum((1, 2))
+    before, after = (10 * torch.log10((total + 1e-4) / (noise + 1e-4)) for noise in (there, left))
     voiced = total > 1e-3
-    ratio = (after.clamp(max=40) * voiced).sum() / voiced.sum().clamp(min=1)
+    # Beyond 20 dB more is hardly worth anything, or what is clean already would outweigh all that is not.
+    ratio = -10 * torch.log10((left + 1e-4) / (total + 1e-4) + _ENOUGH)
+    ratio = (ratio * voiced).sum() / voiced.sum().clamp(min=1)
     noisy = voiced & (before < 35)
     gain = ((after - before) * noisy).sum() / noisy.sum().clamp(min=1)
     return (distance * weight).mean() - snr_weight * ratio, gain.detach()
