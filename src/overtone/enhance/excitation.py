@@ -1,9 +1,9 @@
 """What wears the predicted envelope above the cutoff: seeded noise, and where the known band is tonal a tonal part.
 
-The noise is the transform of one waveform, so that its frames fit together. The tonal part is the transform of the signal's
-full-wave rectification: it has the harmonics and combination tones of what sounds below the cutoff, at their true
-frequencies, and repeats no strip of the spectrum. Rectifying a windowed frame is the same as windowing the rectified signal,
-since the window is never negative, so both need no samples beyond the frame.
+The noise is the transform of one waveform, so that its frames fit together. The tonal part is made of strips of the known
+band, each moved up by an even number of bins (with a hop of half a window a steady tone then keeps turning as it should).
+No two neighbouring strips are the same, and each is delayed a little, so that nothing is heard or measured as one strip again
+and again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _NEIGHBOURS = 7
 # log10 power by which the mean of the logs lies below the log of the mean: of averaged noise, and of clear partials.
 _NOISY, _TONAL = 0.08, 0.4
 # Share of the power that the tonal part has at most, just above the cutoff.
-_MOST = 0.7
+_MOST = 0.85
+# Samples by which each strip is delayed more than the one below it, and the lowest bin that is moved.
+_DELAY, _LOWEST = 11, 6
 
 
 class Excitation:
@@ -44,6 +46,7 @@ class Excitation:
         self._known = slice(max(top // 2, 4), max(top, 8))
         hz = torch.arange(BINS) * (rate / WINDOW)
         self._reach = _MOST * torch.exp(-(hz - cutoff_hz).clamp(min=0) / cutoff_hz)
+        self._origin, self._turn = _strips(top)
 
     def push(self, spectrum: Tensor) -> Tensor:
         """Excitation for some frames. Shape: complex (C, N, BINS) -> complex (C, N, BINS)."""
@@ -53,7 +56,7 @@ class Excitation:
         if not bool(tonality.any()):
             return noise
         share = tonality[..., None] * self._reach
-        return torch.sqrt(1 - share) * noise + torch.sqrt(share) * _rectified(spectrum)
+        return torch.sqrt(1 - share) * noise + torch.sqrt(share) * self._moved(spectrum)
 
     def _noises(self, frames: int) -> Tensor:
         wanted = (frames + 1) * HOP - self._noise.shape[1]
@@ -76,9 +79,21 @@ class Excitation:
         gap = (torch.log10(near) - torch.log10(mean)).mean(-1)
         return ((gap - _NOISY) / (_TONAL - _NOISY)).clamp(0, 1)
 
+    def _moved(self, spectrum: Tensor) -> Tensor:
+        """Strips of the known band moved up, each band brought to unit power. Shape: complex (C, N, BINS) in and out."""
+        made = spectrum[..., self._origin] * self._turn
+        return made * 10 ** (-0.5 * bands.to_bins(bands.band_levels(made)))
 
-def _rectified(spectrum: Tensor) -> Tensor:
-    """The transform of the rectified signal, each band brought to unit power. Shape: complex (C, N, BINS) in and out."""
-    frames = torch.fft.irfft(spectrum, n=WINDOW, dim=-1).abs()
-    made: Tensor = torch.fft.rfft(frames, dim=-1)
-    return made * 10 ** (-0.5 * bands.to_bins(bands.band_levels(made)))
+
+def _strips(top: int) -> tuple[Tensor, Tensor]:
+    """For each bin the one below `top` that it is made of, and the turn of phase that delays it. Shape: twice (BINS,)."""
+    width = max((top - _LOWEST) // 4 * 2, 2)
+    origin, turn = torch.arange(BINS), torch.ones(BINS, dtype=torch.complex64)
+    for strip, start in enumerate(range(top, BINS, width)):
+        bins = torch.arange(start, min(start + width, BINS))
+        # The strips' beginnings take turns: the upper half of the known band, a third of a strip lower, two thirds lower.
+        first = max(top - width - strip % 3 * (width // 3), _LOWEST)
+        first += (start - first) % 2
+        origin[bins] = (bins - start + first).clamp(max=max(top - 1, 0))
+        turn[bins] = torch.exp(-2j * torch.pi * bins * (_DELAY * (strip + 1) / WINDOW)).to(torch.complex64)
+    return origin, turn
