@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -257,45 +257,109 @@ class DegradeParams(Settings):
 
 
 class DataParams(Settings):
-    """What a batch is made of. `batch` crops make one optimiser step, shared out among all devices and accumulated parts.
+    """What networks learn from. `source` is a corpus's folder, or a folder or URL of shards (`overtone shards`).
 
-    `redraw`: share of crops whose band limit or damage is drawn afresh instead of read.
-
-    Encoders are left to the stored pairs: their cutoff is only known from a whole clip.
-
-    `source` is the folder of pairs, or a folder or URL of shards (`overtone shards`); behind an `@` may stand the digest
-    that the shards must have.
+    Behind an `@` may stand the digest that the shards must have. In the folder `prepared` samples and band levels are kept,
+    ready to be drawn from, for the trainings to come.
     """
 
-    source: Annotated[str, Field(min_length=1)] = "work/pairs"
-    crop_seconds: PositiveFloat
+    source: Annotated[str, Field(min_length=1)] = "work/corpus"
+    prepared: Path = Path("work/prepared")
+
+
+class Ranges(Settings):
+    """What the recordings that `extend` learns from are changed by, as levels; uniform in (low, high) unless said otherwise.
+
+    Attributes:
+        level: log10 power added to everything.
+        tilt: log10 power at the top of the band, rising linearly from 0 Hz.
+        shelf: standard deviation of log10 power above about 9 kHz.
+        colour: standard deviation of a smooth random curve over all bands.
+        floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
+        raw: share of the examples that are made to look like recordings that nothing has processed: their level and floor
+            are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), it rises
+            from 8 kHz to the top by `raw_rise`, and their brightness has the mean and the standard deviation
+            `raw_brightness`.
+        cutoffs: Hz, of the band limit.
+        reference: share of the examples that come with a reference; reference_frames: its length.
+        foreign: share of the references that are of another source.
+        end: share of those with a reference whose chain ends at a random frequency above the cutoff.
+    """
+
+    level: Range = (-1.2, 1.2)
+    tilt: Range = (-0.3, 0.6)
+    shelf: NonNegative = 0.25
+    colour: NonNegative = 0.1
+    floor: Range = (-8.5, -2.5)
+    floor_fall: Range = (0.15, 0.6)
+    raw: Share = 0.6
+    raw_level: Range = (-1.8, 0.0)
+    raw_floor: Range = (-6.0, -4.2)
+    floor_tilt: Range = (-0.2, 0.2)
+    raw_rise: Range = (0.0, 1.8)
+    raw_brightness: Range = (-0.5, 0.4)
+    cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        *(4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000),
+    )
+    reference: Share = 0.5
+    reference_frames: tuple[PositiveInt, PositiveInt] = (150, 900)
+    foreign: Share = 0.1
+    end: Share = 0.15
+
+
+class Mixing(Settings):
+    """How the sounds that `restore` learns from are mixed; uniform in (low, high).
+
+    Attributes:
+        snr_db: of voice against noise.
+        level_dbfs: RMS of the voice.
+        clean, noise_alone, music: shares of the examples without noise, without voice, and of music, which stays as it is.
+        babble: share of the noises that are other voices.
+        coloured: share of the noises that are synthetic.
+        colour_db: standard deviation of a random smooth gain over frequency, of voices and noises each.
+        pauses: share of the voices with a stretch of silence put in.
+        narrow: share of the examples that end at one of `cutoffs`, Hz.
+    """
+
+    snr_db: Range = (-5.0, 17.0)
+    level_dbfs: Range = (-38.0, -16.0)
+    clean: Share = 0.07
+    noise_alone: Share = 0.04
+    music: Share = 0.08
+    babble: Share = 0.08
+    coloured: Share = 0.15
+    colour_db: NonNegative = 4.0
+    pauses: Share = 0.2
+    narrow: Share = 0.2
+    cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (4000, 5512, 8000, 12000)
+
+
+class ExtendTraining(Settings):
+    """How `extend` learns: `steps` batches of `batch` examples of `frames` frames (512 samples each)."""
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    clip_norm: PositiveFloat
     batch: PositiveInt
-    redraw: Share
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+    frames: Annotated[int, Field(ge=2)]
+    ranges: Ranges = Ranges()
 
 
-class LossParams(Settings):
-    """Weights of the loss's terms; 0 leaves a term out. `mse` is the classical waveform choice.
+class RestoreTraining(Settings):
+    """How `restore` learns: `steps` batches of `batch` mixtures of `seconds`.
 
-    `beyond` is the weight, in the spectral terms, of bins above a clip's bandwidth. `shift` moves the frames of the
-    spectral terms from step to step, so that they do not always lie on the network's own.
+    `loss`: `spectral` is a compressed spectral distance minus `snr_weight` times the signal-to-noise ratio in dB; `mse` is
+    the classical waveform loss, the mean squared error over the target's power.
     """
 
-    log_spectral: NonNegative
-    magnitude: NonNegative
-    phase: NonNegative
-    mse: NonNegative
-    error_ratio: NonNegative
-    harm: NonNegative
-    beyond: Share
-    windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    shift: bool
-
-    @model_validator(mode="after")
-    def _check(self) -> LossParams:
-        if self.log_spectral + self.magnitude + self.phase + self.mse + self.error_ratio + self.harm == 0:
-            raise ValueError("at least one loss weight must be above 0")
-        return self
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    clip_norm: PositiveFloat
+    batch: PositiveInt
+    seconds: Annotated[float, Field(ge=0.1)]
+    loss: Literal["spectral", "mse"]
+    snr_weight: NonNegative
+    mixing: Mixing = Mixing()
 
 
 class FitParams(Settings):
@@ -303,15 +367,14 @@ class FitParams(Settings):
 
     `devices` processes on each of `num_nodes` machines; `auto` is what the launcher says (torchrun, Slurm), else all GPUs, or
     one process on a CPU. `strategy` ddp shares the batch out among them. `accumulate` parts of a device's share are computed
-    one after the other. `precision` and `compile` (torch.compile of the network) are for GPUs; on a CPU neither gains
-    anything.
-    `start` is a model folder of the same network whose weights training begins with.
+    one after the other. `precision` is that of the networks alone, never of spectra and losses. `compile` (torch.compile of
+    the network) is for GPUs. `start` is a model folder of the same networks whose weights training begins with, or the name
+    of a released model, such as `released`, to fine-tune.
     """
 
     epoch_steps: PositiveInt
     warmup_steps: Annotated[int, Field(ge=0)]
     weight_decay: NonNegative
-    clip_norm: PositiveFloat
     average: Annotated[float, Field(ge=0.0, lt=1.0)]
     patience: PositiveInt
     threads: Annotated[int, Field(ge=0)]
@@ -322,19 +385,7 @@ class FitParams(Settings):
     accumulate: PositiveInt
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     compile: bool
-    start: Path | None
-
-
-class NetworkParams(Settings):
-    """What both families share.
-
-    `phase` above the cutoff: the known band's `copied` up and turned, predicted `free`, or `mixed` (the sum of both).
-    """
-
-    steps: PositiveInt
-    learning_rate: PositiveFloat
-    phase: Literal["copied", "free", "mixed"]
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    start: str | None
 
 
 class CnnParams(Settings):
@@ -360,14 +411,38 @@ class RnnParams(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+BodyParams = TypeVar("BodyParams", bound=Settings)
+
+
+class Bodies(Settings, Generic[BodyParams]):
+    """The bodies of a family's two networks."""
+
+    extend: BodyParams
+    restore: BodyParams
+
+
 class TrainParams(Settings):
-    """Stages `train@cnn` and `train@rnn`."""
+    """Stages `train`: both networks of each family."""
 
     data: DataParams
-    loss: LossParams
+    extend: ExtendTraining
+    restore: RestoreTraining
     fit: FitParams
-    cnn: CnnParams
-    rnn: RnnParams
+    cnn: Bodies[CnnParams]
+    rnn: Bodies[RnnParams]
+
+    def bodies(self, family: str) -> Bodies[Any]:
+        """Those of a family."""
+        found: Bodies[Any] = getattr(self, family)
+        return found
+
+
+# Names of the families, whose bodies are in `models.families`.
+FAMILIES = tuple(
+    name
+    for name, field in TrainParams.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Bodies)
+)
 
 
 # --- evaluation and registry ------------------------------------------------------------------------------------------
@@ -469,17 +544,12 @@ class Choice(Settings):
 Dimension = Annotated[WholeRange | RealRange | Choice, Field(discriminator="type")]
 
 
-class SpaceParams(Settings):
-    """What is searched for each family: settings of `train` (dotted keys) and the values they may take."""
-
-    cnn: dict[str, Dimension]
-    rnn: dict[str, Dimension]
-
-
 class TuneParams(Settings):
     """`overtone tune`: the search for better settings. No stage of the line depends on it.
 
-    A study is named after its `study` and the family; `storage` holds it. A trial trains for `steps` with a validation every
+    A study is named after its `study`, the family and the `task`, which says which of the two networks a trial trains;
+    `storage` holds it. `space` has for each family settings of `train` (dotted keys) and the values they may take. A trial
+    trains for `steps` with a validation every
     `epoch_steps`. The first `random_trials` draw at random, later ones where earlier ones did well. When
     `prune_after_trials` are complete, a trial that has had `prune_after_epochs` and is worse than the median is ended. A
     trial whose worker was killed is tried again up to `retries` times; one on another machine counts as killed when it was
@@ -487,6 +557,7 @@ class TuneParams(Settings):
     """
 
     study: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    task: Literal["extend", "restore"]
     storage: str
     trials: Annotated[int, Field(ge=0)]
     workers: PositiveInt
@@ -498,10 +569,15 @@ class TuneParams(Settings):
     prune_after_epochs: Annotated[int, Field(ge=0)]
     retries: Annotated[int, Field(ge=0)]
     heartbeat: PositiveInt
-    space: SpaceParams
+    space: dict[str, dict[str, Dimension]]
 
     @model_validator(mode="after")
     def _check(self) -> TuneParams:
+        for family in FAMILIES:
+            if family not in self.space:
+                raise ValueError(f"space: {family}: missing; expected a table of settings, which may be empty")
+        if unknown := self.space.keys() - set(FAMILIES):
+            raise ValueError(f"space: {min(unknown)}: no such family; expected {', '.join(FAMILIES)}")
         if self.objectives not in (("quality",), ("quality", "speed")):
             raise ValueError("objectives must be [quality] or [quality, speed]")
         return self
@@ -520,8 +596,8 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Params:
-        for kind in ("cnn", "rnn"):
-            for key, dimension in getattr(self.tune.space, kind).items():
+        for kind in FAMILIES:
+            for key, dimension in self.tune.space[kind].items():
                 try:
                     self._check_dimension(kind, key, dimension)
                 except ValueError as error:
@@ -529,10 +605,11 @@ class Params(Settings):
         return self
 
     def _check_dimension(self, kind: str, key: str, dimension: Dimension) -> None:
-        rooms = (f"train.{kind}.", "train.loss.", "train.data.", "train.fit.")
-        if not key.startswith(rooms):
-            raise ValueError(f"expected a setting of {', '.join(room[:-1] for room in rooms)}")
-        if key in (f"train.{kind}.steps", "train.fit.epoch_steps"):
+        task = self.tune.task
+        tables = (f"train.{kind}.{task}.", f"train.{task}.", "train.fit.")
+        if not key.startswith(tuple(f"train.{table}." for table in (*FAMILIES, "extend", "restore", "fit"))):
+            raise ValueError(f"expected a setting of {', '.join(table[:-1] for table in tables)}")
+        if key in ("train.extend.steps", "train.restore.steps", "train.fit.epoch_steps"):
             raise ValueError("the length of a trial is tune.steps and tune.epoch_steps, and not searched")
         for value in _samples(dimension):
             tree = {"train": self.train.model_dump(mode="json")}

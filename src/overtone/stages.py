@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from overtone import params as settings_file
 from overtone.audio import replacing
 from overtone.errors import OvertoneError
-from overtone.params import Params, RegisterParams
+from overtone.params import FAMILIES, Params, RegisterParams
 
 if TYPE_CHECKING:
     from overtone.evaluation.judge import Enhancer
@@ -28,7 +28,7 @@ MODELS = Path("models")
 REPORTS = Path("reports")
 # Not a DVC output: DVC empties outputs before a stage runs, and an interrupted training must find its checkpoints.
 CHECKPOINTS = Path("checkpoints")
-KINDS = ("cnn", "rnn")
+KINDS = FAMILIES
 PAGE = REPORTS / "index.html"
 ABLATION = Path("docs/ablation.csv")
 
@@ -69,22 +69,22 @@ def degrade(params: Params, ray: str | None = None) -> None:
     print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 
-def shards(target: str, pairs: Path | None, shard_mb: float, force: bool, workers: int | None) -> None:
-    """Pairs -> shards in a folder or below a URL."""
+def shards(target: str, folder: Path | None, shard_mb: float, force: bool, workers: int | None) -> None:
+    """Clips of training and validation -> shards in a folder or below a URL."""
     from overtone.data import shards as room
 
     with _progress("shards") as progress:
-        made = room.write(pairs or PAIRS, target, round(shard_mb * 1e6), force, progress, workers)
+        made = room.write(folder or CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
     index = made.index
-    for split, group in (("train", index.train), ("valid", index.valid), ("noise", index.noise)):
+    for split, group in (("train", index.train), ("valid", index.valid)):
         size = sum(shard.bytes for shard in group) / 1e6
-        print(f"  {split}: {sum(shard.samples for shard in group)} samples in {len(group)} shards, {size:.1f} MB")
+        print(f"  {split}: {sum(shard.samples for shard in group)} clips in {len(group)} shards, {size:.1f} MB")
     print(f"{target}: {f'{made.uploaded} shards written' if made.changed else 'up to date'}, digest {index.digest}")
     print(f"train with it: dvc exp run -S train.data.source={target}@{index.digest[:12]}")
 
 
-def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] = ()) -> None:
-    """Pairs -> a trained network's folder, as one MLflow run; an interrupted training goes on from its last epoch.
+def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
+    """Corpus -> a model's folder, as one MLflow run; an interrupted training goes on from its last epoch.
 
     Args:
         overrides: that `params` came by, for the processes that are started where the settings ask for several.
@@ -100,7 +100,7 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
     folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind, source.identity())}"
     note = folder / "run_id"
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
-        launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
+        launch.check(params.train, processes)
         options = [word for override in overrides for word in ("--set", override)]
         try:
             launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
@@ -122,20 +122,33 @@ def train(params: Params, kind: Literal["cnn", "rnn"], overrides: Sequence[str] 
                 path.write_text(run.run_id)
             print(f"train {kind}: {'resuming' if resume else 'starting'} run {run.run_id}", flush=True)
         out = MODELS / kind
-        outcome = fit(params, kind, params.train.data.source, out, folder, run.logger() or False)
+        start = _start(params, kind)
+        outcomes = fit(params, kind, params.train.data.source, out, folder, run.logger() or False, start=start)
         if run.run_id:
             facts = {
                 **run.summary(),
-                "best_epoch": outcome.best_epoch,
-                "best_valid_lsd": round(outcome.best, 6),
-                "steps": outcome.steps,
-                "stopped_early": outcome.stopped_early,
-                "parameters": outcome.parameters,
+                "steps": sum(outcome.steps for outcome in outcomes),
+                "parameters": sum(outcome.parameters for outcome in outcomes),
+                **{f"best_{outcome.monitor}": round(outcome.best, 6) for outcome in outcomes},
+                **{f"{outcome.task}_best_epoch": outcome.best_epoch for outcome in outcomes},
+                **{f"{outcome.task}_stopped_early": outcome.stopped_early for outcome in outcomes},
             }
             with replacing(out / "run.json") as path:
                 path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
     if run.run_id:
         _remove(folder)
+
+
+def _start(params: Params, kind: str) -> Path | None:
+    """The folder of the model that training begins with; `released` is that of the same family."""
+    from overtone.registry import released, resolve
+    from overtone.tracking import store
+
+    start = params.train.fit.start
+    if start is None or Path(start).is_dir():
+        return None if start is None else Path(start)
+    name = f"released-{kind}" if start == "released" else start
+    return released.find(name, store.repository_root()) if name in released.NAMES else resolve.fetched(name)
 
 
 def sync() -> None:
@@ -169,7 +182,7 @@ def print_failure(folder: Path) -> None:
     print(failure.text(folder))
 
 
-def evaluate(params: Params, system: Literal["baselines", "cnn", "rnn"]) -> None:
+def evaluate(params: Params, system: str) -> None:
     """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
     from overtone.data.pairs import read_pairs
     from overtone.evaluation import report as room
@@ -270,7 +283,7 @@ def register(params: Params) -> None:
 
 def tune(
     params: Params,
-    kind: Literal["cnn", "rnn"],
+    kind: str,
     overrides: list[str] | None = None,
     *,
     trials: int | None = None,
@@ -286,6 +299,8 @@ def tune(
     from overtone.tuning.search import search, shown
 
     alone()
+    if (start := _start(params, kind)) is not None:
+        params = settings_file.changed(params, {"train.fit.start": str(start)})
     made = plan(params, kind, params.train.data.source, trials, workers, storage, study, speed)
     result = search(made, REPORTS / "tune", chosen, lambda text: print(text, flush=True))
     print(f"{result.page}: history, importance, parallel coordinates, every trial")
@@ -297,8 +312,8 @@ def tune(
     if result.values["quality"] == result.present:
         print("no better than the present settings")
     elif result.present is not None:
-        gain = 100 * (1 - result.values["quality"] / result.present)
-        print(f"the present settings: quality {result.present:.4f}; the trial's is {gain:.1f} % lower")
+        gain = result.present - result.values["quality"]
+        print(f"the present settings: quality {result.present:.4f}; the trial's is {gain:.4f} lower")
     _write_settings(result.settings, dry_run)
     if others := [text for text in overrides or [] if not text.startswith("tune.")]:
         print(f"the trials had {', '.join(others)} too, which params.yaml does not")
@@ -456,13 +471,11 @@ def fetch(reference: str, folder: Path) -> None:
 
 
 def export(folder: Path) -> None:
-    """Write a model folder's ONNX graph beside its weights, checked against torch."""
-    from overtone.models import build
-    from overtone.models import export as room
+    """Write a model folder's ONNX graphs beside its weights, checked against torch."""
+    from overtone.models import graphs
 
-    model, _ = build.load(folder)
-    path = room.export(model, folder)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {room.TOLERANCE:g}")
+    for path in graphs.export(folder):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {graphs.TOLERANCE:g}")
 
 
 def print_summary(by_condition: bool = False) -> None:
@@ -547,22 +560,18 @@ def _fingerprint(params: Params, kind: str, content: bytes) -> str:
     Args:
         content: what tells this training data from other.
     """
-    other = {"cnn": "rnn", "rnn": "cnn"}[kind]
-    decided = params.model_dump(mode="json", include={"seed": True, "train": True, "degrade": {"narrowband", "damage"}})
-    del decided["train"][other]
+    decided = params.model_dump(mode="json", include={"seed", "train"})
+    for other in set(FAMILIES) - {kind}:
+        del decided["train"][other]
     # On how many processes it runs is no other training.
     for name in ("accelerator", "devices", "num_nodes", "strategy", "accumulate"):
         del decided["train"]["fit"][name]
     # Nor is where it reads the same data from, and how.
-    for name in ("source", "workers"):
-        del decided["train"]["data"][name]
+    del decided["train"]["data"]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode())
     digest.update(content)
     code = Path(__file__).parent
-    files = [code / f"{name}.py" for name in ("audio", "conceal", "losses")]
-    for path in sorted(
-        [*files, *(path for room in ("data", "models", "training") for path in code.glob(f"{room}/*.py"))]
-    ):
+    for path in sorted(path for part in ("data", "dsp", "models", "training") for path in code.glob(f"{part}/*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

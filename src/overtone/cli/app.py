@@ -51,7 +51,18 @@ app = typer.Typer(
 )
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: dotted.key=value. Repeatable.")]
-Kind = Literal["cnn", "rnn"]
+
+
+def family(name: str) -> str:
+    """A family's name that is known."""
+    from overtone.params import FAMILIES
+
+    if name not in FAMILIES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FAMILIES)}.")
+    return name
+
+
+Kind = Annotated[str, typer.Option("--model", callback=family, help="Which family of networks, such as rnn.")]
 
 Engine = Annotated[
     Literal["local", "ray"],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli.app import Engine, Kind, RayAddress, Set, app
+from overtone.cli.app import Engine, Kind, RayAddress, Set, app, family
 
 stage = typer.Typer(help="One stage of the pipeline, as dvc.yaml runs it.", no_args_is_help=True)
 app.add_typer(stage, name="stage")
@@ -31,18 +31,22 @@ def degrade(set: Set = None, engine: Engine = "local", ray_address: RayAddress =
 
 @stage.command()
 def train(
-    model: Annotated[Kind, typer.Option(help="Which family of networks.")],
+    model: Kind,
     set: Set = None,
 ) -> None:
-    """Train one network as one MLflow run: work/pairs/ -> models/MODEL/."""
+    """Train the networks of a family as one MLflow run: work/corpus/ -> models/MODEL/."""
     from overtone import stages
 
     stages.train(stages.settings(set), model, set or ())
 
 
+def _system(name: str) -> str:
+    return name if name == "baselines" else family(name)
+
+
 @stage.command()
 def evaluate(
-    system: Annotated[Literal["baselines", "cnn", "rnn"], typer.Option(help="What is judged.")],
+    system: Annotated[str, typer.Option(callback=_system, help="What is judged: baselines, or a family of networks.")],
     set: Set = None,
 ) -> None:
     """Score a system on the test split: every condition, every metric -> reports/SYSTEM/."""
@@ -85,7 +89,7 @@ def sync() -> None:
 def failure(
     folder: Annotated[Path, typer.Argument(help="failure-step-N of a training that diverged; its error names it.")],
 ) -> None:
-    """Show why a training diverged: take its last step again from the batch that it kept, and say how to go on.
+    """Show why a training diverged, by what it kept, and say how to go on.
 
     Example: overtone failure checkpoints/rnn-0123456789abcdef/failure-step-140
     """
@@ -97,25 +101,25 @@ def failure(
 @app.command()
 def shards(
     target: Annotated[str, typer.Argument(help="Folder or URL to write to, such as s3://bucket/prefix.")],
-    pairs: Annotated[
-        Path | None, typer.Option(help="Folder of pairs that the stage degrade wrote. Default: work/pairs.")
+    corpus: Annotated[
+        Path | None, typer.Option(help="Folder that the stage corpus wrote. Default: work/corpus.")
     ] = None,
     shard_mb: Annotated[float, typer.Option(min=0.001, help="Size of a shard in MB.")] = 64.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another set of shards that is there.")] = False,
 ) -> None:
-    """Write the pairs as shards that training can stream from a folder or an object store; the same pairs again: no change.
+    """Write the corpus as shards that training can fetch from a folder or an object store; the same clips again: no change.
 
     Example: overtone shards work/shards
     """
     from overtone import stages
 
-    stages.shards(target, pairs, shard_mb, force, workers)
+    stages.shards(target, corpus, shard_mb, force, workers)
 
 
 @app.command()
 def tune(
-    model: Annotated[Kind, typer.Option(help="Which family of networks.")],
+    model: Kind,
     trials: Annotated[
         int | None, typer.Option(min=0, help="Trials to finish; 0 only plots and chooses. Default: tune.trials.")
     ] = None,

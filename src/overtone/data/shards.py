@@ -1,8 +1,7 @@
-"""Pairs as shards: tar files in the WebDataset format, and an index that names them by digest.
+"""A corpus as shards: tar files in the WebDataset format, and an index that names them by digest.
 
-A shard is a plain tar file. Each sample is a few files of one number: of a pair `000017.input.flac`, `000017.target.flac` and
-`000017.json` (its row of the manifest), of a noise recording `000017.flac` and `000017.json`. The bytes of the audio are those
-of the stage `degrade`. `shards.json` lists the shards of each split.
+A shard is a plain tar file. Each sample, a clip, is two files of one number: `000017.flac`, byte for byte as in the corpus,
+and `000017.json`, its row of the manifest. `shards.json` lists the shards of each split.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import importlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,19 +19,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from overtone.data import parallel
-from overtone.data.corpus import Clip
+from overtone.data.corpus import Clip, CorpusError, read_manifest
 from overtone.data.objects import Objects, open_objects
-from overtone.data.pairs import NOISE, Pair, PairsError, read_pairs, training_noise
 from overtone.errors import OvertoneError
 from overtone.params import Settings
 
 INDEX = "shards.json"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 DEFAULT_BYTES = 64_000_000
-_NAME = r"(train|valid|noise)-\d{5}-[0-9a-f]{12}\.tar"
+_NAME = r"(train|valid)-\d{5}-[0-9a-f]{12}\.tar"
 _NAMED = re.compile(_NAME)
 
-Split = Literal["train", "valid", "noise"]
+Split = Literal["train", "valid"]
+_SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 class ShardsError(OvertoneError):
@@ -53,14 +52,13 @@ class Index(Settings):
     """What `shards.json` says."""
 
     format: Literal["overtone-shards"] = "overtone-shards"
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     train: tuple[Shard, ...]
     valid: tuple[Shard, ...]
-    noise: tuple[Shard, ...]
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        return (*self.train, *self.valid, *self.noise)
+        return (*self.train, *self.valid)
 
     @property
     def digest(self) -> str:
@@ -112,21 +110,14 @@ def _found(objects: Objects) -> Index | None:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """`row` is its JSON; `files` the paths by extension."""
-
-    row: str
-    files: tuple[tuple[str, Path], ...]
-
-
-@dataclass(frozen=True)
 class _Planned:
-    """A shard to be made; its samples are numbered from `first`."""
+    """A shard to be made of clips of a corpus; they are numbered from `first`."""
 
+    corpus: Path
     split: Split
     number: int
     first: int
-    samples: tuple[_Sample, ...]
+    clips: tuple[Clip, ...]
 
 
 @dataclass(frozen=True)
@@ -139,20 +130,20 @@ class _Target:
 
 
 def write(
-    pairs: Path,
+    corpus: Path,
     url: str,
     shard_bytes: int = DEFAULT_BYTES,
     force: bool = False,
     progress: parallel.Progress | None = None,
     workers: int | None = None,
 ) -> Written:
-    """Write the pairs of training and validation and the training noise as shards.
+    """Write the clips of training and validation as shards.
 
     Each shard's name has its digest, and the index comes last: until then the place holds what it held before, and a call
     that was interrupted finds the shards that it had stored.
 
     Args:
-        pairs: folder written by the stage `degrade`.
+        corpus: folder written by the stage `corpus`.
         url: a local folder, or a URL such as `s3://bucket/prefix`.
         shard_bytes: size at which the next shard begins.
         force: store every shard again, put the new index in the place of another one, and remove the shards that only
@@ -162,11 +153,11 @@ def write(
 
     Raises:
         ObjectsError: the place cannot be reached or written to.
-        PairsError: no pairs there.
+        CorpusError: no corpus there, or one without clips of a split.
         ShardsError: another set of shards is there and `force` is not given.
     """
     _library()
-    planned = [part for split in ("train", "valid", "noise") for part in _plan(pairs, split, shard_bytes)]
+    planned = [part for split in _SPLITS for part in _plan(corpus, split, shard_bytes)]
     objects = open_objects(url)
     before = None if force else _found(objects)
     present = objects.sizes()
@@ -174,10 +165,10 @@ def write(
     # before it is known whether the new one is the same.
     target = _Target(url, {} if force else present, before is None)
     made = parallel.run(_make, target, planned, workers, progress)
-    by_split: dict[str, list[Shard]] = {"train": [], "valid": [], "noise": []}
+    by_split: dict[str, list[Shard]] = {"train": [], "valid": []}
     for part, (shard, _) in zip(planned, made, strict=True):
         by_split[part.split].append(shard)
-    index = Index(train=tuple(by_split["train"]), valid=tuple(by_split["valid"]), noise=tuple(by_split["noise"]))
+    index = Index(train=tuple(by_split["train"]), valid=tuple(by_split["valid"]))
     if before is not None and before != index:
         raise ShardsError(f"{objects.url}: holds other shards ({before.digest[:12]}); give --force to replace them")
     if before is not None and all(present.get(shard.name) == shard.bytes for shard in index.shards):
@@ -198,41 +189,25 @@ def _store_index(objects: Objects, index: Index) -> None:
         objects.put(path, INDEX)
 
 
-def _plan(pairs: Path, split: str, shard_bytes: int) -> Iterator[_Planned]:
-    """The samples of a split, those of training in an order that mixes voices and views, cut into shards."""
-    samples, group, size, number, first = _samples(pairs, split), list[_Sample](), 0, 0, 0
-    for sample in samples:
-        group.append(sample)
-        size += sum(path.stat().st_size for _, path in sample.files)
+def order(clip: Clip) -> tuple[str, str, str]:
+    """By kind, source and name: the order of a split's clips."""
+    return clip.kind, clip.source, clip.clip
+
+
+def _plan(corpus: Path, split: Split, shard_bytes: int) -> Iterator[_Planned]:
+    """The clips of a split, cut into shards."""
+    clips = sorted((clip for clip in read_manifest(corpus) if clip.split == split), key=order)
+    if not clips:
+        raise CorpusError(f"{corpus}: no clips of the split {split!r}; expected at least one")
+    group, size, number, first = list[Clip](), 0, 0, 0
+    for clip in clips:
+        group.append(clip)
+        size += (corpus / clip.path).stat().st_size
         if size >= shard_bytes:
-            yield _planned(split, number, first, group)
+            yield _Planned(corpus, split, number, first, tuple(group))
             number, first, group, size = number + 1, first + len(group), [], 0
     if group:
-        yield _planned(split, number, first, group)
-
-
-def _planned(split: Any, number: int, first: int, samples: Iterable[_Sample]) -> _Planned:
-    return _Planned(split, number, first, tuple(samples))
-
-
-def _samples(pairs: Path, split: str) -> list[_Sample]:
-    if split == "noise":
-        clips: Sequence[Clip] = training_noise(pairs).clips
-        return [_Sample(_row(clip), (("flac", pairs / NOISE / clip.path),)) for clip in clips]
-    chosen = read_pairs(pairs, split)
-    if not chosen:
-        raise PairsError(f"{pairs}: no pairs of the split {split!r}; expected at least one clip of speech or music")
-    if split == "train":
-        chosen = sorted(chosen, key=lambda pair: hashlib.sha256(pair.pair.encode()).digest())
-    return [_Sample(_row(pair), _files(pairs, pair)) for pair in chosen]
-
-
-def _files(folder: Path, pair: Pair) -> tuple[tuple[str, Path], ...]:
-    return (("input.flac", folder / pair.input), ("target.flac", folder / pair.target))
-
-
-def _row(row: Pair | Clip) -> str:
-    return json.dumps(asdict(row), ensure_ascii=False)
+        yield _Planned(corpus, split, number, first, tuple(group))
 
 
 def _make(target: _Target, part: _Planned) -> tuple[Shard, bool]:
@@ -244,7 +219,7 @@ def _make(target: _Target, part: _Planned) -> tuple[Shard, bool]:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         name = f"{part.split}-{part.number:05d}-{sha256[:12]}.tar"
-        shard = Shard(name=name, samples=len(part.samples), bytes=path.stat().st_size, sha256=sha256)
+        shard = Shard(name=name, samples=len(part.clips), bytes=path.stat().st_size, sha256=sha256)
         missing = target.present.get(name) != shard.bytes
         if missing and target.stored:
             objects.put(path, name)
@@ -255,9 +230,9 @@ def _pack(part: _Planned, path: Path) -> None:
     """The same bytes for the same samples, whoever writes them and when."""
     library = _library()
     with path.open("wb") as file, library.TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
-        for number, sample in enumerate(part.samples, part.first):
-            files = {extension: source.read_bytes() for extension, source in sample.files}
-            writer.write({"__key__": f"{number:06d}", "json": sample.row.encode(), **files})
+        for number, clip in enumerate(part.clips, part.first):
+            row = json.dumps(asdict(clip), ensure_ascii=False).encode()
+            writer.write({"__key__": f"{number:06d}", "json": row, "flac": (part.corpus / clip.path).read_bytes()})
 
 
 def _library() -> Any:

@@ -1,28 +1,44 @@
-"""Where training data comes from: the folder of pairs of the stage `degrade`, or shards in a folder or below a URL."""
+"""Where networks learn from: the corpus's folder, or shards of it in a folder or below a URL. Neither offers the test split."""
 
 from __future__ import annotations
 
+import json
 import re
-import warnings
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from torch.utils.data import Dataset
+from overtone import audio
+from overtone.audio import Signal
+from overtone.data.cache import Cache
+from overtone.data.corpus import MANIFEST, Clip, CorpusError, read_manifest
+from overtone.data.objects import open_objects
+from overtone.data.shards import INDEX, Shard, ShardsError, order, read_index
 
-from overtone.data.cache import LIMIT, Cache
-from overtone.data.corpus import MANIFEST
-from overtone.data.crops import Centres, Crop, Cutter, Excerpts, RandomCrops
-from overtone.data.objects import Folder, open_objects
-from overtone.data.pairs import PairsError, read_pairs, training_noise
-from overtone.data.shards import INDEX, ShardsError, read_index
-from overtone.data.streaming import ShardCentres, ShardCrops, ShardNoises, Shelf
-from overtone.params import Params
-
-# Validation listens to this much of each pair.
-VALID_SECONDS = 2.0
+Split = Literal["train", "valid"]
 
 
-class PairsSource:
-    """The folder that the stage `degrade` writes."""
+class Source(Protocol):
+    """Clips to learn from.
+
+    Attributes:
+        name: where they are.
+        shards_digest: of the shards' index; None for a corpus.
+    """
+
+    name: str
+    shards_digest: str | None
+
+    def identity(self) -> bytes:
+        """The same for the same content, to tell trainings apart by."""
+
+    def clips(self, split: Split) -> Iterator[tuple[Clip, Signal]]:
+        """All clips of a split by kind, source and name, each with its audio (channels, samples)."""
+
+
+class CorpusSource:
+    """The folder that the stage `corpus` writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,26 +46,13 @@ class PairsSource:
         self.shards_digest: str | None = None
 
     def identity(self) -> bytes:
-        """The same for the same content, to tell trainings apart by."""
+        """The manifest, which has the digest of every clip."""
         return (self.folder / MANIFEST).read_bytes()
 
-    def training(self, params: Params) -> Dataset[Crop]:
-        """Crops by number; whatever the number of processes, all together ask for each number once."""
-        data = params.train.data
-        return RandomCrops(
-            read_pairs(self.folder, "train"),
-            self.folder,
-            _crop_samples(params),
-            params.seed,
-            data.redraw,
-            params.degrade,
-            training_noise(self.folder),
-        )
-
-    def validation(self, params: Params) -> Excerpts:
-        wanted = params.degrade.valid_conditions
-        chosen = [pair for pair in read_pairs(self.folder, "valid") if pair.condition in wanted]
-        return Centres(chosen, self.folder, _valid_samples(params))
+    def clips(self, split: Split) -> Iterator[tuple[Clip, Signal]]:
+        """See `Source`."""
+        for clip in sorted((clip for clip in read_manifest(self.folder) if clip.split == split), key=order):
+            yield clip, audio.read(self.folder / clip.path)[0]
 
 
 class ShardsSource:
@@ -72,32 +75,48 @@ class ShardsSource:
             raise ShardsError(f"{self.name}: its digest is {self.index.digest[:12]}; train.data.source wants {wanted}")
 
     def identity(self) -> bytes:
+        """The index's digest."""
         return self.index.digest.encode()
 
-    def training(self, params: Params) -> Dataset[Crop]:
-        data = params.train.data
-        noises = ShardNoises(Shelf(self._cache, self.index.noise))
-        cutter = Cutter(_crop_samples(params), data.redraw, params.degrade, noises)
-        sizes = sorted((shard.bytes for shard in self.index.train), reverse=True)
-        used = sum(sizes[: data.batch]) + sum(shard.bytes for shard in (*self.index.valid, *self.index.noise))
-        if used > self._cache.limit and not isinstance(self._cache.objects, Folder):
-            warnings.warn(
-                f"{self.name}: up to {used / 1e9:.1f} GB of shards are in use at a time, and the cache holds "
-                f"{self._cache.limit / 1e9:g}: shards will be fetched again and again; raise {LIMIT}",
-                stacklevel=2,
-            )
-        return ShardCrops(Shelf(self._cache, self.index.train), cutter, params.seed, data.batch)
+    def clips(self, split: Split) -> Iterator[tuple[Clip, Signal]]:
+        """See `Source`.
 
-    def validation(self, params: Params) -> Excerpts:
-        return ShardCentres(Shelf(self._cache, self.index.valid), _valid_samples(params))
+        Raises:
+            ObjectsError: a shard is missing, or cannot be reached.
+            ShardsError: one is damaged or of another version.
+        """
+        for shard in getattr(self.index, split):
+            for row, content in self._samples(shard):
+                try:
+                    clip = Clip(**row)
+                except TypeError:
+                    raise ShardsError(
+                        f"{shard.name}: rows of another version; expected the columns of a clip: write the shards again"
+                    ) from None
+                yield clip, audio.decode(content)[0]
+
+    def _samples(self, shard: Shard) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """The row and the file of each sample of a shard, in order."""
+        with self._cache.open(shard) as file:
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as archive:
+                    files: dict[str, bytes] = {}
+                    for member in archive:
+                        content = archive.extractfile(member)
+                        files[member.name.partition(".")[2]] = content.read() if content else b""
+                        if len(files) == 2:
+                            yield json.loads(files["json"]), files["flac"]
+                            files = {}
+            except (tarfile.TarError, KeyError, ValueError) as error:
+                raise ShardsError(f"{shard.name}: not a shard: {error}; write the shards again") from None
 
 
-def recognise(source: str | Path) -> PairsSource | ShardsSource:
+def recognise(source: str | Path) -> Source:
     """What is at a path or URL.
 
     Raises:
+        CorpusError: neither a corpus nor shards.
         ObjectsError: a URL that cannot be reached.
-        PairsError: neither pairs nor shards.
         ShardsError: shards that cannot be used.
     """
     text = str(source)
@@ -106,10 +125,10 @@ def recognise(source: str | Path) -> PairsSource | ShardsSource:
     if (Path(_pinned(text)[0]) / INDEX).is_file():
         return ShardsSource(text)
     if (Path(text) / MANIFEST).is_file():
-        return PairsSource(Path(text))
-    raise PairsError(
+        return CorpusSource(Path(text))
+    raise CorpusError(
         f"{Path(text) / MANIFEST}: no such file, nor {INDEX} beside it; train.data.source expects the output of the stage "
-        "degrade (dvc repro degrade), or a folder or URL that `overtone shards` wrote"
+        "corpus (dvc repro corpus), or a folder or URL that `overtone shards` wrote"
     )
 
 
@@ -117,11 +136,3 @@ def _pinned(url: str) -> tuple[str, str]:
     """A place and the digest that stands behind it, empty if there is none."""
     found = re.fullmatch(r"(.+)@([0-9a-f]{8,64})", url)
     return (found[1], found[2]) if found else (url, "")
-
-
-def _crop_samples(params: Params) -> int:
-    return round(params.train.data.crop_seconds * params.corpus.rate)
-
-
-def _valid_samples(params: Params) -> int:
-    return round(VALID_SECONDS * params.corpus.rate)

@@ -102,7 +102,7 @@ def digested(folder: Path) -> dict[str, str]:
 @contextmanager
 def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
     """The model's files alone with its graph; the package without caches and other models; named as in the logged model."""
-    from overtone.models import build, export
+    from overtone.models import graphs
     from overtone.registry import released
 
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
@@ -111,7 +111,7 @@ def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
         for name in (*REQUIRED, *OPTIONAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
-        export.export(build.load(model)[0], model)
+        graphs.export(model)
         shutil.copytree(
             Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__", released.PACKED.name)
         )

@@ -217,7 +217,7 @@ def _against(
     """The candidate against the champion's scores on the candidate's test set, measured afresh where they are not known."""
     from mlflow.exceptions import MlflowException
 
-    from overtone.models.build import ModelError
+    from overtone.models.folder import ModelError
 
     version = client.get_model_version(params.name, str(champion))
     figures = gate.scores(scored.metrics, params)

@@ -16,6 +16,7 @@ from typing import Any
 
 from overtone import ending
 from overtone.errors import OvertoneError
+from overtone.params import FAMILIES
 from overtone.registry.origin import Origin
 from overtone.tracking import entries, provenance, store
 
@@ -115,8 +116,8 @@ def _require(origin: Origin, root: Path) -> None:
         raise ReproductionError(f"{which}: trained with uncommitted changes, which its run did not keep")
     if not origin.metrics:
         raise ReproductionError(f"{which}: its scores were not kept; there is nothing to compare with")
-    if origin.model not in ("cnn", "rnn"):
-        raise ReproductionError(f"{which}: expected a model of kind cnn or rnn, not {origin.model!r}")
+    if origin.model not in FAMILIES:
+        raise ReproductionError(f"{which}: expected a model of kind {' or '.join(FAMILIES)}, not {origin.model!r}")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from pytorch_lightning.loggers import Logger, MLFlowLogger
 
-Model = Literal["cnn", "rnn"]
+Model = str
 # Of a run that failed.
 REASON = "overtone.failure"
 BATCH = "overtone.failure_batch"
@@ -45,8 +45,9 @@ def trained_with(params: settings.Params, model: Model) -> dict[str, str]:
 
 
 def foreign(model: str) -> tuple[str, ...]:
-    """How keys of settings begin that a model's training does not depend on: the other network's and those of later stages."""
-    return (f"train.{'cnn' if model == 'rnn' else 'rnn'}.", "evaluate.", "register.", "tune.")
+    """How keys of settings begin that a model's training does not depend on: other families' and those of later stages."""
+    others = (f"train.{family}." for family in settings.FAMILIES if family != model)
+    return (*others, "degrade.", "evaluate.", "register.", "tune.")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class TrainingRun:
         model: which network is trained.
         params: all settings.
         resume: run id of an interrupted training that is continued; ignored if this store does not have it.
-        shards: what is read in place of the pairs that the project has made.
+        shards: what is read in place of the corpus that the project has made.
 
     Raises:
         TrackingError: the store does not answer, `MLFLOW_RUN_ID` or the parent is unknown to it, or the experiment was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor
 from overtone.dsp import bands, stft
 from overtone.dsp.bands import BANDS, ROUNDING
 from overtone.models.extend import CLASSES, profile_of
+from overtone.params import Ranges
 
 Levels = npt.NDArray[np.float16]
 # A source's brightness is known if its clips reach this, Hz.
@@ -71,8 +73,7 @@ def levels_of(signal: npt.NDArray[np.float32]) -> Levels:
         return bands.band_levels(spectrum).numpy().astype(np.float16)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Levels to learn from.
 
     Shapes: target (B, N, BANDS) log10 power; asked (B, N, BANDS) 1 where it is to be learned; visible (B, BANDS);
@@ -83,44 +84,6 @@ class Batch:
     asked: Tensor
     visible: Tensor
     profile: Tensor
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """What the recordings are changed by, as levels; uniform in (low, high) unless said otherwise.
-
-    Attributes:
-        level: log10 power added to everything.
-        tilt: log10 power at the top of the band, rising linearly from 0 Hz.
-        shelf: standard deviation of log10 power above about 9 kHz.
-        colour: standard deviation of a smooth random curve over all bands.
-        floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
-        raw: share of the examples that are made to look like recordings that nothing has processed: their level and floor
-            are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), rises from 8 kHz to the top by
-            `raw_rise`, and their brightness has the mean and the standard deviation `raw_brightness`.
-        cutoffs: Hz, of the band limit.
-        reference: share of the examples that come with a reference; reference_frames: its length.
-        foreign: share of the references that are of another source.
-        end: share of those with a reference whose chain ends at a random frequency above the cutoff.
-    """
-
-    level: tuple[float, float] = (-1.2, 1.2)
-    tilt: tuple[float, float] = (-0.3, 0.6)
-    shelf: float = 0.25
-    colour: float = 0.1
-    floor: tuple[float, float] = (-8.5, -2.5)
-    floor_fall: tuple[float, float] = (0.15, 0.6)
-    raw: float = 0.6
-    raw_level: tuple[float, float] = (-1.8, 0.0)
-    raw_floor: tuple[float, float] = (-6.0, -4.2)
-    floor_tilt: tuple[float, float] = (-0.2, 0.2)
-    raw_rise: tuple[float, float] = (0.0, 1.8)
-    raw_brightness: tuple[float, float] = (-0.5, 0.4)
-    cutoffs: tuple[float, ...] = (4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000)
-    reference: float = 0.5
-    reference_frames: tuple[int, int] = (150, 900)
-    foreign: float = 0.1
-    end: float = 0.15
 
 
 class Draw:
@@ -180,7 +143,9 @@ class Draw:
         fallen = self._uniform(ranges.floor, size) - self._uniform(ranges.floor_fall, size) * octaves
         top = ((self._middles - 1 / 3) * 1.5).clamp(min=0).square()
         flat = torch.maximum(self._uniform(ranges.raw_floor, size), hiss + 0.2)
-        flat = flat + self._uniform(ranges.floor_tilt, size) * self._middles + self._uniform(ranges.raw_rise, size) * top
+        flat = (
+            flat + self._uniform(ranges.floor_tilt, size) * self._middles + self._uniform(ranges.raw_rise, size) * top
+        )
         return gain + shelf + colour, raw * flat + (1 - raw) * fallen
 
     def __call__(self) -> Batch:
@@ -235,7 +200,7 @@ class Draw:
         return clean, tops
 
     def _changed(self, clean: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
-        noise = floor + 0.1 * torch.randn(clean.shape)
+        noise = floor + 0.1 * torch.from_numpy(self.rng.standard_normal(clean.shape, dtype=np.float32))
         return torch.log10(10 ** (clean + gain) + 10**noise)
 
 
@@ -252,7 +217,7 @@ def envelope_loss(made: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, 
     Shape:
         three times (B, N, BANDS) -> (), ().
     """
-    weight = asked * _WIDTHS
+    weight = asked * _WIDTHS.to(asked.device)
     count = weight.sum(-1)
     error = (made.clamp(min=ROUNDING) - target.clamp(min=ROUNDING)).square()
     by_frame = (error * weight).sum(-1) / count.clamp(min=1)
@@ -260,5 +225,3 @@ def envelope_loss(made: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, 
     loss = (torch.sqrt(by_frame + _NOISE) * present).sum() / present.sum().clamp(min=1)
     rms = torch.sqrt((error * weight).sum() / weight.sum().clamp(min=1))
     return loss, rms.detach()
-
-

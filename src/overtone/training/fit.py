@@ -1,12 +1,14 @@
-"""One training from settings and pairs to a model folder, resumable from its last epoch."""
+"""One training from settings and clips to a model folder: both networks one after the other, resumable."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,23 +19,30 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from overtone.audio import replacing
-from overtone.losses import DivergedError
-from overtone.models import build
-from overtone.models.spectral import SpectralUpsampler
+from overtone.data import sources
+from overtone.models.folder import ModelError
+from overtone.models.model import Model
 from overtone.params import Params
 from overtone.training import checkpoints as saved
 from overtone.training import failure
-from overtone.training.datamodule import PairsModule
+from overtone.training.batches import TaskData
+from overtone.training.failure import DivergedError
 from overtone.training.launch import layout, share
-from overtone.training.module import UpsamplerModule
+from overtone.training.module import TaskModule
+from overtone.training.recordings import recordings
+from overtone.training.tasks import TASKS, Task
 
 HISTORY = "history.csv"
+_OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to: `best_epoch` counts from 0, `best` is its validation LSD (log10 power)."""
+    """What the training of a network came to: `best_epoch` counts from 0, `best` is the task's figure of validation."""
 
+    task: str
+    monitor: str
+    mode: str
     best_epoch: int
     best: float
     steps: int
@@ -44,23 +53,27 @@ class Outcome:
 class History(Callback):
     """Collects the metrics of each epoch, kept in checkpoints so that a resumed training has the whole curve."""
 
-    def __init__(self, steps: int) -> None:
-        self.rows: list[dict[str, float]] = []
-        self.steps = steps
+    def __init__(self, task: Task) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.task = task
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A row of all that was logged since the last one."""
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        # The module logs its own after this.
-        values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
+        place = {"task": self.task.name, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        self.rows.append({**place, **values})
         if trainer.is_global_zero:
-            shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("train_loss", "valid_lsd") if name in values)
-            print(f"step {trainer.global_step}/{self.steps}: {shown}", flush=True)
+            shown = ", ".join(
+                f"{name} {values[name]:.4f}" for name in (f"{self.task.name}_train_loss", self.task.monitor)
+            )
+            print(f"step {trainer.global_step}/{self.task.settings.steps}: {shown}", flush=True)
 
     def state_dict(self) -> dict[str, Any]:
+        """The rows."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rows of a training that goes on."""
         self.rows = list(state_dict["rows"])
 
 
@@ -78,140 +91,180 @@ class Pace(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Seed what the network draws, such as dropout."""
         torch.manual_seed((self.seed << 24) + trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Stop."""
         if trainer.global_step >= self.steps:
             trainer.should_stop = True
 
 
 def train(
     params: Params,
-    kind: build.Kind,
+    family: str,
     source: Path | str,
     out: Path,
     checkpoints: Path,
     logger: Logger | Literal[False] = False,
     callbacks: tuple[Callback, ...] = (),
-) -> Outcome:
-    """Train a network and write its folder: the weights with the best validation, their settings, and the curve.
+    start: Path | None = None,
+    tasks: Sequence[str] = tuple(TASKS),
+) -> list[Outcome]:
+    """Train the networks of a family and write the model's folder: the weights with the best validation, and the curves.
 
-    Stops at the family's step count, or earlier when validation has not improved for `train.fit.patience` epochs. A
-    `last.ckpt` in `checkpoints` is continued, on however many processes. Where torchrun started several, all call this
-    alike, and the first one writes.
+    Each stops at its step count, or earlier when validation has not improved for `train.fit.patience` epochs. A training
+    that was interrupted goes on from the last epoch in `checkpoints`, on however many processes. Where torchrun started
+    several, all call this alike, and the first one writes.
 
     Args:
-        source: folder written by the stage `degrade`, or a folder or URL of shards.
+        source: folder written by the stage `corpus`, or a folder or URL of shards.
         out: model folder to write.
         checkpoints: folder of this training's checkpoints; the caller removes it when the results are safe.
-        logger: receives metrics by epoch.
+        logger: receives metrics by epoch, their names beginning with the task's.
+        start: model folder whose weights training begins with.
+        tasks: which networks are trained; others stay as they begin.
 
     Raises:
-        DivergedError: loss or gradient became NaN or infinite, or the loss exploded; the batch is kept in `checkpoints`
-            (see `training.failure`).
+        DivergedError: loss or gradient became NaN or infinite; the batch is kept in `checkpoints`.
         CheckpointError: the checkpoints to go on from are damaged.
+        CorpusError: no training or validation clips.
         LaunchError: the processes do not fit the settings.
+        ModelError: `start` is not a model of the same settings.
         ObjectsError: a source that cannot be reached.
-        PairsError: no training or validation pairs.
         ShardsError: shards that are damaged.
     """
     quiet()
-    processes = layout(params.train.fit)
-    share(params.train.data.batch, processes.world, params.train.fit.accumulate)
-    settings = params.train.cnn if kind == "cnn" else params.train.rnn
     fit = params.train.fit
-    pl.seed_everything(params.seed, workers=True, verbose=False)
+    processes = layout(fit)
+    for name in tasks:
+        share(name, getattr(params.train, name).batch, processes.world, fit.accumulate)
     if fit.threads:
         torch.set_num_threads(fit.threads)
-    network = build.network(settings, params.corpus.rate)
-    if fit.start is not None:
-        _begin_with(network, fit.start)
-    module = UpsamplerModule(network, settings, params.train.loss, fit)
-    if fit.compile:
+    pl.seed_everything(params.seed, workers=True, verbose=False)
+    model = Model.untrained(family, params.train.bodies(family), params.corpus.rate)
+    if start is not None:
+        _begin_with(model, start)
+    heard = recordings(sources.recognise(source), params.corpus.rate, params.train.data.prepared)
+    outcomes, rows = [], []
+    for name in tasks:
+        task = TASKS[name](params, heard["train"], heard["valid"])
+        outcome, curve = _train(task, model, params, checkpoints / name, logger, callbacks)
+        outcomes.append(outcome)
+        rows += curve
+    if layout(fit).world == 1 or torch.distributed.get_rank() == 0:
+        facts = {"train": {"seed": params.seed, **params.train.model_dump(mode="json", exclude={"cnn", "rnn"})}}
+        model.save(out, facts=facts)
+        with replacing(out / HISTORY) as path:
+            pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
+    return outcomes
+
+
+def _train(
+    task: Task,
+    model: Model,
+    params: Params,
+    checkpoints: Path,
+    logger: Logger | Literal[False],
+    callbacks: tuple[Callback, ...],
+) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Train one of the model's networks in place; what it came to, and its curve."""
+    done = checkpoints / _OUTCOME
+    network = model.networks[task.name]
+    module = TaskModule(task, network, params.train.fit)
+    if done.is_file():
+        found = json.loads(done.read_text())
+        _take_best(module, checkpoints)
+        return Outcome(**found["outcome"]), found["rows"]
+    if params.train.fit.compile:
         # In place, so that the weights keep their names.
-        module.network.compile()
-    history = History(settings.steps)
+        network.compile()
+    history = History(task)
+    trainer = _trainer(task, params, checkpoints, logger, [history, *callbacks])
+    data = TaskData(task, params.train.fit)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=saved.newest(checkpoints), weights_only=True)
+    except DivergedError as error:
+        raise failure.kept(error, module, model.family, params.seed, checkpoints) from None
+    rows = [row for row in history.rows if math.isfinite(row.get(task.monitor, math.nan))]
+    top = (min if task.mode == "min" else max)(rows, key=lambda row: row[task.monitor])
+    outcome = Outcome(
+        task.name,
+        task.monitor,
+        task.mode,
+        int(top["epoch"]),
+        top[task.monitor],
+        trainer.global_step,
+        trainer.global_step < task.settings.steps,
+        sum(weight.numel() for weight in network.parameters()),
+    )
+    _take_best(module, checkpoints)
+    if trainer.is_global_zero:
+        with replacing(done) as path:
+            path.write_text(json.dumps({"outcome": asdict(outcome), "rows": history.rows}))
+    trainer.strategy.barrier()
+    return outcome, history.rows
+
+
+def _trainer(
+    task: Task, params: Params, checkpoints: Path, logger: Logger | Literal[False], callbacks: list[Callback]
+) -> pl.Trainer:
+    fit = params.train.fit
+    processes = layout(fit)
     # Two, since Lightning's `save_last` saves only when there is a new best.
     kept = [
-        ModelCheckpoint(checkpoints, name, monitor=monitor, enable_version_counter=False, save_on_train_epoch_end=True)
-        for name, monitor in (("best", "valid_lsd"), ("last", None))
+        ModelCheckpoint(
+            checkpoints,
+            name,
+            monitor=monitor,
+            mode=task.mode,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+        for name, monitor in (("best", task.monitor), ("last", None))
     ]
-    early = EarlyStopping("valid_lsd", patience=fit.patience, check_on_train_epoch_end=True)
+    early = EarlyStopping(task.monitor, mode=task.mode, patience=fit.patience, check_on_train_epoch_end=True)
     bar = [TQDMProgressBar()] if sys.stderr.isatty() else []
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator=fit.accelerator,
         devices=processes.devices,
         num_nodes=processes.num_nodes,
         strategy="ddp" if processes.world > 1 else fit.strategy,
         precision=fit.precision,
-        max_epochs=-(-settings.steps // fit.epoch_steps),
+        max_epochs=-(-task.settings.steps // fit.epoch_steps),
         min_epochs=0,
         limit_train_batches=fit.epoch_steps * fit.accumulate,
         accumulate_grad_batches=fit.accumulate,
-        gradient_clip_val=fit.clip_norm,
+        gradient_clip_val=task.settings.clip_norm,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=1,
         logger=logger,
-        callbacks=[history, Pace(settings.steps, params.seed), module.watch, *kept, early, *bar, *callbacks],
+        callbacks=[callbacks[0], Pace(task.settings.steps, params.seed), *kept, early, *bar, *callbacks[1:]],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=checkpoints,
         plugins=[saved.CheckedIO()],
     )
-    last = saved.newest(checkpoints)
-    data = PairsModule(params, source)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-    except DivergedError as error:
-        raise _kept(error, trainer, module, data, checkpoints, kind) from None
-    if trainer.is_global_zero:
-        _keep_best(module, checkpoints, out, kind, params, history)
-    rows = [row for row in history.rows if math.isfinite(row.get("valid_lsd", math.nan))]
-    top = min(rows, key=lambda row: row["valid_lsd"])
-    parameters = sum(p.numel() for p in module.network.parameters())
-    return Outcome(
-        int(top["epoch"]), top["valid_lsd"], trainer.global_step, trainer.global_step < settings.steps, parameters
-    )
 
 
-def _begin_with(network: SpectralUpsampler, folder: Path) -> None:
-    try:
-        network.load_state_dict(build.load(folder)[0].state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise build.ModelError(f"train.fit.start: {folder}: not a network of the same settings: {reason}") from None
+def _begin_with(model: Model, folder: Path) -> None:
+    begun = Model.load(folder)
+    for name, network in model.networks.items():
+        try:
+            network.load_state_dict(begun.networks[name].state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"train.fit.start: {folder}: not of the same settings: {reason}") from None
 
 
-def _kept(
-    error: DivergedError,
-    trainer: pl.Trainer,
-    module: UpsamplerModule,
-    data: PairsModule,
-    checkpoints: Path,
-    kind: build.Kind,
-) -> DivergedError:
-    """The error with the folder of the batch; without one where the disk refuses it."""
-    place = failure.Place(trainer.global_step, trainer.current_epoch, trainer.global_rank, trainer.world_size)
-    examples = [number for part in module.watch.parts for number in data.numbers(part.index)]
-    try:
-        folder = failure.keep(error, module, place, examples, checkpoints, checkpoints / saved.BEST, data.params, kind)
-    except OSError as refused:
-        return DivergedError(f"{error.reason}; the batch could not be kept: {refused}")
-    return DivergedError(error.reason, folder)
-
-
-def _keep_best(
-    module: UpsamplerModule, checkpoints: Path, out: Path, kind: build.Kind, params: Params, history: History
-) -> None:
+def _take_best(module: TaskModule, checkpoints: Path) -> None:
+    """Put the weights of the best validation in the network."""
     module.load_state_dict(saved.best(checkpoints)["state_dict"])
-    settings = params.train.cnn if kind == "cnn" else params.train.rnn
-    facts = {"train": {"seed": params.seed, **params.train.model_dump(mode="json", exclude={"cnn", "rnn"})}}
-    build.save(module.best_network, out, kind, settings, facts=facts)
-    with replacing(out / HISTORY) as path:
-        pd.DataFrame(history.rows).to_csv(path, index=False, float_format="%.6g")
+    module.network.load_state_dict(module.best_network.state_dict())
+    module.network.cpu().eval()
 
 
 def quiet() -> None:
@@ -224,5 +277,6 @@ def quiet() -> None:
         ".*`LeafSpec`.*",
         ".*exists and is not empty.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
+        ".*IterableDataset.*",
     ):
         warnings.filterwarnings("ignore", pattern)

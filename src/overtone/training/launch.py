@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from overtone.errors import OvertoneError
-from overtone.params import FitParams
+from overtone.params import FitParams, TrainParams
 
 # What torchrun calls a job, in the environment of each of its processes.
 _JOB = "TORCHELASTIC_RUN_ID"
@@ -67,18 +67,28 @@ def layout(fit: FitParams) -> Layout:
     return found
 
 
-def share(batch: int, world: int, accumulate: int) -> int:
-    """Crops that one process computes at a time, of a batch that all share.
+def share(task: str, batch: int, world: int, accumulate: int) -> int:
+    """Examples that one process computes at a time, of a batch that all share.
 
     Raises:
         LaunchError: the batch cannot be shared out evenly.
     """
     if batch % (world * accumulate):
         raise LaunchError(
-            f"train.data.batch: {batch} cannot be shared out evenly among {world} processes with "
+            f"train.{task}.batch: {batch} cannot be shared out evenly among {world} processes with "
             f"train.fit.accumulate={accumulate}; expected a multiple of {world * accumulate}"
         )
     return batch // (world * accumulate)
+
+
+def check(train: TrainParams, world: int) -> None:
+    """Whether the batches of both networks can be shared out.
+
+    Raises:
+        LaunchError: one cannot.
+    """
+    for task, batch in (("extend", train.extend.batch), ("restore", train.restore.batch)):
+        share(task, batch, world, train.fit.accumulate)
 
 
 def wanted(fit: FitParams) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from overtone.dsp import stft
 from overtone.dsp.stft import BINS, HOP
+from overtone.params import Mixing
 
 Recording = npt.NDArray[np.int16]
 # Ratio of error to signal below which less error is worth little: -20 dB.
@@ -28,36 +30,7 @@ class Sounds:
     noises: Sequence[Recording]
 
 
-@dataclass(frozen=True)
-class Mixing:
-    """How sounds are mixed; uniform in (low, high).
-
-    Attributes:
-        snr_db: of voice against noise.
-        level_dbfs: RMS of the voice.
-        clean, noise_alone, music: shares of the examples without noise, without voice, and of music, which stays as it is.
-        babble: share of the noises that are other voices.
-        coloured: share of the noises that are synthetic.
-        colour_db: standard deviation of a random smooth gain over frequency, of voices and noises each.
-        pauses: share of the voices with a stretch of silence put in.
-        narrow: share of the examples that end at one of `cutoffs`, Hz.
-    """
-
-    snr_db: tuple[float, float] = (-5.0, 17.0)
-    level_dbfs: tuple[float, float] = (-38.0, -16.0)
-    clean: float = 0.07
-    noise_alone: float = 0.04
-    music: float = 0.08
-    babble: float = 0.08
-    coloured: float = 0.15
-    colour_db: float = 4.0
-    pauses: float = 0.2
-    narrow: float = 0.2
-    cutoffs: tuple[float, ...] = (4000, 5512, 8000, 12000)
-
-
-@dataclass(frozen=True)
-class Mixture:
+class Mixture(NamedTuple):
     """A batch of spectra. Shapes: noisy, clean complex (B, N, BINS); visible bool (B, BINS)."""
 
     noisy: Tensor
@@ -88,14 +61,22 @@ class Mixer:
 
     def __call__(self) -> Mixture:
         """The next batch."""
-        examples = [self._example() for _ in range(self.batch)]
-        clean, noise = (stft.analyse(torch.from_numpy(np.stack(parts))) for parts in zip(*examples, strict=True))
-        clean, noise = clean * self._colours(), noise * self._colours()
-        visible = torch.ones(self.batch, BINS, dtype=torch.bool)
+        return self.made([self.rng] * self.batch)
+
+    def made(self, rngs: Sequence[np.random.Generator]) -> Mixture:
+        """Examples, each decided by a generator of its own."""
+        examples, gains, ends = [], [], []
+        for self.rng in rngs:
+            examples.append(self._example())
+            gains.append((self._colour(), self._colour()))
+            narrow = self.rng.random() < self.mixing.narrow
+            ends.append(0.97 * self.rng.choice(self.mixing.cutoffs) if narrow else np.inf)
+        clean, noise = (
+            stft.analyse(torch.from_numpy(np.stack(parts))) * torch.from_numpy(np.stack(colours))[:, None]
+            for parts, colours in zip(zip(*examples, strict=True), zip(*gains, strict=True), strict=True)
+        )
         hz = torch.arange(BINS) * (self.rate / stft.WINDOW)
-        for row in visible:
-            if self.rng.random() < self.mixing.narrow:
-                row &= hz < 0.97 * self.rng.choice(self.mixing.cutoffs)
+        visible = hz < torch.tensor(ends, dtype=torch.float32)[:, None]
         keep = visible[:, None]
         clean = clean * keep
         return Mixture(clean + noise * keep, clean, visible)
@@ -137,7 +118,9 @@ class Mixer:
             elif draw < mixing.babble + mixing.coloured:
                 layer = self._synthetic()
             else:
-                layer = self._piece(self.sounds.noises[int(rng.integers(len(self.sounds.noises)))], rng.uniform(0.75, 1.4))
+                layer = self._piece(
+                    self.sounds.noises[int(rng.integers(len(self.sounds.noises)))], rng.uniform(0.75, 1.4)
+                )
             total += _scaled(layer, rng.uniform(-8.0, 0.0))
         return total
 
@@ -159,13 +142,12 @@ class Mixer:
             return signal[: self.samples]
         return np.interp(np.arange(self.samples) * speed, np.arange(wanted), signal).astype(np.float32)
 
-    def _colours(self) -> Tensor:
-        """Smooth random gains over frequency that let nothing pass below 60 Hz. Shape: (batch, 1, BINS)."""
-        gain_db = self.rng.normal(0, self.mixing.colour_db, (self.batch, len(self._knots_hz)))
+    def _colour(self) -> npt.NDArray[np.float32]:
+        """A smooth random gain over frequency that lets nothing pass below 60 Hz. Shape: (BINS,)."""
+        gain_db = self.rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
         hz = np.arange(BINS) * (self.rate / stft.WINDOW)
-        points = np.log(np.maximum(hz, 1.0))
-        gains = np.stack([10 ** (np.interp(points, np.log(self._knots_hz), row) / 20) for row in gain_db])
-        return torch.from_numpy((gains * (hz > 60)).astype(np.float32))[:, None]
+        gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(self._knots_hz), gain_db) / 20)
+        return (gain * (hz > 60)).astype(np.float32)
 
     def _paused(self, voice: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         length = int(self.rng.uniform(0.2, 0.6) * len(voice))
@@ -215,3 +197,14 @@ def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -
     noisy = voiced & (before < 35)
     gain = ((after - before) * noisy).sum() / noisy.sum().clamp(min=1)
     return (distance * weight).mean() - snr_weight * ratio, gain.detach()
+
+
+def waveform_loss(made: Tensor, mixture: Mixture) -> Tensor:
+    """The classical choice: mean squared error of the waveform, over the mean power of the batch's clean signals.
+
+    Shape:
+        made complex (B, N, BINS) -> ().
+    """
+    clean = stft.overlap_add(mixture.clean)
+    error = stft.overlap_add(made) - clean
+    return error.square().mean() / clean.square().mean().clamp(min=1e-8)

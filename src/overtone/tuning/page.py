@@ -15,7 +15,7 @@ from plotly import offline
 from overtone.tuning import space
 from overtone.tuning.space import Space
 
-NAMES = {"quality": "validation LSD", "speed": "real-time factor"}
+NAMES = {"quality": "validation error", "speed": "real-time factor"}
 _STYLE = (
     "body{font-family:sans-serif;margin:2em auto;max-width:75em;padding:0 1em}"
     "table{border-collapse:collapse;font-size:85%}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ccc}"

@@ -7,14 +7,11 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from overtone import params as settings_file
 from overtone.errors import OvertoneError
-from overtone.params import Params, SpaceParams
+from overtone.params import Params
 from overtone.tracking import store
-
-Kind = Literal["cnn", "rnn"]
 
 # The plan, and for the other processes of a trial on several devices what that trial drew.
 PLAN = "OVERTONE_TUNE_PLAN"
@@ -42,13 +39,13 @@ class Plan:
         parent: MLflow run of the study.
     """
 
-    kind: Kind
+    kind: str
     study: str
     storage: str
     call: str
     goal: int
     workers: int
-    pairs: str
+    source: str
     params: Params
     parent: str = ""
 
@@ -59,7 +56,12 @@ class Plan:
 
     @property
     def space(self) -> dict[str, settings_file.Dimension]:
-        return searched(self.params.tune.space, self.kind)
+        return searched(self.params, self.kind)
+
+    @property
+    def task(self) -> str:
+        """Which of the two networks is trained."""
+        return self.params.tune.task
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ class Plan:
 
     def text(self) -> str:
         """For the environment variable that workers read."""
-        plain = {name: str(getattr(self, name)) for name in ("kind", "study", "storage", "call", "pairs", "parent")}
+        plain = {name: str(getattr(self, name)) for name in ("kind", "study", "storage", "call", "source", "parent")}
         numbers = {"goal": self.goal, "workers": self.workers}
         return json.dumps({**plain, **numbers, "params": self.params.model_dump(mode="json", by_alias=True)})
 
@@ -89,14 +91,17 @@ def inherited() -> Plan:
     return Plan(**{**tree, "params": Params.model_validate(tree["params"])})
 
 
-def searched(space: SpaceParams, kind: Kind) -> dict[str, settings_file.Dimension]:
-    return space.cnn if kind == "cnn" else space.rnn
+def searched(params: Params, kind: str) -> dict[str, settings_file.Dimension]:
+    """The space of a family, without what belongs to the other network."""
+    other = "restore" if params.tune.task == "extend" else "extend"
+    foreign = f"train.{other}.", f"train.{kind}.{other}."
+    return {key: value for key, value in params.tune.space[kind].items() if not key.startswith(foreign)}
 
 
 def plan(
     params: Params,
-    kind: Kind,
-    pairs: Path | str,
+    kind: str,
+    source: Path | str,
     trials: int | None = None,
     workers: int | None = None,
     storage: str | None = None,
@@ -108,19 +113,16 @@ def plan(
     if speed:
         tune = tune.model_copy(update={"objectives": ("quality", "speed")})
     workers = tune.workers if workers is None else workers
-    changes = {f"train.{kind}.steps": tune.steps, "train.fit.epoch_steps": tune.epoch_steps}
-    if params.train.data.workers == "auto":
-        cores = (os.cpu_count() or 1) // workers
-        changes["train.data.workers"] = max(cores - max(params.train.fit.threads, 1), 0)
+    changes = {f"train.{tune.task}.steps": tune.steps, "train.fit.epoch_steps": tune.epoch_steps}
     suffix = "-speed" if "speed" in tune.objectives else ""
     return Plan(
         kind=kind,
-        study=study or f"{tune.study}-{kind}{suffix}",
+        study=study or f"{tune.study}-{kind}-{tune.task}{suffix}",
         storage=resolved(storage or os.environ.get(STORAGE) or tune.storage),
         call=uuid.uuid4().hex[:12],
         goal=tune.trials if trials is None else trials,
         workers=workers,
-        pairs=str(pairs),
+        source=str(source),
         params=settings_file.changed(params.model_copy(update={"tune": tune}), changes),
     )
 

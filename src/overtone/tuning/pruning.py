@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 
-# (epoch, validation LSD) -> whether to end the training
+# (epoch, quality) -> whether to end the training
 Judge = Callable[[int, float], bool]
 
 
@@ -20,10 +21,12 @@ class Pruning(Callback):
     Args:
         steps: the step at which the training ends by itself.
         judge: what decides; None in processes that do not decide, or where nothing is pruned.
+        quality: what it judges, of the metrics of a validation.
     """
 
-    def __init__(self, steps: int, judge: Judge | None) -> None:
+    def __init__(self, steps: int, judge: Judge | None, quality: Callable[[Mapping[str, torch.Tensor]], float]) -> None:
         self.steps = steps
+        self.quality = quality
         self.judge = judge
         self.pruned = False
 
@@ -32,7 +35,7 @@ class Pruning(Callback):
             return
         stop = False
         if trainer.is_global_zero and self.judge is not None:
-            stop = self.judge(trainer.current_epoch, float(trainer.callback_metrics["valid_lsd"]))
+            stop = self.judge(trainer.current_epoch, self.quality(trainer.callback_metrics))
         if trainer.strategy.broadcast(stop) and trainer.global_step < self.steps:
             self.pruned = True
             trainer.should_stop = True

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from overtone.data import sources
 from overtone.errors import OvertoneError
-from overtone.params import flatten
+from overtone.params import FAMILIES, flatten
 from overtone.tracking import studies
 from overtone.tuning import processes, space
 from overtone.tuning.plan import Plan, TuningError, public
@@ -185,11 +185,11 @@ def quiet() -> None:
 def identity(plan: Plan) -> dict[str, Any]:
     """What must stay the same for trials to be compared: the data, the space, and all other settings of a training."""
     try:
-        data = sources.recognise(plan.pairs).identity()
+        data = sources.recognise(plan.source).identity()
     except OvertoneError as error:
         raise TuningError(str(error)) from None
-    other = "cnn" if plan.kind == "rnn" else "rnn"
-    left_out = (*(f"{name}." for name in ("corpus", "evaluate", "register")), f"train.{other}.")
+    others = (f"train.{family}." for family in FAMILIES if family != plan.kind)
+    left_out = (*(f"{name}." for name in ("corpus", "degrade", "evaluate", "register")), *others)
     flat = flatten(plan.params)
     base = {
         key: value
@@ -198,6 +198,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     }
     return {
         "model": plan.kind,
+        "task": plan.task,
         "data": hashlib.sha256(data).hexdigest(),
         "space": {key: dimension.model_dump(mode="json") for key, dimension in plan.space.items()},
         "settings": base,
@@ -212,8 +213,10 @@ def _compare(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None
 
     if then["model"] != now["model"]:
         refuse("model", then["model"], now["model"])
+    if then["task"] != now["task"]:
+        refuse("tune.task", then["task"], now["task"])
     if then["data"] != now["data"]:
-        refuse("the pairs of digest", then["data"][:12], now["data"][:12])
+        refuse("the data of digest", then["data"][:12], now["data"][:12])
     for key in {**then["space"], **now["space"]}:
         before, after = then["space"].get(key), now["space"].get(key)
         if before is None or after is None:

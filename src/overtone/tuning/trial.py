@@ -10,23 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 
 from overtone.audio import replacing
-from overtone.losses import DivergedError
+from overtone.dsp import stft
+from overtone.models.extend import PROFILE
+from overtone.models.model import Model
 from overtone.params import Params, ParamsError, changed
 from overtone.tracking.studies import TrialRun, beneath
 from overtone.training import fit, launch
+from overtone.training.failure import DivergedError
+from overtone.training.tasks import TASKS
 from overtone.tuning import space
 from overtone.tuning.plan import DRAWN, PLAN, Plan
 from overtone.tuning.pruning import Judge, Pruning
-from overtone.upsample import Upsampler
 
-# The real-time factor is that of this much audio, mono, at this rate; the best of so many runs.
+# The real-time factor is that of this much audio, mono; the best of so many runs.
 SPEED_SECONDS = 10
-SPEED_RATE = 16_000
 SPEED_RUNS = 3
 # What the processes of a training on several leave for the trial's own.
 RESULT = "result.json"
@@ -36,7 +37,8 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
     """Train with the settings that a trial draws.
 
     Returns:
-        The validation LSD of the best epoch; with a second objective, the real-time factor too.
+        The quality of the best epoch, lower is better: `extend`'s validation LSD, or the negative gain of `restore` in dB;
+        with a second objective, the real-time factor too.
 
     Raises:
         TrialPruned: the trial is worse than the median of the others, diverged, or drew settings that do not go together.
@@ -62,7 +64,7 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
                 raise optuna.TrialPruned(error.reason) from None
             values = {"quality": best}
             if not pruned and "speed" in plan.objectives:
-                values["speed"] = real_time_factor(folder / "model")
+                values["speed"] = real_time_factor(folder / "model", plan.task)
             record.conclude("pruned" if pruned else "complete", values)
     except SystemExit as error:  # Lightning's word for an interruption
         raise KeyboardInterrupt from error
@@ -76,11 +78,11 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
 def _trained(
     plan: Plan, params: Params, trial: optuna.Trial, drawn: Mapping[str, Any], record: TrialRun
 ) -> tuple[float, bool]:
-    """The best validation LSD of a trial's training, and whether it was pruned; on as many processes as the settings say."""
+    """The quality of a trial's training, and whether it was pruned; on as many processes as the settings say."""
     processes = launch.wanted(params.train.fit)
     if processes == 1:
         return _alone(plan, params, trial.number, record.logger(), _judge(trial) if _judged(plan) else None)
-    launch.share(params.train.data.batch, processes, params.train.fit.accumulate)
+    launch.check(params.train, processes)
     # What the processes take as drawn; the first of them asks on behalf of this trial.
     told = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
     result = plan.folder / str(trial.number) / RESULT
@@ -116,40 +118,45 @@ def follow(plan: Plan) -> None:
             path.write_text(json.dumps({"best": best, "pruned": pruned}))
 
 
-def real_time_factor(model: Path) -> float:
-    """Seconds of audio that a model folder's network enhances in a second, on one thread of this machine."""
+def real_time_factor(folder: Path, task: str) -> float:
+    """Seconds of audio whose frames one of a model's networks computes in a second, on one thread of this machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        upsampler = Upsampler.load(model, runtime="torch")
-        noise = np.random.default_rng(0).standard_normal((1, SPEED_SECONDS * SPEED_RATE))
-        signal = (0.1 * noise).astype(np.float32)
-        upsampler.enhance(signal[:, :SPEED_RATE], SPEED_RATE, mode="extend")
+        model = Model.load(folder)
+        network = model.networks[task]
+        frames = SPEED_SECONDS * model.rate // stft.HOP
+        inputs = [torch.randn(1, frames, network.stem.in_features)]
+        if task == "extend":
+            inputs.append(torch.zeros(1, PROFILE))
         taken = []
-        for _ in range(SPEED_RUNS):
-            start = time.perf_counter()
-            upsampler.enhance(signal, SPEED_RATE, mode="extend")
-            taken.append(time.perf_counter() - start)
+        with torch.inference_mode():
+            for _ in range(SPEED_RUNS + 1):
+                start = time.perf_counter()
+                network(*inputs, network.body.initial(1))
+                taken.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(before)
-    return SPEED_SECONDS / min(taken)
+    # The first run warms up.
+    return SPEED_SECONDS / min(taken[1:])
 
 
 def _alone(plan: Plan, params: Params, number: int, logger: Any, judge: Judge | None) -> tuple[float, bool]:
     """This process's part of a trial's training."""
     folder = plan.folder / str(number)
-    watch = Pruning(_steps(params, plan), judge)
-    outcome = fit.train(params, plan.kind, plan.pairs, folder / "model", folder / "checkpoints", logger, (watch,))
-    return outcome.best, watch.pruned
+    task = TASKS[plan.task]
+    sign = 1.0 if task.mode == "min" else -1.0
+    steps = getattr(params.train, plan.task).steps
+    watch = Pruning(steps, judge, lambda metrics: sign * float(metrics[task.monitor]))
+    start = Path(params.train.fit.start) if params.train.fit.start is not None else None
+    model, kept = folder / "model", folder / "checkpoints"
+    (outcome,) = fit.train(params, plan.kind, plan.source, model, kept, logger, (watch,), start, (plan.task,))
+    return sign * outcome.best, watch.pruned
 
 
 def _judged(plan: Plan) -> bool:
     """Whether trials are pruned: Optuna cannot with several objectives."""
     return len(plan.objectives) == 1
-
-
-def _steps(params: Params, plan: Plan) -> int:
-    return (params.train.cnn if plan.kind == "cnn" else params.train.rnn).steps
 
 
 def _judge(trial: optuna.Trial) -> Judge:
