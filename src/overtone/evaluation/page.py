@@ -96,7 +96,7 @@ def _charts(systems: Sequence[System]) -> dict[str, str]:
         for line in system.history
         if "step" in line
         for name, value in line.items()
-        if name.startswith("valid")
+        if "_valid_" in name
     ]
     if points:
         found["Training, on the validation split"] = _curves(points, names)
