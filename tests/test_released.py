@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, stages
-from overtone.registry import registry, released, resolve
+from overtone import cli
+from overtone.registry import fetch, released, resolve
 from overtone.registry.released import ReleasedError
 from overtone.tracking import store
 
@@ -269,7 +270,7 @@ def test_champion_comes_before_the_released_model(
     version = client.create_model_version("overtone", source=champion.as_uri()).version
     assert resolve.upsampler("auto")[1] == "released", "a version without the alias is no champion"
     client.set_registered_model_alias("overtone", "champion", version)
-    monkeypatch.setattr(registry, "fetch", lambda *_: champion)
+    monkeypatch.setattr(fetch, "fetch", lambda *_: champion)
     upsampler, name = resolve.upsampler("auto")
     assert name == "champion"
     assert same(upsampler, champion)
@@ -301,7 +302,7 @@ def test_released_model_enhances_from_the_command_line(
 
 
 def test_released_model_is_copied_by_fetch(model: Path, bare_project: Path) -> None:
-    stages.fetch("released", bare_project / "copy")
+    assert CliRunner().invoke(cli.app, ["fetch", "released", str(bare_project / "copy")]).exit_code == 0
     assert {path.name: path.read_bytes() for path in (bare_project / "copy").iterdir()} == {
         path.name: path.read_bytes() for path in model.iterdir()
     }

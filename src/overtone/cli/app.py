@@ -52,6 +52,7 @@ app = typer.Typer(
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: dotted.key=value. Repeatable.")]
 Kind = Literal["cnn", "rnn"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs in place of text.")]
 
 Engine = Annotated[
     Literal["local", "ray"],

@@ -8,11 +8,12 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, unquote
 
 from overtone import params as settings_file
+from overtone import project
 from overtone.errors import OvertoneError
 from overtone.params import Params, SpaceParams
-from overtone.tracking import store
 
 Kind = Literal["cnn", "rnn"]
 
@@ -137,7 +138,9 @@ def resolved(url: str) -> str:
             "or a file that ends in .journal or .log"
         )
     if local and not rest.startswith("//"):
-        return f"{scheme}:///{store.repository_root() / rest.removeprefix('/')}"
+        path = str(project.root() / rest.removeprefix("/"))
+        # In the address of a database, % and ? are no letters of a name.
+        return f"{scheme}:///{quote(path) if scheme.startswith('sqlite') else path}"
     return url
 
 
@@ -145,5 +148,5 @@ def public(url: str) -> str:
     """A storage's URL as runs and messages may hold it: no user, password or path of this machine."""
     scheme, separator, rest = url.partition("://")
     if rest.startswith("/"):
-        return f"{scheme}:///{rest[1:].removeprefix(f'{store.repository_root()}{os.sep}')}"
+        return f"{scheme}:///{unquote(rest[1:]).removeprefix(f'{project.root()}{os.sep}')}"
     return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
