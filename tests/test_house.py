@@ -365,14 +365,28 @@ def test_no_file_names_a_machine_or_a_package_host() -> None:
     assert found == []
 
 
-def test_default_remote_travels_with_the_repository() -> None:
+def remotes() -> tuple[str, dict[str, Path]]:
+    """The default remote of DVC, and the folder of each."""
     config = configparser.ConfigParser()
     config.read(ROOT / ".dvc" / "config")
-    name = config["core"]["remote"]
-    url = config[f"'remote \"{name}\"'"]["url"]
-    assert not url.startswith("/")
-    assert "://" not in url
-    assert (ROOT / ".dvc" / url).resolve() == ROOT / "dvcstore"
+    urls = {name.split('"')[1]: config[name]["url"] for name in config.sections() if name.startswith("'remote")}
+    assert not [url for url in urls.values() if url.startswith("/") or "://" in url]
+    return config["core"]["remote"], {name: (ROOT / ".dvc" / url).resolve() for name, url in urls.items()}
+
+
+def test_what_git_points_to_travels_with_the_repository() -> None:
+    pointers = [path for path in own_files() if path.suffix == ".dvc"]
+    assert {remotes()[1][yaml.safe_load(path.read_text())["outs"][0]["remote"]] for path in pointers} == {
+        ROOT / "dvcstore"
+    }
+
+
+def test_work_in_progress_is_pushed_past_git() -> None:
+    default, folders = remotes()
+    paths = [str(folders[default] / "files" / "x"), *(f"{name}/x" for name in ("models", "reports", ".overtone", "mlruns"))]
+    paths += ["mlflow.db", "mlflow.db.registry.lock", ".env", ".dvc/cache/x"]
+    done = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == paths
 
 
 def test_first_run_pulls_all_that_git_points_to() -> None:

@@ -453,7 +453,7 @@ def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path)
     for name in packaging.REQUIRED:
         assert (fetched / name).read_bytes() == (folder / name).read_bytes()
     assert fetch.fetch(NAME, 1, tmp_path / "cache") == fetched
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [fetched.name]
+    assert [path.name for path in (tmp_path / "cache").glob("[!.]*")] == [fetched.name]
 
 
 def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> None:
