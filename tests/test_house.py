@@ -383,7 +383,10 @@ def test_what_git_points_to_travels_with_the_repository() -> None:
 
 def test_work_in_progress_is_pushed_past_git() -> None:
     default, folders = remotes()
-    paths = [str(folders[default] / "files" / "x"), *(f"{name}/x" for name in ("models", "reports", ".overtone", "mlruns"))]
+    paths = [
+        str(folders[default] / "files" / "x"),
+        *(f"{name}/x" for name in ("models", "reports", ".overtone", "mlruns")),
+    ]
     paths += ["mlflow.db", "mlflow.db.registry.lock", ".env", ".dvc/cache/x"]
     done = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == paths
