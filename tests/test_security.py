@@ -117,7 +117,7 @@ def test_every_loading_of_a_pickle_is_told_to_run_nothing() -> None:
                 assert given.get("allow_pickle", "False") == "False", f"{name}:{node.lineno}"
                 assert called not in ("eval", "exec", "yaml.load", "mlflow.pyfunc.load_model", "os.system"), name
                 # The user's own command, from the user's own settings.
-                shell = "False" if name != "overtone/tracking/hooks.py" else "isinstance(command, str)"
+                shell = "False" if name != "overtone/registry/hooks.py" else "isinstance(command, str)"
                 assert given.get("shell", shell) == shell, f"{name}:{node.lineno}"
 
 

@@ -14,9 +14,9 @@ READER_LEFT = 128 + 13
 # As people look for them.
 GROUPS = {
     "Recordings and models": ("enhance", "inspect", "compare", "serve", "models"),
-    "The pipeline": ("stage", "tune", "summary", "shards"),
+    "The pipeline": ("stage", "tune", "summary", "ui", "shards"),
     "Maintenance": (
-        *("fetch", "export", "promote", "rollback", "lineage", "reproduce"),
+        *("fetch", "export", "promote", "rollback", "lineage", "reproduce", "repair"),
         *("sync", "verify", "failure"),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def _download(version: ModelVersion, listing: Mapping[str, str], folder: Path) -
                 f"(expected sha256 {listing[other][:12]}...); refused; {repair.advice(version)}"
             )
         for path in _strangers(found, listing):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         keep_first(found, folder, lambda: _intact(folder, listing))
 
 
@@ -113,7 +114,7 @@ def _other(folder: Path, listing: Mapping[str, str]) -> str | None:
 
 def _strangers(folder: Path, listing: Mapping[str, str]) -> list[Path]:
     wanted = set(listing) if len(listing) > 1 else _KNOWN
-    return [path for path in folder.iterdir() if path.is_file() and path.name not in wanted]
+    return [path for path in folder.iterdir() if path.is_dir() or path.name not in wanted]
 
 
 # --- while the registry is away -----------------------------------------------------------------------------------------
