@@ -30,7 +30,7 @@ TINY = (
 )
 INHERITED = (
     *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"),
-    *("OVERTONE_PARENT_RUN_ID", "OVERTONE_TUNE_STORAGE"),
+    *("OVERTONE_PARENT_RUN_ID", "OVERTONE_TUNE_STORAGE", "OVERTONE_OFFLINE"),
     *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
 )
@@ -163,12 +163,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that is the project's root and the working directory, with no store yet and nothing inherited."""
+    """A directory that is a project's root and the working directory, with no store yet and nothing inherited."""
     for name in INHERITED:
         # Set first: MLflow sets some of these itself, and only what was set before is undone afterwards.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.chdir(tmp_path)
     return tmp_path

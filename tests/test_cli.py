@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -140,7 +141,7 @@ def test_copy_of_an_experiment_runs_its_own_code(bare_project: Path, environment
 def test_error_is_one_message_and_status_1(overtone: Command, bare_project: Path) -> None:
     status, output, errors = overtone("stage", "corpus")
     assert (status, output) == (1, "")
-    assert errors == "overtone: params.yaml: no such file; run from the project's root\n"
+    assert errors == "overtone: data: no such folder; corpus.path expects a folder of audio files\n"
 
 
 @pytest.mark.parametrize(
@@ -402,3 +403,35 @@ def test_empty_registry_is_said_to_be_empty(overtone: Command, project: Path) ->
 
 def test_no_command_is_help() -> None:
     assert "Usage" in CliRunner().invoke(cli.app, []).output
+
+
+# --- for programs and for the careful -----------------------------------------------------------------------------------
+
+
+def test_version_is_told(overtone: Command) -> None:
+    from importlib.metadata import version
+
+    assert overtone("--version") == (0, f"overtone {version('overtone')}\n", "")
+
+
+def test_promote_without_a_version_refuses_where_nobody_can_be_asked(
+    overtone: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from overtone.registry import registry, versions
+
+    found = SimpleNamespace(name="overtone", version="4", tags={"decision": "not promoted: falls on a guard metric"})
+    monkeypatch.setattr(versions, "resolve", lambda *_: found)
+    monkeypatch.setattr(registry, "promote", lambda *_: pytest.fail("went past the gate"))
+    status, _, errors = overtone("promote")
+    assert status == 1
+    assert "expected a version number or alias" in errors
+    assert "version 4, the challenger (not promoted: falls on a guard metric)" in errors
+
+
+def test_registry_commands_answer_in_json(overtone: Command, project: Path) -> None:
+    status, output, errors = overtone("models", "--json")
+    assert (status, json.loads(output), errors) == (0, [], "")
+    for command in ("models", "lineage", "summary", "reproduce", "inspect", "compare"):
+        assert "--json" in overtone(command, "--help")[1], command

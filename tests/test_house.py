@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "overtone.extras",
         "overtone.migration",
         "overtone.params",
+        "overtone.project",
         "overtone.audio",
         "overtone.audio.*",
     ),
@@ -74,8 +75,7 @@ HOMES = {
         "overtone.params",
         "overtone.registry.released",
         "overtone.integrity",
-        "overtone.tracking.provenance",
-        "overtone.tracking.store",
+        "overtone.tracking.dvc",
     ),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
     "dotenv": ("overtone.cli.environment",),
@@ -107,6 +107,11 @@ OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}}
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with.
 UNIMPORTED = {"dvc", "python-multipart"}
+# What may run in a stage without deciding its result.
+UNDECIDED = (
+    *("overtone.stages", "overtone.cli", "overtone.tracking", "overtone.tracking.*", "overtone.registry.*"),
+    *("overtone.errors", "overtone.migration", "overtone.extras", "overtone.ending", "overtone.project"),
+)
 # Rooms that an installation without extras has no use for: what they import, their extra may bring. All else runs without.
 EXTRAS = {
     "train": (
@@ -278,7 +283,7 @@ def code_behind(stage: str) -> set[str]:
     """Modules whose code runs in a stage: from its function in `stages`, through the helpers it calls, to the end.
 
     `stages` and `cli` themselves are left out: they hold the wiring of all stages, and naming them would run every stage
-    again for a word changed in another one's message.
+    again for a word changed in another one's message. So is what decides no result: where it is recorded, errors, roots.
     """
     functions = {node.name: node for node in syntax("overtone.stages").body if isinstance(node, ast.FunctionDef)}
     pending, seen = [stage], {stage}
@@ -293,10 +298,13 @@ def code_behind(stage: str) -> set[str]:
         seen |= called
     queue = list(found)
     while queue:
-        new = rooms(without_types(syntax(queue.pop()))) - found
+        name = queue.pop()
+        if any(fnmatchcase(name, pattern) for pattern in UNDECIDED):
+            continue
+        new = rooms(without_types(syntax(name))) - found
         found |= new
         queue += new
-    return found - {"overtone.stages", "overtone.cli"}
+    return {name for name in found if not any(fnmatchcase(name, pattern) for pattern in UNDECIDED)}
 
 
 def pipeline() -> dict[str, dict[str, Any]]:
@@ -365,14 +373,31 @@ def test_no_file_names_a_machine_or_a_package_host() -> None:
     assert found == []
 
 
-def test_default_remote_travels_with_the_repository() -> None:
+def remotes() -> tuple[str, dict[str, Path]]:
+    """The default remote of DVC, and the folder of each."""
     config = configparser.ConfigParser()
     config.read(ROOT / ".dvc" / "config")
-    name = config["core"]["remote"]
-    url = config[f"'remote \"{name}\"'"]["url"]
-    assert not url.startswith("/")
-    assert "://" not in url
-    assert (ROOT / ".dvc" / url).resolve() == ROOT / "dvcstore"
+    urls = {name.split('"')[1]: config[name]["url"] for name in config.sections() if name.startswith("'remote")}
+    assert not [url for url in urls.values() if url.startswith("/") or "://" in url]
+    return config["core"]["remote"], {name: (ROOT / ".dvc" / url).resolve() for name, url in urls.items()}
+
+
+def test_what_git_points_to_travels_with_the_repository() -> None:
+    pointers = [path for path in own_files() if path.suffix == ".dvc"]
+    assert {remotes()[1][yaml.safe_load(path.read_text())["outs"][0]["remote"]] for path in pointers} == {
+        ROOT / "dvcstore"
+    }
+
+
+def test_work_in_progress_is_pushed_past_git() -> None:
+    default, folders = remotes()
+    paths = [
+        str(folders[default] / "files" / "x"),
+        *(f"{name}/x" for name in ("models", "reports", ".overtone", "mlruns")),
+    ]
+    paths += ["mlflow.db", "mlflow.db.registry.lock", ".env", ".dvc/cache/x"]
+    done = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == paths
 
 
 def test_first_run_pulls_all_that_git_points_to() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from overtone.registry.origin import Origin
 from overtone.registry.registry import Candidate
 from overtone.registry.reproduction import ReproductionError
 from overtone.registry.versions import RegistryError
-from overtone.tracking import provenance, runs, store
+from overtone.tracking import dvc, provenance, runs, store
+from overtone.tracking import git as repository_git
+from overtone.tracking.provenance import Shards
+from overtone.tracking.store import TrackingError
 from test_registry import GATE, NAME, light_log, scored
 
 DATA = f"{'ab' * 16}.dir"
@@ -38,14 +42,27 @@ def write_lock(**outputs: str) -> None:
     Path("dvc.lock").write_text(f"stages:\n{stages}")
 
 
+def write_made(what: str, content: str) -> str:
+    """The output of a stage with its manifest, and DVC's digest of it, whose listing is in the cache."""
+    manifest = Path("work") / what / "manifest.csv"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(content)
+    listing = [{"md5": dvc.file_md5(manifest), "relpath": "manifest.csv"}]
+    digest = dvc.folder_md5({"manifest.csv": listing[0]["md5"]})
+    cached = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_text(json.dumps(listing))
+    return digest
+
+
 @pytest.fixture
 def repository(project: Path) -> Path:
     """A committed project with settings, a pointer to data, and a lock that names corpus and pairs."""
     (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (project / "data.dvc").write_text(f"outs:\n- md5: {DATA}\n  path: data\n")
     (project / "code.py").write_text("first\n")
-    (project / ".gitignore").write_text("/mlruns/\n/mlflow.db*\n/models/\n/.dvc/\n")
-    write_lock(corpus="c1.dir", degrade="d1.dir")
+    (project / ".gitignore").write_text("/mlruns/\n/mlflow.db*\n/models/\n/.dvc/\n/work/\n/.overtone/\n")
+    write_lock(**{stage: write_made(what, what) for what, stage in (("corpus", "corpus"), ("pairs", "degrade"))})
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "first")
@@ -60,7 +77,7 @@ def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.Monkey
     """Records a run of the project's own settings, registers a model of it as champion, and gives the run's id."""
     monkeypatch.setattr(packaging, "log", light_log)
 
-    def train(shards: runs.Streamed | None = None) -> str:
+    def train(shards: Shards | None = None) -> str:
         with runs.TrainingRun("rnn", settings.load(repository / "params.yaml"), shards=shards) as run:
             summary = run.summary()
         folder = make_model("rnn", **summary)
@@ -115,13 +132,13 @@ def test_other_addresses_are_refused(text: str) -> None:
 def test_version_of_a_clean_commit_leads_back_without_a_gap(trained: Trainer) -> None:
     run_id = trained()
     commit = git("rev-parse", "HEAD")
-    model = {path.name: provenance.file_md5(path) for path in Path("models/rnn").iterdir()}
-    write_lock(**{"corpus": "c1.dir", "degrade": "d1.dir", "train@rnn": provenance.folder_md5(model)})
+    model = {path.name: dvc.file_md5(path) for path in Path("models/rnn").iterdir()}
+    write_lock(**{"train@rnn": dvc.folder_md5(model)})
     git("commit", "-qam", "the lock of the run")
     found = trace()
     assert set(states(found).values()) == {"ok"}, lineage.text(found)
     text = lineage.text(found)
-    for part in (run_id, commit, DATA, "c1.dir", "d1.dir", f"git worktree add ../overtone-version-1 {commit}"):
+    for part in (run_id, commit, DATA, f"git worktree add ../overtone-version-1 {commit}"):
         assert part in text
     assert "make -C ../overtone-version-1 repro" in text
     assert f"named by dvc.lock in commit {git('rev-parse', 'HEAD')[:7]}, made after the run" in text
@@ -133,7 +150,7 @@ def test_shards_that_a_training_read_are_compared_with_those_there_now(trained: 
     place = Path("work/shards")
     place.mkdir(parents=True)
     (place / INDEX).write_text(index.text())
-    trained(runs.Streamed(str(place), index.digest))
+    trained(Shards(str(place), index.digest))
     assert states(trace())["shards"] == "ok"
     (place / INDEX).write_text(index.model_copy(update={"noise": (shard,)}).text())
     assert states(trace())["shards"] == "differs"
@@ -171,7 +188,7 @@ def test_new_files_are_kept_unless_they_are_data_or_private(trained: Trainer, re
     Path("deep").mkdir()
     Path("deep/naïve name.txt").write_text("text\n")
     Path("voice.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
-    Path("large.csv").write_text("1,2\n" * (provenance.NEW_FILE_BYTES // 4 + 1))
+    Path("large.csv").write_text("1,2\n" * (repository_git.NEW_FILE_BYTES // 4 + 1))
     Path(".env").write_text("MLFLOW_TRACKING_PASSWORD=secret\n")
     with Path(".gitignore").open("a") as file:
         file.write("/report/\n")
@@ -249,7 +266,7 @@ def tamper_lock(project: Path) -> None:
     client = store.client()
     run = client.get_model_version(NAME, "1").run_id
     assert run
-    client.set_tag(run, "degrade_digest", "other.dir")
+    client.set_tag(run, "pairs_manifest", "other")
 
 
 @pytest.mark.parametrize(
@@ -310,8 +327,8 @@ def test_digest_of_a_folder_is_that_of_dvc(tmp_path: Path, environment: dict[str
         (tmp_path / "out" / name).write_bytes(content)
     for command in (["dvc", "init", "-q", "--no-scm"], ["dvc", "add", "-q", "out"]):
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    md5 = provenance.folder_md5({name: provenance.file_md5(tmp_path / "out" / name) for name in names})
-    assert provenance.data_md5((tmp_path / "out.dvc").read_bytes()) == md5
+    md5 = dvc.folder_md5({name: dvc.file_md5(tmp_path / "out" / name) for name in names})
+    assert dvc.pointed((tmp_path / "out.dvc").read_bytes()) == md5
 
 
 # --- what reproduction needs ------------------------------------------------------------------------------------------
@@ -344,7 +361,7 @@ def test_clone_holds_the_commit_and_what_was_not_committed(repository: Path, tmp
     Path("code.py").write_text("second\n")
     Path("binary").write_bytes(bytes(range(256)))
     git("add", "-N", "binary")
-    changed = made(origin.commit, dirty=True, patch=provenance.patch(repository))
+    changed = made(origin.commit, dirty=True, patch=repository_git.patch(repository))
     git("commit", "-qam", "later")
     for one, content in ((origin, "first\n"), (changed, "second\n")):
         clone = reproduction._clone(one, repository, tmp_path_factory.mktemp("work"))
@@ -376,7 +393,7 @@ def test_reproduction_runs_only_what_the_model_needs_and_compares(
     report: dict[str, Any] = {"test_set": "a", "overall": {"all": {"lsd": 1.0, "snr": 2.5}}}
     monkeypatch.setattr(reproduction, "_run", pretend)
     monkeypatch.setattr(reproduction, "_pull", lambda *_: None)
-    origin = made(weights_sha256=provenance.sha256(b"w"))
+    origin = made(weights_sha256=hashlib.sha256(b"w").hexdigest())
     outcome = reproduction.reproduce(origin)
     assert commands == [["repro", "--no-run-cache", "evaluate@rnn"]]
     assert (outcome.largest, outcome.weights, outcome.test_set, outcome.folder) == (0.5, True, True, None)
@@ -386,3 +403,71 @@ def test_reproduction_runs_only_what_the_model_needs_and_compares(
     report["overall"]["all"].pop("snr")
     kept = reproduction.reproduce(origin, keep=True)
     assert kept.largest == float("inf") and kept.folder is not None and kept.folder.is_dir()
+
+
+# --- what is noted ----------------------------------------------------------------------------------------------------
+
+
+def test_commit_while_a_training_runs_is_not_its_commit(
+    repository: Path, make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are other settings, data and changes that come meanwhile: all is as it was before the first batch."""
+    monkeypatch.setattr(packaging, "log", light_log)
+    before = git("rev-parse", "HEAD")
+    with runs.TrainingRun("rnn", settings.load(repository / "params.yaml")) as run:
+        Path("code.py").write_text("second\n")
+        write_made("pairs", "made again")
+        git("commit", "-qam", "while it trains")
+        Path("code.py").write_text("third\n")
+        summary = run.summary()
+    assert (summary["commit"], summary["dirty"]) == (before, False)
+    registry.register([Candidate(make_model("rnn", **summary), scored(1.0))], GATE)
+    assert store.client().get_model_version(NAME, "1").tags["git_commit"] == before
+    found = trace()
+    assert found.holds and found.origin.commit == before and not found.origin.dirty
+    assert states(found)["pairs"] == states(found)["corpus"] == "ok"
+
+
+def test_pairs_of_a_stage_run_by_hand_are_not_those_that_the_lock_names(trained: Trainer) -> None:
+    write_made("pairs", "made with other settings")
+    trained()
+    found = trace()
+    assert states(found)["pairs"] == "differs" and states(found)["corpus"] == "ok"
+    assert not found.holds
+
+
+def test_data_on_disk_is_noted_and_not_what_the_pointer_names(trained: Trainer, repository: Path) -> None:
+    (repository / "data" / "speech").mkdir(parents=True)
+    (repository / "data" / "speech" / "a.wav").write_bytes(b"recorded later")
+    trained()
+    (link,) = (link for link in trace().links if link.what == "data")
+    assert link.state == "differs", link
+    assert DATA in link.note and DATA not in link.value
+
+
+def test_folder_in_which_git_refuses_to_work_is_told(
+    repository: Path, params: settings.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "fatal: detected dubious ownership in repository at '/work'\nTo add an exception for this directory, call:\n"
+    refused = subprocess.CompletedProcess([], 128, b"", said.encode())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: refused)
+    with pytest.raises(TrackingError, match=r"git config --global --add safe\.directory /work"):
+        provenance.take(params)
+
+
+def test_dirty_ignores_what_the_pipeline_writes_and_what_lies_outside(repository: Path) -> None:
+    write_lock(corpus="other.dir")
+    assert not repository_git.dirty(repository)
+    (repository / "ml").mkdir()
+    (repository / "ml" / "own.py").write_text("own\n")
+    git("add", "ml")
+    git("commit", "-qm", "a subfolder")
+    Path("code.py").write_text("changed\n")
+    assert repository_git.dirty(repository)
+    assert not repository_git.dirty(repository / "ml")
+
+
+def test_damaged_pointer_is_named(repository: Path, params: settings.Params) -> None:
+    Path("data.dvc").write_text("outs: 7\n")
+    with pytest.raises(TrackingError, match=r"data\.dvc: expected DVC's pointer file"):
+        provenance.take(params)

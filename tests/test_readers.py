@@ -186,6 +186,27 @@ def test_walk_over_chunks_ends_on_any_bytes() -> None:
         wav.plan(io.BytesIO(b"RIFF" + rng.bytes(4) + b"WAVE" + rng.bytes(int(rng.integers(300)))), "x")
 
 
+# --- AU, CAF, AIFF, W64 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("format", "size"), [("AU", ">I"), ("CAF", ">q")])
+@pytest.mark.parametrize("said", [0, -1])
+def test_other_containers_of_no_size_are_read_to_their_end(format: str, size: str, said: int) -> None:
+    whole = hostile.encoded(format=format)
+    place = 8 if format == "AU" else whole.index(b"data") + 4
+    number = struct.pack(size, said % 2**32 if format == "AU" else said)
+    broken = whole[:place] + number + whole[place + len(number) :]
+    assert np.array_equal(audio.decode(broken)[0], audio.decode(whole)[0])
+    assert bool(audio.probe(io.BytesIO(broken)).notes) == (said == 0)
+
+
+@pytest.mark.parametrize("format", ["AIFF", "AU", "W64"])
+def test_what_is_missing_in_other_containers_is_told(format: str) -> None:
+    whole = hostile.encoded(format=format)
+    assert audio.probe(io.BytesIO(whole)).notes == ()
+    assert "are there and were read" in audio.probe(io.BytesIO(whole[: len(whole) // 2])).notes[0]
+
+
 # --- MP3 ----------------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +262,33 @@ def test_joined_mp3_files_are_read_on(one: float, other: float, between: bytes) 
     info = audio.probe(io.BytesIO(mp3(one) + between + mp3(other)))
     assert 0 <= info.frames - 32_000 < 3_500
     assert "are there and were read" in info.notes[0]
+
+
+@pytest.mark.parametrize("behind", [bytes(3_000), b"Z" * 5_000, b"\xff" * 2_000, b"TAG" + bytes(125)])
+@pytest.mark.parametrize("bare", [False, True])
+def test_junk_behind_an_mp3_file_costs_no_sound(behind: bytes, bare: bool) -> None:
+    whole = without_head(mp3()) if bare else mp3()
+    expected, _ = audio.decode(whole)
+    signal, _ = audio.decode(whole + behind)
+    np.testing.assert_array_equal(signal, expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [((16_000, 1), (44_100, 1)), ((44_100, 1), (16_000, 1)), ((16_000, 1), (16_000, 2))]
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_joined_mp3_files_of_two_shapes_are_refused(one: tuple[int, int], other: tuple[int, int], bare: bool) -> None:
+    """A decoder would stop without a word where the second begins."""
+    parts = [without_head(mp3(2.0, *shape)) if bare else mp3(2.0, *shape) for shape in (one, other)]
+    with pytest.raises(AudioError, match=r"of . channels at .* Hz and . at .* Hz; expected one"):
+        audio.probe(io.BytesIO(b"".join(parts)))
+
+
+def test_headless_mp3_that_was_cut_off_is_read_as_far_as_it_goes() -> None:
+    whole = without_head(mp3(4.0))
+    info = audio.probe(io.BytesIO(whole[: len(whole) // 2]))
+    assert 1.0 < info.seconds < 3.5
+    assert audio.decode(whole[: len(whole) // 2])[0].shape[1] == info.frames
 
 
 def test_mp3_that_was_cut_off_is_read_as_far_as_it_goes_and_told() -> None:
@@ -458,6 +506,15 @@ def test_media_file_is_read_as_long_as_it_is(tmp_path: Path, name: str) -> None:
         assert sum(block.shape[1] for block in audio.blocks(source, 1_000)) == info.frames
         excerpt, _ = audio.read(source, rate // 2, 2_000)
         assert np.abs(np.fft.rfft(excerpt[0])).argmax() == np.abs(np.fft.rfft(signal[0, :2_000])).argmax()
+
+
+def test_damaged_media_file_is_read_around_its_damage() -> None:
+    data = bytearray(media("note.aac", *MEDIA["note.aac"]))
+    middle = data.index(b"\xff\xf1", len(data) // 2)
+    data[middle + 7 : middle + 60] = bytes(53)
+    info = audio.probe(io.BytesIO(bytes(data)))
+    assert info.seconds > 0.8
+    assert audio.decode(bytes(data))[0].shape[1] == info.frames
 
 
 def test_phone_recording_is_read() -> None:

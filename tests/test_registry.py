@@ -18,7 +18,7 @@ from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone.models.build import ModelError
 from overtone.params import Guard, RegisterParams
-from overtone.registry import gate, packaging, registry, scores
+from overtone.registry import fetch, gate, packaging, registry, scores
 from overtone.registry.hooks import HookError
 from overtone.registry.registry import Candidate
 from overtone.registry.scores import Scored
@@ -402,7 +402,7 @@ def race(project: Path, environment: dict[str, str], actions: list[str]) -> None
     """Run code in processes of their own, started together."""
     running = []
     for number, action in enumerate(actions):
-        own = {"DVC_ROOT": str(project), "TMPDIR": str(project / f"tmp{number}")}
+        own = {"TMPDIR": str(project / f"tmp{number}")}
         Path(own["TMPDIR"]).mkdir(exist_ok=True)
         code = RACER.format(tests=str(Path(__file__).parent), project=str(project), number=number, action=action)
         running.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment | own))
@@ -449,19 +449,19 @@ def test_racing_registrations_leave_one_champion(shelf: ModelMaker, project: Pat
 def test_fetched_folder_is_the_registered_one(shelf: ModelMaker, tmp_path: Path) -> None:
     folder = shelf(1)
     registry.register([Candidate(folder, scored(1.0))], GATE)
-    fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
+    fetched = fetch.fetch(NAME, "champion", tmp_path / "cache")
     for name in packaging.REQUIRED:
         assert (fetched / name).read_bytes() == (folder / name).read_bytes()
-    assert registry.fetch(NAME, 1, tmp_path / "cache") == fetched
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [fetched.name]
+    assert fetch.fetch(NAME, 1, tmp_path / "cache") == fetched
+    assert [path.name for path in (tmp_path / "cache").glob("[!.]*")] == [fetched.name]
 
 
 def test_damaged_cache_is_fetched_again(shelf: ModelMaker, tmp_path: Path) -> None:
     registry.register([Candidate(shelf(1), scored(1.0))], GATE)
-    fetched = registry.fetch(NAME, "champion", tmp_path / "cache")
+    fetched = fetch.fetch(NAME, "champion", tmp_path / "cache")
     good = (fetched / packaging.WEIGHTS).read_bytes()
     (fetched / packaging.WEIGHTS).write_bytes(b"bad")
-    assert (registry.fetch(NAME, "champion", tmp_path / "cache") / packaging.WEIGHTS).read_bytes() == good
+    assert (fetch.fetch(NAME, "champion", tmp_path / "cache") / packaging.WEIGHTS).read_bytes() == good
 
 
 def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
@@ -469,7 +469,7 @@ def test_tampered_weights_are_refused(shelf: ModelMaker, project: Path) -> None:
     (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     with pytest.raises(RegistryError, match="version 1: the stored weights are not those that were registered"):
-        registry.fetch(NAME, "champion", project / "cache")
+        fetch.fetch(NAME, "champion", project / "cache")
     assert not list((project / "cache").iterdir())
 
 
@@ -481,7 +481,7 @@ def test_each_file_of_a_version_is_checked(shelf: ModelMaker, project: Path, nam
     (stored,) = (project / "mlruns").rglob(name)
     stored.write_bytes(stored.read_bytes() + b" ")
     with pytest.raises(RegistryError, match=f"version 1: the stored {name} is not what was registered"):
-        registry.fetch(NAME, "champion", project / "cache")
+        fetch.fetch(NAME, "champion", project / "cache")
     assert not list((project / "cache").iterdir())
 
 
@@ -489,11 +489,11 @@ def test_files_that_nothing_vouches_for_are_left_out(shelf: ModelMaker, project:
     registry.register([Candidate(shelf(1), scored(1.0))], GATE)
     (stored,) = (project / "mlruns").rglob(packaging.WEIGHTS)
     (stored.parent / "model.onnx").write_bytes(b"planted")
-    fetched = registry.fetch(NAME, "champion", project / "cache")
+    fetched = fetch.fetch(NAME, "champion", project / "cache")
     assert {path.name for path in fetched.iterdir()} >= set(packaging.REQUIRED)
     assert not (fetched / "model.onnx").exists()
     (fetched / "model.onnx").write_bytes(b"planted")
-    registry.fetch(NAME, "champion", project / "cache")
+    fetch.fetch(NAME, "champion", project / "cache")
     assert not (fetched / "model.onnx").exists()
 
 
@@ -503,7 +503,7 @@ def test_graph_of_a_version_that_notes_only_its_weights_is_left_out(shelf: Model
     (folder / "model.onnx").write_bytes(b"a graph")
     registry.register([Candidate(folder, scored(1.0))], GATE)
     store.client().delete_model_version_tag(NAME, "1", "files_sha256")
-    fetched = registry.fetch(NAME, "champion", project / "cache")
+    fetched = fetch.fetch(NAME, "champion", project / "cache")
     assert {path.name for path in fetched.iterdir()} >= set(packaging.REQUIRED)
     assert not (fetched / "model.onnx").exists()
 
@@ -534,7 +534,7 @@ assert not {{"torch", "mlflow.pyfunc", "pytorch_lightning"}} & set(sys.modules)
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=project,
-        env=environment | {"DVC_ROOT": str(project)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,

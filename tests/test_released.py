@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import cli, stages
-from overtone.registry import registry, released, resolve
+from overtone import cli
+from overtone.registry import fetch, released, resolve
 from overtone.registry.released import ReleasedError
 from overtone.tracking import store
 
@@ -269,7 +270,7 @@ def test_champion_comes_before_the_released_model(
     version = client.create_model_version("overtone", source=champion.as_uri()).version
     assert resolve.upsampler("auto")[1] == "released", "a version without the alias is no champion"
     client.set_registered_model_alias("overtone", "champion", version)
-    monkeypatch.setattr(registry, "fetch", lambda *_: champion)
+    monkeypatch.setattr(fetch, "fetch", lambda *_: champion)
     upsampler, name = resolve.upsampler("auto")
     assert name == "champion"
     assert same(upsampler, champion)
@@ -301,7 +302,43 @@ def test_released_model_enhances_from_the_command_line(
 
 
 def test_released_model_is_copied_by_fetch(model: Path, bare_project: Path) -> None:
-    stages.fetch("released", bare_project / "copy")
+    assert CliRunner().invoke(cli.app, ["fetch", "released", str(bare_project / "copy")]).exit_code == 0
     assert {path.name: path.read_bytes() for path in (bare_project / "copy").iterdir()} == {
         path.name: path.read_bytes() for path in model.iterdir()
     }
+
+
+def test_processes_that_unpack_together_all_get_the_model(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has made its own copy before any of them gives it the final name."""
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    together, keep = threading.Barrier(6), released.keep_first
+
+    def wait(*arguments: Any) -> None:
+        together.wait(60)
+        keep(*arguments)
+
+    monkeypatch.setattr(released, "keep_first", wait)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: released.find("released", whole), range(6)))
+    assert {str(folder) for folder in found} == {str(whole / "released" / "rnn")}
+    assert {path.name for path in found[0].iterdir()} == set(FILES)
+    assert list((whole / "released").glob(".rnn*")) == []
+
+
+def test_unsound_folder_gives_way_and_a_sound_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "aside").mkdir()
+
+    def place(content: str, sound: bool) -> str:
+        made = tmp_path / "aside" / "made"
+        made.mkdir()
+        (made / "file").write_text(content)
+        released.keep_first(made, tmp_path / "final", lambda: sound)
+        shutil.rmtree(tmp_path / "aside")
+        (tmp_path / "aside").mkdir()
+        return (tmp_path / "final" / "file").read_text()
+
+    assert place("first", False) == "first"
+    assert place("second", True) == "first"
+    assert place("third", False) == "third"

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT, ModelMaker
 from overtone.params import Params
-from overtone.tracking import journal, runs, store
+from overtone.tracking import journal, runs, store, transfer
 from overtone.tracking.store import TrackingError
 
 
@@ -40,14 +40,6 @@ def test_relative_sqlite_path_is_taken_from_the_root(bare_project: Path, monkeyp
     assert store.tracking_uri() == "sqlite:////elsewhere/other.db"
 
 
-def test_root_is_git_top_level_outside_dvc(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run(["git", "init", "-q", str(bare_project)], check=True)
-    (bare_project / "deep").mkdir()
-    monkeypatch.delenv("DVC_ROOT")
-    monkeypatch.chdir(bare_project / "deep")
-    assert store.repository_root() == bare_project.resolve()
-
-
 @pytest.mark.parametrize(
     ("uri", "public"),
     [
@@ -61,43 +53,6 @@ def test_written_uri_holds_neither_secret_nor_machine(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert store.public_uri() == public
-
-
-def test_dirty_ignores_what_the_pipeline_writes(bare_project: Path) -> None:
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    (bare_project / "dvc.lock").write_text("old")
-    (bare_project / "code.py").write_text("old")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *command], check=True)
-    commit = store.git_commit()
-    assert commit is not None and len(commit) == 40
-    (bare_project / "dvc.lock").write_text("new")
-    assert not store.git_dirty()
-    (bare_project / "code.py").write_text("new")
-    assert store.git_dirty()
-
-
-def test_copy_of_an_experiment_has_its_own_source_and_the_projects_store(
-    bare_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert store.source_root() == bare_project and not store.in_copy()
-    copy = bare_project / ".dvc" / "tmp" / "exps" / "tmp0"
-    (copy / ".dvc").mkdir(parents=True)
-    (copy / "src").mkdir()
-    for folder in (copy, copy / "src"):
-        monkeypatch.chdir(folder)
-        assert store.in_copy()
-        assert store.source_root() == copy
-        assert store.tracking_uri() == f"sqlite:///{bare_project}/mlflow.db"
-
-
-def test_data_digest_is_that_of_the_pointer_file(bare_project: Path) -> None:
-    assert store.data_digest(Path("data")) is None
-    Path("data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: data\n")
-    assert store.data_digest(Path("data")) == "0123.dir"
-    Path("data.dvc").write_text("outs: 7\n")
-    with pytest.raises(TrackingError, match=r"data\.dvc: expected"):
-        store.data_digest(Path("data"))
 
 
 def test_evaluation_adds_the_run_to_the_summary(project: Path, params: Params, make_model: ModelMaker) -> None:
@@ -127,14 +82,13 @@ def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pyt
     (used,) = found.inputs.dataset_inputs
     assert used.dataset.digest == f"{'ab' * 16}.dir"
     assert used.tags[0].value == "training"
-    assert summary == {
-        "run_id": found.info.run_id,
-        "experiment": "overtone",
-        "tracking_uri": "sqlite:///mlflow.db",
-        "commit": None,
-        "data_digest": f"{'ab' * 16}.dir",
-        "model": "rnn",
-    }
+    assert summary["run_id"] == found.info.run_id
+    assert (summary["experiment"], summary["tracking_uri"]) == ("overtone", "sqlite:///mlflow.db")
+    assert (summary["commit"], summary["dirty"], summary["model"]) == (None, None, "rnn")
+    assert summary["data_digest"] == f"{'ab' * 16}.dir"
+    assert summary["settings"]["train.rnn.hidden"] == 16
+    assert not any(key.startswith("train.cnn.") for key in summary["settings"])
+    assert summary["environment"]["torch"] == found.data.tags["environment.torch"]
     assert str(project) not in json.dumps(found.data.tags)
 
 
@@ -252,8 +206,8 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
 
 def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: ModelMaker) -> None:
     folder = make_model(run_id="e" * 32)
-    run_id = runs.open_run(folder)
-    assert runs.open_run(folder) == run_id != "e" * 32
+    run_id = transfer.open_run(folder)
+    assert transfer.open_run(folder) == run_id != "e" * 32
     (found,) = all_runs()
     assert found.info.status == "FINISHED"
     assert found.data.tags["overtone.restored"] == "true"
@@ -268,7 +222,7 @@ def test_unusable_run_file_is_named(project: Path, make_model: ModelMaker, conte
     path = make_model() / "run.json"
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(TrackingError, match=r"run\.json"):
-        runs.open_run(path.parent)
+        transfer.open_run(path.parent)
 
 
 def test_deleted_experiment_is_explained(project: Path, params: Params) -> None:
@@ -283,7 +237,8 @@ def test_two_first_users_make_one_quiet_store(bare_project: Path, environment: d
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code],
-            env=environment | {"DVC_ROOT": str(bare_project)},
+            cwd=bare_project,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -325,7 +280,7 @@ def mlflow_run(project: Path, environment: dict[str, str], command: str, script:
     done = subprocess.run(
         ["mlflow", "run", ".", "--env-manager", "local", *arguments],
         cwd=project,
-        env=environment | {"DVC_ROOT": str(project), "PATH": f"{stand_in.parent}{os.pathsep}{environment['PATH']}"},
+        env=environment | {"PATH": f"{stand_in.parent}{os.pathsep}{environment['PATH']}"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -380,7 +335,7 @@ def test_trainings_that_begin_together_both_name_the_data() -> None:
     def begin(_: int) -> str:
         run = client.create_run(experiment)
         line = {"kind": "dataset", "name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
-        journal._send_dataset(client, run.info.run_id, line)
+        journal.log_dataset(client, run.info.run_id, line)
         return str(run.info.run_id)
 
     client: Any = store.client()

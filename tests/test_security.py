@@ -117,7 +117,7 @@ def test_every_loading_of_a_pickle_is_told_to_run_nothing() -> None:
                 assert given.get("allow_pickle", "False") == "False", f"{name}:{node.lineno}"
                 assert called not in ("eval", "exec", "yaml.load", "mlflow.pyfunc.load_model", "os.system"), name
                 # The user's own command, from the user's own settings.
-                shell = "False" if name != "overtone/tracking/hooks.py" else "isinstance(command, str)"
+                shell = "False" if name != "overtone/registry/hooks.py" else "isinstance(command, str)"
                 assert given.get("shell", shell) == shell, f"{name}:{node.lineno}"
 
 
@@ -196,7 +196,7 @@ def test_registered_code_is_not_run_by_overtone(
     project: Path, make_model: ModelMaker, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything of a version but the model folder may be anyone's: it is neither fetched nor imported."""
-    from overtone.registry import packaging, registry
+    from overtone.registry import fetch, packaging, registry
 
     monkeypatch.setattr(packaging, "log", light_log)
     registry.register([registry.Candidate(make_model(), scored(1.0))], GATE)
@@ -206,7 +206,7 @@ def test_registered_code_is_not_run_by_overtone(
         (place / "code" / "overtone").mkdir(parents=True)
         for name in ("code/overtone/__init__.py", "serving.py", "conftest.py", "MLmodel", "python_model.pkl"):
             (place / name).write_bytes(pickle.dumps(Trap(mark)) if name.endswith("pkl") else code.encode())
-    folder = registry.fetch(NAME, "champion", project / "cache")
+    folder = fetch.fetch(NAME, "champion", project / "cache")
     build.load(folder)
     assert not {path.name for path in folder.iterdir()} & {"code", "serving.py", "MLmodel", "python_model.pkl"}
 
@@ -269,14 +269,14 @@ def test_password_of_a_tracking_server_is_not_shown(project: Path, environment: 
 
 
 def test_user_of_a_tracking_server_is_kept_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    from overtone.tracking import store
+    from overtone.tracking import address, store
 
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://some%40one:a%2Fsecret@tracking.example:5000/path")
     assert store.tracking_uri() == store.public_uri() == "https://tracking.example:5000/path"
-    store._keep_user()
+    address.keep_user()
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("some@one", "a/secret")
 
 

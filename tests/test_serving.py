@@ -22,7 +22,7 @@ from conftest import ModelMaker
 from overtone import audio
 from overtone.models import export
 from overtone.params import RegisterParams
-from overtone.registry import packaging, registry
+from overtone.registry import fetch, packaging, registry
 from overtone.registry.scores import Scored
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
@@ -164,7 +164,7 @@ print(model.metadata.get_model_info().model_uri)
     assert stored == packaging.requirements()
     assert not list((project / "mlruns").rglob("__pycache__"))
     assert not list((project / "mlruns").rglob("*.pkl"))
-    fetched = registry.fetch("overtone", "champion", project / "cache")
+    fetched = fetch.fetch("overtone", "champion", project / "cache")
     assert (fetched / "config.json").is_file()
     assert export.open_graph(fetched) is not None, "a registered model brings the graph of its own weights"
 

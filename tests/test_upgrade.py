@@ -72,7 +72,7 @@ def test_registered_models_of_earlier_versions_are_fetched_and_used(
     version: Path, registered: Path, project: Path
 ) -> None:
     """By `champion`, as every command names it."""
-    from overtone.registry import registry, versions
+    from overtone.registry import fetch, registry, versions
     from overtone.tracking import store
 
     client = store.client()
@@ -85,7 +85,7 @@ def test_registered_models_of_earlier_versions_are_fetched_and_used(
     client.create_registered_model("overtone")
     client.create_model_version("overtone", f"models:/{logged}", run, tags=tags, model_id=logged)
     client.set_registered_model_alias("overtone", versions.CHAMPION, "1")
-    folder = registry.fetch("overtone", versions.CHAMPION, project / "cache")
+    folder = fetch.fetch("overtone", versions.CHAMPION, project / "cache")
     assert difference(Upsampler.load(folder, runtime="torch"), version, "rnn", "extend") < SAME
     (row,) = registry.models("overtone")
     assert (row.aliases, row.model, row.decision) == ((versions.CHAMPION,), "rnn", tags["decision"])

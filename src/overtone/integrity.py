@@ -62,6 +62,30 @@ def verify(root: Path) -> Verdict:
     return Verdict(sum(counts), *found)
 
 
+def text(verdict: Verdict, removed: bool) -> str:
+    """What was found, and what to type.
+
+    Args:
+        removed: whether the damaged objects of the cache are removed.
+    """
+    found = (*verdict.cached, *verdict.stored)
+    if not found:
+        return f"{verdict.objects} objects are what they are named by"
+    lines = [
+        f"{one.path}: damaged ({', '.join(map(str, one.files)) or 'named by nothing that is checked out'})"
+        for one in found
+    ]
+    last = f"{len(found)} of {verdict.objects} objects are damaged"
+    if verdict.cached and not removed:
+        last += "; `overtone verify --remove` removes those of the cache, with their copies in the workspace"
+    if verdict.cached:
+        begun = "; removed: now" if removed else ", then"
+        last += f"{begun} `dvc repro` makes and `dvc pull data.dvc` fetches them again"
+    if verdict.stored:
+        last += f"; `git restore {released.REMOTE}` brings back those of the repository's remote"
+    return "\n".join([*lines, last])
+
+
 def remove(root: Path, damaged: Damaged) -> None:
     """Remove a damaged object of the cache, and the copies of it in the workspace, so that DVC makes or fetches them again."""
     for file in damaged.files:

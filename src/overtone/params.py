@@ -273,12 +273,12 @@ class Ranges(Settings):
     Attributes:
         level: log10 power added to everything.
         tilt: log10 power at the top of the band, rising linearly from 0 Hz.
-        shelf: standard deviation of log10 power above about 9 kHz.
+        shelf: standard deviation of log10 power above about 10 kHz.
         colour: standard deviation of a smooth random curve over all bands.
         floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
         raw: share of the examples that are made to look like recordings that nothing has processed: their level and floor
             are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), it rises
-            from 8 kHz to the top by `raw_rise`, and their brightness has the mean and the standard deviation
+            from 8 kHz to the top by `raw_rise`, and their brightness (level around 15 kHz against that around 6 kHz) is
             `raw_brightness`.
         cutoffs: Hz, of the band limit.
         reference: share of the examples that come with a reference; reference_frames: its length.
@@ -287,17 +287,17 @@ class Ranges(Settings):
     """
 
     level: Range = (-1.2, 1.2)
-    tilt: Range = (-0.3, 0.6)
+    tilt: Range = (-0.1, 0.9)
     shelf: NonNegative = 0.25
     colour: NonNegative = 0.1
     floor: Range = (-8.5, -2.5)
     floor_fall: Range = (0.15, 0.6)
-    raw: Share = 0.6
+    raw: Share = 0.85
     raw_level: Range = (-1.8, 0.0)
     raw_floor: Range = (-6.0, -4.2)
     floor_tilt: Range = (-0.2, 0.2)
-    raw_rise: Range = (0.0, 1.8)
-    raw_brightness: Range = (-0.5, 0.4)
+    raw_rise: Range = (0.6, 2.0)
+    raw_brightness: Range = (-0.4, 1.0)
     cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         *(4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000),
     )

@@ -7,19 +7,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone import params as settings_file
+from overtone import project
 from overtone.audio import replacing
 from overtone.errors import OvertoneError
-from overtone.params import FAMILIES, Params, RegisterParams
+from overtone.params import FAMILIES, Params
 
 if TYPE_CHECKING:
     from overtone.evaluation.judge import Enhancer
-    from overtone.registry.decisions import Decision
     from overtone.registry.scores import Scored
 
 CORPUS = Path("work/corpus")
@@ -34,8 +34,8 @@ ABLATION = Path("docs/ablation.csv")
 
 
 def settings(overrides: list[str] | None = None) -> Params:
-    """`params.yaml` of the current folder, with `dotted.key=value` overrides."""
-    return settings_file.load(overrides=tuple(overrides or ()))
+    """The project's `params.yaml`, with `dotted.key=value` overrides."""
+    return settings_file.load(project.source_root() / project.SETTINGS, tuple(overrides or ()))
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------
@@ -91,12 +91,13 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
     """
     from overtone.data import sources
     from overtone.tracking import runs
-    from overtone.tracking.runs import Streamed, TrainingRun
+    from overtone.tracking.provenance import Shards
+    from overtone.tracking.runs import TrainingRun
     from overtone.training import launch
     from overtone.training.fit import train as fit
 
     source = sources.recognise(params.train.data.source)
-    streamed = Streamed(source.name, source.shards_digest) if source.shards_digest else None
+    streamed = Shards(source.name, source.shards_digest) if source.shards_digest else None
     folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind, source.identity())}"
     note = folder / "run_id"
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
@@ -152,27 +153,48 @@ def _start(params: Params, kind: str) -> Path | None:
 
 
 def sync() -> None:
-    """Journals of trainings -> the store; all that can be brought there, and an error if one could not."""
+    """Journals and models' runs -> the store: all that can be brought there, and an error if one could not."""
     from overtone.tracking import journal, store
     from overtone.tracking.store import TrackingError
 
-    if not (waiting := journal.kept()):
-        print("nothing to upload: every run is in its store")
-        return
-    left = []
-    for run_id in waiting:
+    left, kept = [], journal.kept()
+    for run_id in kept:
         try:
             known, count = journal.sync(run_id)
         except TrackingError as error:
             left.append(str(error))
             continue
-        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}" + _as(run_id, known))
+        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}{_as(run_id, known)}")
+    folders = [folder for kind in KINDS if (folder := MODELS / kind / "run.json").is_file()]
+    if not left:
+        _record_models([folder.parent.name for folder in folders])
+    if not kept and not folders:
+        print("nothing to upload: every run is in its store")
     if left:
         raise TrackingError("; ".join(dict.fromkeys(left)))
 
 
 def _as(run_id: str, known: str) -> str:
     return "" if known == run_id else f", where it is run {known}"
+
+
+def _record_models(kinds: Iterable[str]) -> None:
+    """See to it that the store in use has the whole runs of the models that lie here, with what they scored.
+
+    Stages that DVC takes from its cache record nothing, and the store may be another one than theirs.
+    """
+    from overtone.tracking import description, runs, scoreboard, store, transfer
+
+    for kind in kinds:
+        trained = str(transfer.read_run(MODELS / kind)["run_id"])
+        run_id, report = transfer.open_run(MODELS / kind), report_folder(kind)
+        if (report / "metrics.json").is_file() and not runs.is_evaluated(run_id, metrics := read_metrics(report)):
+            runs.log_evaluation(MODELS / kind, metrics, report)
+            scoreboard.log(run_id, metrics)
+            description.describe(run_id, {kind: metrics}, kind)
+            if PAGE.is_file():
+                description.publish(PAGE, run_id)
+        print(f"{kind}: its run is whole in {store.public_uri()}{_as(trained, run_id)}")
 
 
 def print_failure(folder: Path) -> None:
@@ -192,7 +214,7 @@ def evaluate(params: Params, system: str) -> None:
     pairs = read_pairs(PAIRS, "test")
     test_set = room.fingerprint(pairs, PAIRS)
     for name in params.evaluate.baselines if system == "baselines" else (system,):
-        out = _report_folder(name)
+        out = report_folder(name)
         with _progress(f"evaluate {name}") as progress:
             made = judge(name, _maker(name), pairs, PAIRS, params.evaluate, out, progress)
         metrics = room.write(made, test_set, out)
@@ -208,18 +230,18 @@ def report(params: Params) -> None:
     """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
     from overtone.data.pairs import read_pairs
     from overtone.evaluation import clips, page, shown, table
-    from overtone.tracking import baselines, description, runs, scoreboard
+    from overtone.tracking import baselines, description, scoreboard, transfer
 
     names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
-    metrics = {name: read_metrics(_report_folder(name)) for name in names}
+    metrics = {name: read_metrics(report_folder(name)) for name in names}
     ids: dict[str, str] = {
-        name: baselines.log(name, metrics[name], _report_folder(name)) for name in params.evaluate.baselines
+        name: baselines.log(name, metrics[name], report_folder(name)) for name in params.evaluate.baselines
     }
-    ids |= {kind: runs.open_run(MODELS / kind) for kind in KINDS}
+    ids |= {kind: transfer.open_run(MODELS / kind) for kind in KINDS}
     systems = []
     for name, run_id in ids.items():
         run = shown.Run(run_id, description.name_of(run_id), description.address(run_id))
-        systems.append(shown.load(name, _report_folder(name), MODELS / name if name in KINDS else None, run))
+        systems.append(shown.load(name, report_folder(name), MODELS / name if name in KINDS else None, run))
     # Resampling alone changes nothing that could be heard.
     makers = {name: _maker(name) for name in names if name != table.BASELINE}
     networks = [system for system in systems if system.name in KINDS]
@@ -234,7 +256,7 @@ def report(params: Params) -> None:
     print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB, opens by itself")
 
 
-def _report_folder(system: str) -> Path:
+def report_folder(system: str) -> Path:
     return REPORTS / system if system in KINDS else REPORTS / "baselines" / system
 
 
@@ -252,21 +274,25 @@ def register(params: Params) -> None:
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
     from overtone.registry import card, hooks, registry
-    from overtone.tracking import runs, store
+    from overtone.tracking import baselines, transfer
 
-    if store.in_copy():
+    if project.in_copy():
         name = os.environ.get("DVC_EXP_NAME", "NAME")
         print(f"experiment {name}: not registered, as it ran outside the workspace; to register its model:")
         print(f"  dvc exp apply {name} && dvc repro")
         return
     names = (*params.evaluate.baselines, *KINDS)
-    metrics = {name: read_metrics(_report_folder(name)) for name in names if _report_folder(name).is_dir()}
+    metrics = {name: read_metrics(report_folder(name)) for name in names if report_folder(name).is_dir()}
+    scored = {kind: _scored(REPORTS / kind) for kind in KINDS}
+    for name in params.evaluate.baselines:
+        baselines.log(name, read_metrics(report_folder(name)), report_folder(name))
+    _record_models(KINDS)
     heard = card.heard(CORPUS, params.corpus.path)
     candidates = [
         registry.Candidate(
             MODELS / kind,
-            _scored(REPORTS / kind),
-            card.write(kind, metrics, runs.read_run(MODELS / kind), heard),
+            scored[kind],
+            card.write(kind, metrics, transfer.read_run(MODELS / kind), heard),
         )
         for kind in KINDS
     ]
@@ -341,169 +367,7 @@ def _write_settings(changes: Mapping[str, Any], dry_run: bool, path: Path = Path
     print(f"{path}: changed; dvc repro trains with it")
 
 
-# --- the registry from the command line -------------------------------------------------------------------------------
-
-
-def print_models() -> None:
-    """All registered versions as a table."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from overtone.registry import registry
-
-    params = settings()
-    rows = registry.models(params.register_.name)
-    if not rows:
-        print(f"{params.register_.name}: nothing registered yet; run dvc repro")
-        return
-    # Metrics as headings of short lines, so that the table fits 80 columns.
-    metrics = (name.replace(".", "\n") for name in rows[0].scores)
-    table = Table(
-        "version",
-        "model",
-        "made",
-        "run",
-        "commit",
-        *metrics,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for row in rows:
-        scores = [f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in rows[0].scores]
-        day = row.created.strftime("%Y-%m-%d")
-        table.add_row(str(row.version), row.model, day, row.run_id[:8], row.commit[:7], *scores)
-    Console().print(table)
-    for row in rows:
-        alias = f" ({', '.join(row.aliases)})" if row.aliases else ""
-        print(f"version {row.version}{alias}: {row.decision or 'not judged'}")
-
-
-def promote(reference: str) -> None:
-    """Make a version the champion."""
-    from overtone.registry import registry, versions
-
-    params = settings().register_
-    name, version = versions.address(reference, params.name)
-    _conclude(registry.promote(name, version), params)
-
-
-def rollback() -> None:
-    """Give the champion's place back to the version before."""
-    from overtone.registry import registry
-
-    params = settings().register_
-    _conclude(registry.rollback(params.name), params)
-
-
-def verify(remove: bool) -> bool:
-    """Compare what DVC keeps with the digests that it is named by; whether all of it is sound.
-
-    Args:
-        remove: the damaged objects of the cache and the copies of them in the workspace.
-    """
-    from overtone import integrity
-    from overtone.registry import released
-    from overtone.tracking import store
-
-    root = store.source_root()
-    verdict = integrity.verify(root)
-    for one in (*verdict.cached, *verdict.stored):
-        print(f"{one.path}: damaged ({', '.join(map(str, one.files)) or 'named by nothing that is checked out'})")
-    if not verdict.cached and not verdict.stored:
-        print(f"{verdict.objects} objects are what they are named by")
-        return True
-    print(f"{len(verdict.cached) + len(verdict.stored)} of {verdict.objects} objects are damaged", end="")
-    if verdict.cached and not remove:
-        print("; `overtone verify --remove` removes those of the cache, with their copies in the workspace", end="")
-    for one in verdict.cached if remove else ():
-        integrity.remove(root, one)
-    if verdict.cached:
-        print(
-            f"{'; removed: now' if remove else ', then'} `dvc repro` makes and `dvc pull data.dvc` fetches them again",
-            end="",
-        )
-    if verdict.stored:
-        print(f"; `git restore {released.REMOTE}` brings back those of the repository's remote", end="")
-    print()
-    return False
-
-
-def _conclude(decision: Decision, params: RegisterParams) -> None:
-    from overtone.registry import hooks
-
-    print(f"{decision.name}: champion is version {decision.champion} ({decision.reason}), before: {decision.previous}")
-    hooks.announce(decision, params.on_champion, params.on_champion_seconds)
-
-
-def print_lineage(reference: str) -> bool:
-    """Where a version comes from, every step checked; whether nothing differs."""
-    from overtone.registry import lineage, versions
-
-    found = lineage.trace(*versions.address(reference, settings().register_.name))
-    print(lineage.text(found))
-    return found.holds
-
-
-def reproduce(reference: str, tolerance: float, keep: bool) -> bool:
-    """A version made again in a temporary clone; whether its metrics are the same within the tolerance."""
-    from overtone.registry import origin, reproduction, versions
-
-    outcome = reproduction.reproduce(origin.of(*versions.address(reference, settings().register_.name)), keep)
-    print(reproduction.text(outcome, tolerance))
-    return outcome.largest <= tolerance
-
-
-def fetch(reference: str, folder: Path) -> None:
-    """Copy a registered or released model to a folder, whole or not at all."""
-    from overtone.data.corpus import replacing_folder
-    from overtone.registry import resolve
-
-    if folder.exists():
-        raise OvertoneError(f"{folder}: exists already; expected a folder to make")
-    source = resolve.fetched(reference)
-    with replacing_folder(folder) as temporary:
-        for path in sorted(source.iterdir()):
-            if path.is_file():
-                (temporary / path.name).write_bytes(path.read_bytes())
-    print(f"{folder}: {reference}")
-
-
-def export(folder: Path) -> None:
-    """Write a model folder's ONNX graphs beside its weights, checked against torch."""
-    from overtone.models import graphs
-
-    for path in graphs.export(folder):
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, equal to the network within {graphs.TOLERANCE:g}")
-
-
-def print_summary(by_condition: bool = False) -> None:
-    """The end of a run of the line: what was registered, scores beside the baselines', and what to type next."""
-    from overtone.evaluation import table
-    from overtone.registry import registry
-
-    params = settings()
-    trees = {name: read_metrics(_report_folder(name)) for name in (*params.evaluate.baselines, *KINDS)}
-    print(table.figures(trees))
-    if by_condition:
-        print(f"\n{table.table(trees)}")
-    print()
-    for row in registry.models(params.register_.name):
-        if row.aliases:
-            print(
-                f"{params.register_.name} version {row.version} ({', '.join(row.aliases)}): {row.model}, {row.decision}"
-            )
-    print(
-        "\nNext:\n"
-        "  source .venv/bin/activate\n"
-        "  overtone enhance IN OUT               enhance an audio file with the champion\n"
-        "  overtone models                       what the registry holds\n"
-        "  overtone summary --by-condition       log-spectral distance of every condition\n"
-        f"  {PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
-        "  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs, listen to before and after\n"
-        "  dvc exp run -S train.rnn.layers=1     try a setting"
-    )
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -518,9 +382,6 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise OvertoneError(f"{path}: expected a JSON object")
     return tree
-
-
-# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _scored(folder: Path) -> Scored:

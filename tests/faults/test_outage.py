@@ -17,7 +17,7 @@ import pytest
 from conftest import ModelMaker
 from faults.harness import Ledger
 from overtone.params import Params
-from overtone.tracking import journal, runs, store
+from overtone.tracking import journal, runs, store, transfer
 from overtone.tracking.store import TrackingError
 from services import free_port, running
 
@@ -227,10 +227,10 @@ def test_model_of_a_run_not_yet_uploaded_brings_it_along(
     local = recorded(params)
     folder = make_model(run_id=local)
     with pytest.raises(TrackingError, match="unset OVERTONE_OFFLINE"):
-        runs.open_run(folder)
+        transfer.open_run(folder)
     offline.delenv("OVERTONE_OFFLINE")
-    known = runs.open_run(folder)
-    assert curve(known) == WHOLE and runs.open_run(folder) == known and journal.kept() == []
+    known = transfer.open_run(folder)
+    assert curve(known) == WHOLE and transfer.open_run(folder) == known and journal.kept() == []
 
 
 def test_training_without_its_server_is_refused_in_a_sentence(

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from overtone.audio import channels as loudspeakers
-from overtone.audio import libsndfile
+from overtone.audio import libsndfile, sizes
 from overtone.audio.samples import AudioError, Signal
 
 
@@ -22,6 +22,7 @@ class Decoder(Protocol):
         frames: samples a channel.
         format, subtype: libsndfile's or FFmpeg's names.
         mask: loudspeakers (see `channels`), 0 where nobody says.
+        notes: sentences about what the header says and the file does not hold.
     """
 
     rate: int
@@ -30,6 +31,9 @@ class Decoder(Protocol):
     format: str
     subtype: str
     mask: int
+
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     def read(self, frames: int) -> Signal: ...
 
@@ -66,6 +70,7 @@ class SoundFiles:
                 )
         self.rate, self.channels = first.samplerate, first.channels
         self.format, self.subtype = first.format, first.subtype
+        self.notes = sizes.notes(first.extra_info) if self.format in ("AIFF", "AU", "W64") else ()
         self.frames = sum(file.frames for file in self._files) if frames is None else frames
         self._order = loudspeakers.restored(loudspeakers.stored(self.format, self.channels))
         # Some containers name each channel's loudspeaker, in any order.
@@ -75,21 +80,25 @@ class SoundFiles:
             self._order = loudspeakers.restored([sorted(named).index(one) for one in named])
         elif self.format == "OGG" and self.channels > 2:
             self.mask = loudspeakers.USUAL.get(self.channels, 0)
-        self._current = 0
+        self._current = self._position = 0
 
     def read(self, frames: int) -> Signal:
         """The next samples, (channels, frames) or fewer at the end, in the order of their mask."""
+        # Behind the last sample that was counted a decoder may fail.
+        frames = min(frames, self.frames - self._position)
         parts = [np.zeros((0, self.channels), np.float32)]
         while frames > 0 and self._current < len(self._files):
             part = self._files[self._current].read(frames, dtype="float32", always_2d=True)
             self._current += not len(part)
             frames -= len(part)
+            self._position += len(part)
             parts.append(part)
         joined = parts[1] if len(parts) == 2 else np.concatenate(parts)
         return np.ascontiguousarray(joined.T[self._order], dtype=np.float32)
 
     def seek(self, start: int) -> None:
         """Go on from a sample."""
+        self._position = start
         self._current = 0
         while self._current < len(self._files) - 1 and start > self._files[self._current].frames:
             start -= self._files[self._current].frames

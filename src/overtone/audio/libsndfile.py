@@ -11,7 +11,8 @@ from soundfile import _ffi, _snd  # type: ignore[attr-defined]
 
 from overtone.audio.spliced import Part, Spliced
 
-_BLOCK = 65_536
+# Of MP3, an error costs all of the block that it comes in: no more than a frame.
+BLOCK = 576
 _GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1100, 0x1101
 # sndfile.h's SF_CHANNEL_MAP_* by the bits of a WAVE_FORMAT_EXTENSIBLE mask, from FRONT_LEFT to TOP_BACK_RIGHT.
 _LOUDSPEAKERS = (2, 3, 4, 11, 9, 10, 12, 13, 8, 14, 15, 16, 17, 19, 18, 20, 22, 21)
@@ -35,9 +36,9 @@ def decodable(file: soundfile.SoundFile, most: float = math.inf) -> int:
     Args:
         most: seconds after which no more are counted: minutes of silence fit into a few bytes.
     """
-    buffer = _ffi.new("float[]", _BLOCK * file.channels)
+    buffer = _ffi.new("float[]", BLOCK * file.channels)
     total = 0
-    while total <= most * file.samplerate and (frames := _snd.sf_readf_float(file._file, buffer, _BLOCK)):
+    while total <= most * file.samplerate and (frames := _snd.sf_readf_float(file._file, buffer, BLOCK)) > 0:
         total += frames
     return total
 

@@ -97,12 +97,19 @@ class Media:
             known = [one.name for one in codec.layout.channels]
         found = {*known} <= {*loudspeakers.NAMES} and self.channels > 2
         self.mask = sum(1 << loudspeakers.NAMES.index(one) for one in known) if found else 0
-        tracks = len(streams.audio)
-        self.notes = (f"{tracks} tracks of sound in it, the best one was read",) if tracks > 1 else ()
+        self._tracks, self._damaged = len(streams.audio), 0
         self._blocks = self._decoded()
         self._rest = np.zeros((self.channels, 0), np.float32)
         self._skip = 0
         self.frames = self._counted(most) if frames is None else frames
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        told = {
+            f"{self._tracks} tracks of sound in it, the best one was read": self._tracks > 1,
+            f"{self._damaged} damaged packets in it were left out": self._damaged,
+        }
+        return tuple(sentence for sentence, so in told.items() if so)
 
     def read(self, frames: int) -> Signal:
         """The next samples, (channels, frames) or fewer at the end."""
@@ -145,7 +152,7 @@ class Media:
         """Samples from a place on; the first frame after a seek begins before it."""
         with _explained(self._name):
             first = True
-            for frame in self._container.decode(self._stream):
+            for frame in self._frames():
                 for packed in self._packed.resample(frame):
                     block = packed.to_ndarray().reshape(-1, self.channels).T
                     if first and start and frame.pts is not None:
@@ -153,6 +160,14 @@ class Media:
                         block = block[:, max(start - round(time * self.rate), 0) :]
                     first = first and not block.shape[1]
                     yield np.ascontiguousarray(block, dtype=np.float32)
+
+    def _frames(self) -> Iterator[Any]:
+        """What can be decoded; a damaged packet is left out."""
+        for packet in self._container.demux(self._stream):
+            try:
+                yield from packet.decode()
+            except _library(self._name).error.InvalidDataError:
+                self._damaged += 1
 
 
 _TEXTS = ("title", "artist", "album", "date", "genre", "comment", "tracknumber", "copyright")

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import soundfile
 from mutagen.mp3 import skip_id3
 
-from overtone.audio import flac, media, mp3, ogg, wav
+from overtone.audio import flac, media, mp3, ogg, sizes, wav
 from overtone.audio.decoding import Decoder, SoundFiles
 from overtone.audio.samples import (
     BLOCK_FRAMES,
@@ -140,11 +140,15 @@ def _plan(raw: BinaryIO, name: str, beginning: bytes, most: float, named_mp3: bo
         return wav.plan(raw, name)
     if beginning.startswith(b"OggS"):
         return ogg.plan(raw)
+    if beginning.startswith(b".snd"):
+        return sizes.au(raw)
+    if beginning.startswith(b"caff"):
+        return sizes.caf(raw)
     raw.seek(0)
     skip_id3(raw)
     if raw.read(4) == b"fLaC":
         return flac.plan(raw, most)
-    return mp3.plan(raw, most) if named_mp3 or beginning.startswith((b"ID3", b"\xff")) else Plan()
+    return mp3.plan(raw, name, most) if named_mp3 or beginning.startswith((b"ID3", b"\xff")) else Plan()
 
 
 def _check_file(path: Path) -> None:
@@ -206,7 +210,8 @@ def probe(source: Source, most: float = math.inf) -> Info:
     """
     with _open(source, most) as (file, plan):
         mask = plan.mask or file.mask
-        return Info(file.rate, file.channels, file.frames, file.format, file.subtype, mask, plan.notes)
+        notes = tuple(dict.fromkeys((*plan.notes, *file.notes)))
+        return Info(file.rate, file.channels, file.frames, file.format, file.subtype, mask, notes)
 
 
 def remarks(source: Source) -> dict[str, str]:

@@ -14,9 +14,9 @@ READER_LEFT = 128 + 13
 # As people look for them.
 GROUPS = {
     "Recordings and models": ("enhance", "inspect", "compare", "serve", "models"),
-    "The pipeline": ("stage", "tune", "summary", "shards"),
+    "The pipeline": ("stage", "tune", "summary", "ui", "shards"),
     "Maintenance": (
-        *("fetch", "export", "promote", "rollback", "lineage", "reproduce"),
+        *("fetch", "export", "promote", "rollback", "lineage", "reproduce", "repair"),
         *("sync", "verify", "failure"),
     ),
 }
@@ -63,6 +63,7 @@ def family(name: str) -> str:
 
 
 Kind = Annotated[str, typer.Option("--model", callback=family, help="Which family of networks, such as rnn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs in place of text.")]
 
 Engine = Annotated[
     Literal["local", "ray"],

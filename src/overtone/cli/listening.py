@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from overtone.cli import completion
-from overtone.cli.app import app
+from overtone.cli.app import Json, app
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
@@ -78,11 +78,14 @@ def compare(
     ] = 8000.0,
     clips: Annotated[int, typer.Option(min=1, help="Test clips of each condition.")] = 2,
     picture: Annotated[Path | None, typer.Option(help="PNG to draw the spectrograms into.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Score two files against a third (or each other), or two models against each other.
 
     Example: overtone compare old.mp3 new.flac --picture both.png
     """
+    import json
+
     from rich.progress import Progress
 
     from overtone import listening
@@ -104,12 +107,17 @@ def compare(
             task = bar.add_task(f"{first} and {second}", total=1.0)
             found = listening.models(first, second, tasks, lambda done, of: bar.update(task, completed=done / of))
         against = "the original"
+    if picture is not None:
+        found.draw(picture, f"{first} and {second}")
+    if as_json:
+        facts = {"against": str(against), "scores": found.rows, "remarks": found.remarks}
+        print(json.dumps(facts, ensure_ascii=False))
+        return
     _print_table(found.rows)
     for remark in found.remarks:
         print(remark)
     print(f"against {against}; lsd: lower is better, si_sdr and snr (dB): higher is better")
     if picture is not None:
-        found.draw(picture, f"{first} and {second}")
         print(f"{picture}: spectrograms")
 
 

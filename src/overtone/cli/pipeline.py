@@ -7,10 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli.app import Engine, Kind, RayAddress, Set, app, family
+from overtone.cli.app import Engine, Json, Kind, RayAddress, Set, app, family
 
 stage = typer.Typer(help="One stage of the pipeline, as dvc.yaml runs it.", no_args_is_help=True)
 app.add_typer(stage, name="stage")
+
+
+@stage.callback()
+def enter() -> None:
+    """Stages read and write the project's own files, wherever in it they are started."""
+    from overtone import project
+
+    project.enter()
 
 
 @stage.command()
@@ -76,12 +84,13 @@ def register(set: Set = None) -> None:
 
 @app.command()
 def sync() -> None:
-    """Upload what trainings could not send: their tracking server was away, or OVERTONE_OFFLINE was set.
+    """Bring runs to the store in use: what trainings could not send, and the whole runs of the models in models/.
 
     Example: overtone sync
     """
-    from overtone import stages
+    from overtone import project, stages
 
+    project.enter()
     stages.sync()
 
 
@@ -147,8 +156,9 @@ def tune(
 
     Example: overtone tune --model rnn --trials 20 --workers 2
     """
-    from overtone import stages
+    from overtone import project, stages
 
+    project.enter()
     stages.tune(
         stages.settings(set),
         model,
@@ -168,11 +178,43 @@ def summary(
     by_condition: Annotated[
         bool, typer.Option("--by-condition", help="Log-spectral distance of every condition too.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """What the last run of the pipeline came to: registered version, scores beside the baselines', what to type next."""
-    from overtone import stages
+    """What the last run of the pipeline came to: registered version, scores beside the baselines', what to type next.
 
-    stages.print_summary(by_condition)
+    Example: overtone summary
+    """
+    import json
+    from dataclasses import asdict
+
+    from overtone import project, stages
+    from overtone.evaluation import table
+    from overtone.registry import registry
+
+    project.enter()
+    params = stages.settings()
+    names = (*params.evaluate.baselines, *stages.KINDS)
+    metrics = {name: stages.read_metrics(stages.report_folder(name)) for name in names}
+    rows = [row for row in registry.models(params.register_.name) if row.aliases]
+    if as_json:
+        print(json.dumps({"metrics": metrics, "registered": [asdict(row) for row in rows]}, default=str))
+        return
+    print(table.figures(metrics))
+    if by_condition:
+        print(f"\n{table.table(metrics)}")
+    print()
+    for row in rows:
+        print(f"{params.register_.name} version {row.version} ({', '.join(row.aliases)}): {row.model}, {row.decision}")
+    print(
+        "\nNext:\n"
+        "  source .venv/bin/activate\n"
+        "  overtone enhance IN OUT               enhance an audio file with the champion\n"
+        "  overtone models                       what the registry holds\n"
+        "  overtone summary --by-condition       log-spectral distance of every condition\n"
+        f"  {stages.PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
+        "  overtone ui                           compare runs, listen to before and after\n"
+        "  dvc exp run -S train.rnn.layers=1     try a setting"
+    )
 
 
 @app.command()
@@ -185,7 +227,12 @@ def verify(
 
     Example: overtone verify
     """
-    from overtone import stages
+    from overtone import integrity, project
 
-    if not stages.verify(remove):
+    root = project.source_root()
+    verdict = integrity.verify(root)
+    print(integrity.text(verdict, remove))
+    for one in verdict.cached if remove else ():
+        integrity.remove(root, one)
+    if verdict.cached or verdict.stored:
         raise typer.Exit(1)

@@ -164,8 +164,8 @@ def replacing_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(out)
         temporary.rename(out)
     except Exception as error:
-        if told := audio.unwritable(error, out, temporary):
-            raise told from error
+        if clearer := audio.unwritable(error, out, temporary):
+            raise clearer from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,6 +8,7 @@ Levels are log10 of the mean power of a band's bins (`dsp.stft`); 1 is 10 dB. A 
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ VISIBLE = 0.92
 @functools.cache
 def _averaging() -> Tensor:
     matrix = np.zeros((BINS, BANDS), np.float32)
-    for band, (low, high) in enumerate(zip(EDGES[:-1], EDGES[1:], strict=True)):
+    for band, (low, high) in enumerate(itertools.pairwise(EDGES)):
         matrix[low:high, band] = 1 / (high - low)
     return torch.from_numpy(matrix)
 

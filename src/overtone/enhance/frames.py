@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -145,7 +146,7 @@ class Correction:
         loud = loudness(features)[0, :, 0]
         order = loud.argsort(descending=True)
         edges = [round(i * len(order) / extend.CLASSES) for i in range(extend.CLASSES + 1)]
-        parts = [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        parts = [order[a:b] for a, b in itertools.pairwise(edges)]
         curves = torch.stack([_believed(error[part]) for part in parts])
         return cls(torch.stack([loud[part].mean() for part in parts]), curves)
 

@@ -294,7 +294,9 @@ class Upsampler:
 
         Nothing is known of what is to come: `auto` is `extend`, and `restore` fills lost packets from the past alone.
         """
-        found = self.treatment(list, self.rate, "restore" if mode == "restore" else "extend", cutoff_hz, profile, brightness_db)
+        found = self.treatment(
+            list, self.rate, "restore" if mode == "restore" else "extend", cutoff_hz, profile, brightness_db
+        )
         return Stream(self.model, channels, replace(found, declip=False))
 
     def profile(self, references: Iterable[tuple[Signal, int]], name: str = "reference") -> Profile:

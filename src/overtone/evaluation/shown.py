@@ -61,7 +61,10 @@ def load(name: str, report: Path, model: Path | None = None, run: Run | None = N
     clips = tuple(_clip(line, report / "scores.csv") for line in _lines(report / "scores.csv"))
     if model is None:
         return System(name, metrics, clips, run=run)
-    history = tuple({key: float(text) for key, text in line.items() if text and key != "task"} for line in _lines(model / "history.csv"))
+    history = tuple(
+        {key: float(text) for key, text in line.items() if text and key != "task"}
+        for line in _lines(model / "history.csv")
+    )
     return System(name, metrics, clips, history, _json(model / "run.json"), run)
 
 

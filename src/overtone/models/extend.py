@@ -8,6 +8,7 @@ reference of the same chain has in loud, middling and quiet moments.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -37,9 +38,7 @@ class Trackers:
     @classmethod
     def start(cls, batch: int, device: torch.device | str = "cpu") -> Trackers:
         """Before the first frame: the first level is floor and peak."""
-        return cls(
-            torch.full((batch, BANDS), 20.0, device=device), torch.full((batch, BANDS), -20.0, device=device)
-        )
+        return cls(torch.full((batch, BANDS), 20.0, device=device), torch.full((batch, BANDS), -20.0, device=device))
 
     def push(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Floor and peak in each of the next frames. Shape: (B, N, BANDS) -> twice (B, N, BANDS)."""
@@ -100,7 +99,7 @@ def profile_of(levels: Tensor, visible: Tensor) -> Tensor:
     ordered = torch.gather(levels, 1, order[..., None].expand_as(levels))
     count = levels.shape[1]
     edges = [round(i * count / CLASSES) for i in range(CLASSES + 1)]
-    curves = torch.stack([ordered[:, a:b].mean(1) for a, b in zip(edges, edges[1:], strict=False)], dim=1)
+    curves = torch.stack([ordered[:, a:b].mean(1) for a, b in itertools.pairwise(edges)], dim=1)
     loud = mean_level(curves[:, :1], visible)
     return torch.cat(((curves - loud).flatten(1) / 2, torch.ones_like(levels[:, 0, :1])), dim=1)
 

@@ -8,6 +8,7 @@ logarithm of a Wiener filter that each gain may follow as far as the network wan
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ _OPEN = 1.5
 @functools.cache
 def _grouping() -> Tensor:
     matrix = np.zeros((BINS, GROUPS), np.float32)
-    for group, (low, high) in enumerate(zip(EDGES[:-1], EDGES[1:], strict=True)):
+    for group, (low, high) in enumerate(itertools.pairwise(EDGES)):
         matrix[low:high, group] = 1 / (high - low)
     return torch.from_numpy(matrix)
 

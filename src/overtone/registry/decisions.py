@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from overtone import project
 from overtone.registry import gate, versions
 from overtone.registry.gate import Comparison
-from overtone.tracking import store
+from overtone.tracking import git, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,6 +89,7 @@ def write(
     time = datetime.now(UTC)
     champion = versions.champion(registered)
     before = None if champion is None else client.get_model_version(registered.name, str(champion))
+    root = project.source() or Path.cwd()
     record: dict[str, Any] = {
         "number": int(registered.tags.get(COUNT, "0")) + 1,
         "time": time.isoformat(),
@@ -106,10 +107,10 @@ def write(
         "previous_scores": scores(before) if before else {},
         "comparisons": [_plain(one) for one in comparisons],
         "by": {
-            "user": getpass.getuser(),
+            "user": store.user(),
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "commit": store.git_commit(),
-            "dirty": store.git_dirty(),
+            "commit": git.commit(root),
+            "dirty": git.dirty(root),
         },
         **facts,
     }

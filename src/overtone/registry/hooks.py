@@ -6,11 +6,21 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+from overtone import ending, project
+from overtone.registry import versions
 from overtone.registry.decisions import Decision
 from overtone.tracking import store
 from overtone.tracking.store import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+# Champions that come while the command runs, one after the other, before it is left to the next change.
+_ROUNDS = 10
 
 
 class HookError(TrackingError):
@@ -18,33 +28,63 @@ class HookError(TrackingError):
 
 
 def announce(decision: Decision, command: Sequence[str] | str | None, seconds: float) -> None:
-    """Run the command if the decision changed the champion.
+    """Run the command if the decision changed the champion, for the version that is champion when it begins.
+
+    One command runs at a time on this machine. If there is another champion when it has ended, it runs again for that one,
+    so that the last one deployed is the champion.
 
     It runs in the project's root with the decision as JSON on its standard input, and with the environment variables
-    OVERTONE_MODEL_URI, OVERTONE_VERSION and OVERTONE_PREVIOUS (empty if there was none).
+    OVERTONE_MODEL_URI, OVERTONE_VERSION, OVERTONE_SHA256 (of the weights) and OVERTONE_PREVIOUS (empty if there was none).
 
     Args:
         decision: what was decided.
         command: a list of arguments, or a line for the shell; None for no command.
-        seconds: after which it is stopped, with all that it started.
+        seconds: after which it is stopped, with all that it started. Ctrl-C stops it too.
 
     Raises:
         HookError: it cannot be started, takes too long or ends with another status than 0. Nothing is undone.
     """
     if not command or not decision.changed:
         return
+    client = store.client()
+    deployed, previous = None, decision.previous
+    with store.lock("hook"), ending.ended_by_signals():
+        for _ in range(_ROUNDS):
+            version = versions.resolve(client, decision.name, versions.CHAMPION)
+            number = int(version.version)
+            if number == deployed:
+                return
+            record = decision.record if number == decision.champion else _record(version, previous)
+            _run(command, version, previous, record, seconds)
+            deployed = previous = number
+
+
+def _record(version: ModelVersion, previous: int | None) -> dict[str, Any]:
+    """What the command is told of a champion that another command has made."""
+    facts = {"name": version.name, "version": int(version.version), "champion": int(version.version)}
+    return facts | {"previous": previous, "reason": version.tags.get("decision", "")}
+
+
+def _run(
+    command: Sequence[str] | str,
+    version: ModelVersion,
+    previous: int | None,
+    record: Mapping[str, Any],
+    seconds: float,
+) -> None:
     facts = {
-        "OVERTONE_MODEL_URI": f"models:/{decision.name}/{decision.champion}",
-        "OVERTONE_VERSION": str(decision.champion),
-        "OVERTONE_PREVIOUS": "" if decision.previous is None else str(decision.previous),
+        "OVERTONE_MODEL_URI": f"models:/{version.name}/{version.version}",
+        "OVERTONE_VERSION": str(version.version),
+        "OVERTONE_SHA256": version.tags.get("weights_sha256", ""),
+        "OVERTONE_PREVIOUS": "" if previous is None else str(previous),
         "MLFLOW_TRACKING_URI": store.tracking_uri(),
     }
-    stands = f"register.on_champion: version {decision.champion} is champion, but the command"
+    stands = f"register.on_champion: version {version.version} is champion, but the command"
     try:
         process = subprocess.Popen(
             command if isinstance(command, str) else list(command),
             shell=isinstance(command, str),
-            cwd=store.repository_root(),
+            cwd=project.home(),
             env=os.environ | facts,
             stdin=subprocess.PIPE,
             text=True,
@@ -53,10 +93,14 @@ def announce(decision: Decision, command: Sequence[str] | str | None, seconds: f
     except OSError as error:
         raise HookError(f"{stands} cannot be started: {error}") from None
     try:
-        process.communicate(json.dumps(decision.record), timeout=seconds)
+        process.communicate(json.dumps(record), timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         raise HookError(f"{stands} took more than {seconds:g} s and was stopped") from None
+    finally:
+        # On Ctrl-C, and after its time, it ends with all that it started.
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if process.returncode:
         raise HookError(f"{stands} ended with status {process.returncode}")

@@ -1,13 +1,15 @@
-"""From a registered version back to run, commit, settings, data and DVC's lock: what holds, and how to make it again."""
+"""From a registered version back to run, commit, settings and data: each step checked, and how to make it again."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from overtone.registry import links, origin, versions
-from overtone.registry.links import Link
+from overtone.registry import checks, origin, versions
+from overtone.registry.checks import Link
 from overtone.registry.origin import Origin
 from overtone.tracking import provenance, store
 
@@ -36,6 +38,11 @@ class Lineage:
             patched = [fetched, f"git -C {folder} apply {provenance.PATCH}"]
         return [f"git worktree add {folder} {self.origin.commit}", *patched, f"make -C {folder} repro"]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        facts = asdict(self.origin) | {"patch": self.origin.patch is not None}
+        return {"origin": facts, "links": [asdict(link) for link in self.links], "holds": self.holds}
+
 
 def trace(name: str, reference: str) -> Lineage:
     """A version's lineage; every link is checked against what can be had here.
@@ -51,21 +58,23 @@ def trace(name: str, reference: str) -> Lineage:
     version = versions.resolve(client, name, reference)
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
         case = origin.case(client, version, Path(temporary))
-        return Lineage(origin.summary(case), tuple(links.check(case)))
+        return Lineage(origin.summary(case), tuple(checks.check(case)))
 
 
 def text(lineage: Lineage) -> str:
     """A line for each link, and the commands that make the version again."""
+    return "\n".join(_lines(lineage))
+
+
+def _lines(lineage: Lineage) -> Iterator[str]:
     width = max(len(link.what) for link in lineage.links)
-    lines = []
     for link in lineage.links:
-        lines.append(f"{link.state:<8}{link.what:<{width}}  {link.value}")
-        lines.append(f"{'':<{8 + width}}    {link.note}")
-    found = lineage.origin
-    lines.append("")
+        yield f"{link.state:<8}{link.what:<{width}}  {link.value}"
+        yield f"{'':<{8 + width}}    {link.note}"
+    yield ""
     if lineage.commands:
-        lines += ["To make it again:", *(f"  {command}" for command in lineage.commands)]
-        lines.append(f"or, compared in a temporary clone:\n  overtone reproduce {found.version}")
+        yield "To make it again:"
+        yield from (f"  {command}" for command in lineage.commands)
+        yield f"or, compared in a temporary clone:\n  overtone reproduce {lineage.origin.version}"
     else:
-        lines.append("It cannot be made again: its source was not kept whole.")
-    return "\n".join(lines)
+        yield "It cannot be made again: its source was not kept whole."

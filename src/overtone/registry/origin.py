@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from overtone import project
 from overtone.registry import packaging, scores, versions
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.tracking import entries, provenance, store
+from overtone.tracking import entries, git, provenance, store
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ class Case:
     fault: str = ""
 
     @property
+    def home(self) -> Path:
+        """The project's root, where DVC's cache is."""
+        return project.home() or self.root
+
+    @property
     def run_tags(self) -> dict[str, str]:
         return dict(self.run.data.tags) if self.run else {}
 
@@ -72,16 +79,16 @@ class Case:
         return None if marked is None else marked == "true"
 
     def has_commit(self) -> bool:
-        return (
-            bool(self.commit) and provenance.git(self.root, "cat-file", "-e", f"{self.commit}^{{commit}}") is not None
-        )
+        return git.has_commit(self.root, self.commit)
 
     def committed(self, name: str) -> bytes | None:
-        return provenance.at(self.root, self.commit, name) if self.commit else None
+        return git.at(self.root, self.commit, name) if self.commit else None
 
     def is_kept(self, name: str) -> bool:
         """Whether a file that the run kept is the one whose digest it noted."""
-        return name in self.files and provenance.sha256(self.files[name]) == self.run_tags.get(f"source.{name}")
+        return name in self.files and hashlib.sha256(self.files[name]).hexdigest() == self.run_tags.get(
+            f"source.{name}"
+        )
 
     def used(self, name: str) -> tuple[bytes | None, str]:
         """A source file as the training had it, and where that is from."""
@@ -121,7 +128,7 @@ def case(client: MlflowClient, version: ModelVersion, into: Path | None) -> Case
         except (MlflowException, OSError):
             # A run of before, or restored from a model's files: it kept nothing.
             files = {}
-    return Case(client, version, store.repository_root(), run, folder, files, fault)
+    return Case(client, version, project.source() or Path.cwd(), run, folder, files, fault)
 
 
 def summary(case: Case) -> Origin:

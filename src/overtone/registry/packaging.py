@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import overtone
+from overtone.tracking import store
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -71,23 +72,43 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
     try:
-        with _clean_copies(folder) as (model, package):
+        with _clean_copies(folder) as (model, code):
             digests = digested(model)
             mlflow.pyfunc.log_model(
                 name="upsampler",
                 model_id=logged.model_id,
-                python_model=str(Path(pyfunc.__file__)),
-                artifacts={ARTIFACT: str(model)},
-                code_paths=[str(package)],
-                signature=pyfunc.signature(),
-                input_example=pyfunc.input_example(),
-                pip_requirements=requirements(),
-                model_config=dict(pyfunc.LIMITS),
+                **_contents(model, code),
             )
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     return Logged(str(logged.model_id), digests)
+
+
+def _contents(model: Path, code: Path) -> dict[str, Any]:
+    """What MLflow packs: the model folder as an artifact, the package's code, signature, example and requirements."""
+    from overtone.registry import pyfunc
+
+    return {
+        "python_model": str(Path(pyfunc.__file__)),
+        "artifacts": {ARTIFACT: str(model)},
+        "code_paths": [str(code)],
+        "signature": pyfunc.signature(),
+        "input_example": pyfunc.input_example(),
+        "pip_requirements": requirements(),
+        "model_config": dict(pyfunc.LIMITS),
+    }
+
+
+@contextmanager
+def package(folder: Path) -> Iterator[Path]:
+    """The files of a logged model in a temporary folder, as `log` gives them to the store; a graph that is there is kept."""
+    import mlflow.pyfunc
+
+    with _clean_copies(folder, keep_graph=True) as (model, code):
+        made = code.with_name("package")
+        mlflow.pyfunc.save_model(path=str(made), **_contents(model, code))
+        yield made
 
 
 def digested(folder: Path) -> dict[str, str]:
@@ -100,7 +121,7 @@ def digested(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
+def _clean_copies(folder: Path, keep_graph: bool = False) -> Iterator[tuple[Path, Path]]:
     """The model's files alone with its graph; the package without caches and other models; named as in the logged model."""
     from overtone.models import graphs
     from overtone.registry import released
@@ -111,7 +132,11 @@ def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
         for name in (*REQUIRED, *OPTIONAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
-        graphs.export(model)
+        if keep_graph and all((folder / graphs.graph_of(task)).is_file() for task in graphs.TASKS):
+            for task in graphs.TASKS:
+                shutil.copyfile(folder / graphs.graph_of(task), model / graphs.graph_of(task))
+        else:
+            graphs.export(model)
         shutil.copytree(
             Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__", released.PACKED.name)
         )
@@ -124,12 +149,12 @@ def download(version: ModelVersion, into: Path) -> Path:
     Raises:
         TrackingError: the files cannot be had or are not a model folder.
     """
-    import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 
     where = f"models:/{version.name}/{version.version}"
+    into.mkdir(exist_ok=True)
     try:
-        found: Any = mlflow.artifacts.download_artifacts(f"{where}/artifacts/{ARTIFACT}", dst_path=str(into))
+        found: Any = _stored(version).download_artifacts(f"artifacts/{ARTIFACT}", str(into))
     except (MlflowException, OSError) as error:
         raise TrackingError(f"{where}: its files cannot be fetched: {error}") from None
     folder = Path(found)
@@ -137,3 +162,13 @@ def download(version: ModelVersion, into: Path) -> Path:
         if not (folder / name).is_file():
             raise TrackingError(f"{where}: {name} is missing among its files")
     return folder
+
+
+def _stored(version: ModelVersion) -> Any:
+    """The place of a version's files: by its logged model, since a registered name may hold what an address cannot."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    source = str(version.source)
+    if source.startswith("models:/m-"):
+        source = str(store.client().get_logged_model(source.removeprefix("models:/")).artifact_location)
+    return get_artifact_repository(source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone.audio import replacing
 from overtone.params import RegisterParams
-from overtone.registry import card, decisions, gate, packaging, repair, scores, statistics, versions
+from overtone.registry import card, decisions, gate, packaging, scores, statistics, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
+from overtone.registry.fetch import FILES, fetch
 from overtone.registry.gate import Comparison
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.tracking import runs, store
+from overtone.tracking import store, transfer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 Rescore = Callable[[Path], Scored]
 # Metrics are rounded to 6 decimals, and so are the scores that they are means of.
 _ROUNDING = 1e-4
-# Tag of a version: the SHA-256 of each file of its model folder.
-_FILES = "files_sha256"
-# What a version without it is taken with: text that is checked when it is read.
-_KNOWN = {*packaging.REQUIRED, *packaging.OPTIONAL}
 # Settings that no verdict depends on.
 _UNJUDGED = {"on_champion", "on_champion_seconds"}
 
@@ -125,12 +120,12 @@ def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
 
 def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParams) -> tuple[ModelVersion, bool]:
     """The version of the candidate's weights and run, and whether it was made just now."""
-    info = runs.read_run(best.folder)
+    info = transfer.read_run(best.folder)
     digest = _weights_digest(best.folder)
     for version in versions.listed(client, params.name):
         if version.tags.get("weights_sha256") == digest and version.tags.get("origin_run_id") == info["run_id"]:
             return version, False
-    run_id = runs.open_run(best.folder)
+    run_id = transfer.open_run(best.folder)
     facts = {
         "weights_sha256": digest,
         "origin_run_id": info["run_id"],
@@ -143,7 +138,7 @@ def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParam
     figures = gate.scores(best.scored.metrics, params)
     tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(figures)
     logged = packaging.log(client, best.folder, run_id)
-    tags[_FILES] = json.dumps(logged.digests)
+    tags[FILES] = json.dumps(logged.digests)
     version = client.create_model_version(
         params.name,
         f"models:/{logged.model_id}",
@@ -200,7 +195,7 @@ def _judge(
         versions.write(client, params.name, number, tags)
         version = client.get_model_version(params.name, str(number))
         if passed:
-            versions.crown(client, registered, number)
+            versions.make_champion(client, registered, number)
         facts = {"test_set": scored.test_set, "settings": params.model_dump(mode="json"), "seed": seed}
         record = decisions.write(client, registered, version, "register", passed, reason, comparisons, **facts)
         versions.write(client, params.name, number, {"judged": question})
@@ -267,7 +262,7 @@ def promote(name: str, reference: str | int) -> Decision:
         number, champion = int(version.version), versions.champion(registered)
         if number == champion:
             return _by_hand(version, False, champion, champion, "is the champion already")
-        versions.crown(client, registered, number)
+        versions.make_champion(client, registered, number)
         if WITHDRAWN in version.tags:
             client.delete_model_version_tag(name, version.version, WITHDRAWN)
         card.show_champion(client, name)
@@ -355,88 +350,6 @@ def has_champion(name: str) -> bool:
             return False
         raise
     return True
-
-
-def fetch(name: str, reference: str | int, cache: Path) -> Path:
-    """A local model folder of a registered version, its files checked against their digests in the registry.
-
-    No code that the version carries is run. Of a version that notes only its weights' digest (0.1.0 made them) the graph is
-    left out: it computes, and nothing vouches for it.
-
-    Args:
-        name: registered model.
-        reference: "champion", "challenger", another alias, or a version number.
-        cache: where model folders are kept; a version already there and intact is not downloaded again.
-
-    Returns:
-        A folder with `weights.safetensors`, `config.json` and `run.json`.
-
-    Raises:
-        RegistryError: no such version, its files cannot be had, or they are not those that were registered.
-    """
-    client = store.client()
-    version = versions.resolve(client, name, reference)
-    digest = version.tags.get("weights_sha256", "")
-    if not digest:
-        raise RegistryError(f"{name} version {version.version}: has no tag weights_sha256; it was not made by register")
-    listing = _listing(version, digest)
-    folder = cache / f"{name}-{version.version}-{digest[:12]}"
-    if folder.is_dir() and _other(folder, listing) is None and not _strangers(folder, listing):
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as temporary:
-        downloaded = packaging.download(version, Path(temporary))
-        if (other := _other(downloaded, listing)) is not None:
-            what = "weights are not those that were" if other == packaging.WEIGHTS else f"{other} is not what was"
-            raise RegistryError(
-                f"{name} version {version.version}: the stored {what} registered "
-                f"(expected sha256 {listing[other][:12]}...); refused; "
-                f"{repair.advice(client, version, other, listing[other])}"
-            )
-        folder.mkdir(exist_ok=True)
-        for path in _strangers(folder, listing):
-            path.unlink()
-        known = [path for path in downloaded.iterdir() if path.is_file() and path.name in _wanted(listing)]
-        # The weights come last: a folder with intact weights is complete.
-        for path in sorted(known, key=lambda path: path.name == packaging.WEIGHTS):
-            with replacing(folder / path.name) as target:
-                shutil.copyfile(path, target)
-    return folder
-
-
-def _listing(version: ModelVersion, weights: str) -> dict[str, str]:
-    """The digests of a version's files, as far as it notes them.
-
-    Raises:
-        RegistryError: what it notes is no listing of a model folder.
-    """
-    text = version.tags.get(_FILES)
-    if text is None:
-        return {packaging.WEIGHTS: weights}
-    try:
-        listing = json.loads(text)
-    except ValueError:
-        listing = None
-    named = isinstance(listing, dict) and all(
-        isinstance(digest, str) and Path(name).name == name for name, digest in listing.items()
-    )
-    if not named or listing.get(packaging.WEIGHTS) != weights or not listing.keys() >= set(packaging.REQUIRED):
-        raise RegistryError(f"{version.name} version {version.version}: its tag {_FILES} is damaged; refused")
-    return dict(listing)
-
-
-def _other(folder: Path, listing: Mapping[str, str]) -> str | None:
-    """The first listed file that is not what is listed."""
-    found = packaging.digested(folder)
-    return next((name for name, digest in listing.items() if found.get(name) != digest), None)
-
-
-def _strangers(folder: Path, listing: Mapping[str, str]) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and path.name not in _wanted(listing)]
-
-
-def _wanted(listing: Mapping[str, str]) -> set[str]:
-    return set(listing) if len(listing) > 1 else _KNOWN
 
 
 def _weights_digest(folder: Path) -> str:

@@ -5,13 +5,16 @@ An object's name is its digest: the pointer `released/rnn.dvc` names a listing, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -145,9 +148,37 @@ def unpack(root: Path, kind: str, folder: Path) -> Listing:
                 raise ReleasedError(f"{stored(root, digest)}: no such file; expected {kind}/{name}")
             shutil.copyfile(stored(root, digest), made / name)
         _check(made, listing)
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+        keep_first(made, folder, lambda: _is_sound(folder, listing))
     return listing
+
+
+def keep_first(made: Path, folder: Path, is_sound: Callable[[], bool]) -> None:
+    """Give a folder, made beside its final place, its name; of several processes that do so the first one's folder stays.
+
+    Args:
+        made: on the same file system as `folder`, inside a temporary folder that is removed afterwards.
+        folder: the final place; what lies there and is not sound is moved out of the way.
+        is_sound: whether what lies in the final place is whole.
+    """
+    for number in itertools.count():
+        try:
+            made.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+        if is_sound():
+            return
+        with suppress(FileNotFoundError):
+            folder.rename(made.with_name(f"{made.name}.{number}.unsound"))
+
+
+def _is_sound(folder: Path, listing: Listing) -> bool:
+    try:
+        _check(folder, listing)
+    except ReleasedError:
+        return False
+    return True
 
 
 def _pull(name: str, root: Path) -> None:

@@ -1,50 +1,86 @@
-"""What to type when a registered version's stored weights are damaged."""
+"""A registered version whose stored files are damaged or gone, mended by sound copies in the project."""
 
 from __future__ import annotations
 
 import hashlib
-import shlex
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from overtone.registry import packaging
+from overtone import project
+from overtone.registry import packaging, versions
+from overtone.registry.versions import RegistryError
 from overtone.tracking import store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 
-def advice(client: MlflowClient, version: ModelVersion, file: str, digest: str) -> str:
-    """How to mend a version one of whose files is not of this SHA-256: by a sound copy in this project, if there is one."""
-    sound = next((path for path in _copies(store.repository_root(), file) if _digest(path) == digest), None)
-    stored = _stored(client, version, file)
-    if sound is not None and stored is not None:
-        return f"put the sound file back: `{shlex.join(['cp', str(sound), str(stored)])}`"
-    where = f"; a sound copy is {sound}" if sound else ""
-    return f"`overtone reproduce {version.version} --keep` trains it again{where}"
+def advice(version: ModelVersion) -> str:
+    """What to type when a version's stored files are damaged or gone."""
+    if (sound := _find(packaging.WEIGHTS, version.tags.get("weights_sha256", ""))) is not None:
+        return f"`overtone repair {version.version}` puts them back from {sound.parent}"
+    return f"`overtone reproduce {version.version} --keep` trains it again; {sound_places()} hold no sound copy"
 
 
-def _copies(root: Path, file: str) -> list[Path]:
-    return sorted([*root.glob(f"models/*/{file}"), *root.glob(f".overtone/models/*/{file}")])
+def sound_places() -> str:
+    return "models/ and .overtone/models/"
 
 
-def _stored(client: MlflowClient, version: ModelVersion, file: str) -> Path | None:
-    """The damaged file, where it lies on this machine."""
-    from mlflow.exceptions import MlflowException
+def repair(name: str, reference: str) -> tuple[int, Path]:
+    """Put a version's files back where the registry keeps them.
 
-    model_id = str(version.source or "").removeprefix("models:/")
-    try:
-        parts = urlsplit(str(client.get_logged_model(model_id).artifact_location))
-    except MlflowException:
-        return None
-    if parts.scheme not in ("", "file"):
-        return None
-    path = Path(unquote(parts.path)) / "artifacts" / packaging.ARTIFACT / file
-    return path if path.is_file() else None
+    The graph is made again where no sound copy of it is left; its digest is noted afresh then.
+
+    Args:
+        name: registered model.
+        reference: version number or alias.
+
+    Returns:
+        The version, and the folder that its weights were taken from.
+
+    Raises:
+        RegistryError: no such version, or no sound copy of its weights in the project.
+    """
+    client = store.client()
+    version = versions.resolve(client, name, reference)
+    listing: dict[str, str] = json.loads(version.tags.get("files_sha256", "{}"))
+    digest = version.tags.get("weights_sha256", "")
+    sound = _find(packaging.WEIGHTS, digest)
+    if sound is None:
+        raise RegistryError(
+            f"{name} version {version.version}: {sound_places()} hold no weights of sha256 {digest[:12]}...; {advice(version)}"
+        )
+    model_id = str(version.source).removeprefix("models:/")
+    with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        for file in listing or packaging.REQUIRED:
+            copy = _find(file, listing[file]) if file in listing else sound.with_name(file)
+            if copy is not None and copy.is_file():
+                shutil.copyfile(copy, folder / file)
+        with packaging.package(folder) as made:
+            client.log_model_artifacts(model_id, str(made))
+            digests = packaging.digested(made / "artifacts" / packaging.ARTIFACT)
+    if digests != listing:
+        versions.write(client, name, int(version.version), {"files_sha256": json.dumps(digests)})
+    return int(version.version), sound.parent
+
+
+def _find(file: str, digest: str) -> Path | None:
+    """A file of this name and SHA-256 in the project's model folders."""
+    return next((path for path in _copies(file) if _digest(path) == digest), None)
+
+
+def _copies(file: str) -> Iterator[Path]:
+    home = project.home()
+    for folder in ([home / "models"] if home else []) + [project.cache()]:
+        yield from sorted(folder.glob(f"*/{file}"))
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -14,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from overtone import ending
+from overtone import ending, project
 from overtone.errors import OvertoneError
 from overtone.params import FAMILIES
 from overtone.registry.origin import Origin
-from overtone.tracking import entries, provenance, store
+from overtone.tracking import dvc, entries, git, provenance
 
 # What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.
 _INHERITED = (
@@ -52,6 +54,21 @@ class Outcome:
         """The largest difference of a metric; infinite where one of the two lacks it."""
         return max((_difference(*pair) for pair in self.metrics.values()), default=float("inf"))
 
+    def as_dict(self, tolerance: float) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "name": self.origin.name,
+            "version": self.origin.version,
+            "model": self.origin.model,
+            "commit": self.origin.commit,
+            "metrics": {name: {"version": before, "again": after} for name, (before, after) in self.metrics.items()},
+            "largest": self.largest if math.isfinite(self.largest) else None,
+            "passed": self.largest <= tolerance,
+            "weights": self.weights,
+            "test_set": self.test_set,
+            "folder": None if self.folder is None else str(self.folder),
+        }
+
 
 def _difference(before: float | None, after: float | None) -> float:
     return float("inf") if before is None or after is None else abs(after - before)
@@ -71,7 +88,7 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
     Raises:
         ReproductionError: commit, changes, data or scores were not kept or are not here, or a stage fails.
     """
-    root = store.repository_root()
+    root = project.root()
     _require(origin, root)
     with ending.ended_by_signals(), _workplace(keep) as workplace:
         clone = _clone(origin, root, workplace)
@@ -110,7 +127,7 @@ def _require(origin: Origin, root: Path) -> None:
     which = f"{origin.name} version {origin.version}"
     if not origin.commit:
         raise ReproductionError(f"{which}: its run names no commit; it was trained outside git")
-    if provenance.git(root, "cat-file", "-e", f"{origin.commit}^{{commit}}") is None:
+    if not git.has_commit(root, origin.commit):
         raise ReproductionError(f"{which}: commit {origin.commit} is not in this clone; git fetch may bring it")
     if origin.dirty and origin.patch is None:
         raise ReproductionError(f"{which}: trained with uncommitted changes, which its run did not keep")
@@ -133,8 +150,8 @@ def _workplace(keep: bool) -> Iterator[Path]:
 def _clone(origin: Origin, root: Path, workplace: Path) -> Path:
     """The project's folder in a new clone at the version's commit, its uncommitted changes applied."""
     repository, environment = workplace / "overtone", _plain_environment()
-    top = (provenance.git(root, "rev-parse", "--show-toplevel") or b"").decode().strip()
-    prefix = (provenance.git(root, "rev-parse", "--show-prefix") or b"").decode().strip()
+    top = git.line(root, "rev-parse", "--show-toplevel")
+    prefix = git.line(root, "rev-parse", "--show-prefix")
     _run(["git", "clone", "-q", "--no-checkout", top, str(repository)], workplace, environment, "git clone")
     _run(["git", "checkout", "-q", "--detach", origin.commit], repository, environment, "git checkout")
     if origin.dirty and origin.patch:
@@ -158,7 +175,7 @@ def _environment(clone: Path) -> dict[str, str]:
 
 def _pull(origin: Origin, root: Path, clone: Path, environment: Mapping[str, str]) -> None:
     """The recordings, from this project's cache if they are there, else from its remote."""
-    pointer = provenance.pointer(origin.corpus)
+    pointer = dvc.pointer(origin.corpus)
     if not (clone / pointer).is_file():
         if (clone / origin.corpus).is_dir():
             return
@@ -191,7 +208,7 @@ def _compare(origin: Origin, clone: Path, folder: Path | None) -> Outcome:
     report, weights = clone / "reports" / origin.model / "metrics.json", clone / "models" / origin.model
     try:
         tree: dict[str, Any] = json.loads(report.read_text())
-        digest = provenance.sha256((weights / "weights.safetensors").read_bytes())
+        digest = hashlib.sha256((weights / "weights.safetensors").read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
         raise ReproductionError(f"the clone's results cannot be read: {error}") from None
     again = dict(entries.leaves(tree))

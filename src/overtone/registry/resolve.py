@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone import extras, params
+from overtone import extras, params, project
 from overtone.errors import OvertoneError
 from overtone.registry import released
 from overtone.upsample import Runtime, Upsampler
@@ -47,21 +48,21 @@ def folder(model: str = "auto") -> tuple[Path, str]:
 def fetched(reference: str) -> Path:
     """The folder of a registered or released model, fetched if it is not here yet.
 
+    Where the registry's server is away, a version that was fetched before is used, and standard error says so.
+
     Args:
         reference: an alias, a version number, `released` or `released-cnn`.
 
     Raises:
         OvertoneError: no such model, or its digest is wrong; for the registry's, the extra `train` is missing too.
     """
-    from overtone.tracking import store
-
-    root = store.repository_root()
     if reference in released.NAMES:
-        return released.find(reference, root)
+        return released.find(reference, project.home() or Path.cwd())
+    _require_registry(reference)
     with extras.needed(f"the model registry, where {reference!r} is looked up,"):
-        from overtone.registry import registry
+        from overtone.registry import fetch
 
-        return registry.fetch(_registered_name(), reference, root / ".overtone" / "models")
+        return fetch.fetch(registered_name(), reference, project.cache())
 
 
 def version(model: str = "auto") -> str:
@@ -73,20 +74,26 @@ def version(model: str = "auto") -> str:
     Raises:
         OvertoneError: no such version or alias.
     """
-    from overtone.tracking import store
-
     if model == "auto":
         model = "champion" if _has_champion() else "released"
     if model in released.NAMES:
         return f"released-{released.NAMES[model]}"
     if Path(model).is_dir():
         return model
-    if not store.exists():
-        raise OvertoneError(f"{model}: there is no registry here yet; `dvc repro` makes one")
+    _require_registry(model)
     with extras.needed(f"the model registry, where {model!r} is looked up,"):
-        from overtone.registry import versions
+        from overtone.registry import fetch, versions
+        from overtone.tracking import store
 
-        return str(versions.resolve(store.client(), _registered_name(), model).version)
+        try:
+            number = str(versions.resolve(store.client(), registered_name(), model).version)
+            fetch.remember(registered_name(), model, number, project.cache())
+            return number
+        except store.AwayError as error:
+            if (known := fetch.away_version(registered_name(), model, project.cache())) is None:
+                raise
+            print(f"{error}; going on with version {known}, the last that was {model}", file=sys.stderr)
+            return known
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ def known() -> list[Known]:
         with extras.needed("the model registry"):
             from overtone.registry import registry
 
-            rows = registry.models(_registered_name())
+            rows = registry.models(registered_name())
         for row in rows:
             reference = "champion" if "champion" in row.aliases else str(row.version)
             found.append(Known(reference, str(row.version), row.aliases, row.model, row.scores))
@@ -138,11 +145,27 @@ def _has_champion() -> bool:
     if not store.exists():
         return False
     with extras.needed("the model registry, which may hold a champion (`--model released` does without),"):
-        from overtone.registry import registry
+        from overtone.registry import fetch, registry
 
-        return registry.has_champion(_registered_name())
+        try:
+            return registry.has_champion(registered_name())
+        except store.AwayError as error:
+            if fetch.away_version(registered_name(), "champion", project.cache()) is None:
+                raise store.AwayError(
+                    f"{error}; no champion was fetched before (`--model released` does without)"
+                ) from None
+            return True
 
 
-def _registered_name() -> str:
-    """As the settings of the folder say; outside a project there are none."""
-    return params.load().register_.name if Path("params.yaml").exists() else NAME
+def _require_registry(model: str) -> None:
+    from overtone.tracking import store
+
+    if not store.exists():
+        here = "; `dvc repro` makes one" if project.home() else f", and no project in {Path.cwd()}"
+        raise OvertoneError(f"{model}: there is no registry here yet{here}")
+
+
+def registered_name() -> str:
+    """What models are registered as: as the project's settings say; outside a project there are none."""
+    home = project.source()
+    return params.load(home / project.SETTINGS).register_.name if home else NAME

@@ -19,7 +19,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous-champion"
 HISTORY = "champion_history"
-_HISTORY_LENGTH = 1000
+# What PostgreSQL takes as a tag's value.
+TAG_LENGTH = 5000
 
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -34,11 +35,16 @@ def listed(client: MlflowClient, name: str) -> list[ModelVersion]:
     found: list[ModelVersion] = []
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+        page = client.search_model_versions(f"name = {_quoted(name)}", max_results=200, page_token=token)
         found += page
         token = page.token
         if not token:
             return found
+
+
+def _quoted(name: str) -> str:
+    """A name as MLflow's filters take it."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def resolve(client: MlflowClient, name: str, reference: str | int) -> ModelVersion:
@@ -94,29 +100,53 @@ def history(registered: RegisteredModel) -> list[int]:
     return [int(number) for number in json.loads(registered.tags.get(HISTORY, "[]"))]
 
 
-def crown(client: MlflowClient, registered: RegisteredModel, number: int) -> None:
-    """Make a version champion and put the one before on top of the history."""
+def make_champion(client: MlflowClient, registered: RegisteredModel, number: int) -> None:
+    """Make a version champion and put the one before on top of the history.
+
+    Args:
+        registered: the model as it was when the change was decided on.
+
+    Raises:
+        RegistryError: another process has changed the champion since, or does so now.
+    """
     before = champion(registered)
+    found = champion(client.get_registered_model(registered.name))
+    if found != before:
+        raise RegistryError(
+            f"{registered.name}: another process has made version {found} champion meanwhile, which version {number} was not "
+            "compared with; run the command again"
+        )
     earlier = history(registered) + ([] if before is None else [before])
-    set_champion(client, registered.name, number, earlier[-_HISTORY_LENGTH:])
+    set_champion(client, registered.name, number, earlier)
+
+
+def _history_tag(earlier: Sequence[int]) -> str:
+    """Earlier champions as a tag: the last ones, as many as it takes."""
+    kept = list(earlier)
+    while len(text := json.dumps(kept)) > TAG_LENGTH:
+        kept = kept[len(kept) // 10 + 1 :]
+    return text
 
 
 def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence[int]) -> None:
     """Move the alias and its history.
 
-    History first: if the alias then fails to move, the champion is on top of its own history, which rollback skips.
+    History first: if the alias then fails to move, the champion is on top of its own history, which rollback skips. Over
+    several machines nothing keeps two processes apart, since MLflow has no lock and no "change only if unchanged": what was
+    written is read again, and who finds another champion says so.
 
     Raises:
-        RegistryError: somebody else moved the alias at the same time, past the turn that keeps them apart.
+        RegistryError: somebody else moved the alias at the same time.
     """
-    client.set_registered_model_tag(name, HISTORY, json.dumps(list(earlier)))
+    written = _history_tag(earlier)
+    client.set_registered_model_tag(name, HISTORY, written)
     client.set_registered_model_alias(name, CHAMPION, str(number))
     if earlier:
         client.set_registered_model_alias(name, PREVIOUS, str(earlier[-1]))
     else:
         client.delete_registered_model_alias(name, PREVIOUS)
     found = client.get_registered_model(name)
-    if champion(found) != number or history(found) != list(earlier):
+    if champion(found) != number or found.tags.get(HISTORY) != written:
         raise RegistryError(
             f"{name}: while version {number} became champion, another process made it {champion(found)}; look at "
             "`overtone models` and promote the one that is meant"
@@ -129,9 +159,10 @@ def run_of(version: ModelVersion) -> str:
 
 
 def write(client: MlflowClient, name: str, number: int, tags: Mapping[str, str]) -> None:
-    """Set tags of a version."""
+    """Set tags of a version, cut to what a database takes."""
     for key, value in tags.items():
-        client.set_model_version_tag(name, str(number), key, value)
+        text = value if len(value) <= TAG_LENGTH else f"{value[: TAG_LENGTH - 1]}…"
+        client.set_model_version_tag(name, str(number), key, text)
 
 
 def now() -> str:

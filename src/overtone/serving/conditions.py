@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from overtone import params
+from overtone import params, project
 from overtone.params import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step
 
 router = APIRouter(prefix="/v1", tags=["conditions"])
@@ -87,8 +86,9 @@ def known() -> dict[str, Condition]:
     """
     if not importlib.util.find_spec("torchaudio"):
         return {}
-    if Path("params.yaml").is_file():
-        return {name: one for name, one in params.load().degrade.conditions.items() if one.steps}
+    if (root := project.source()) is not None:
+        loaded = params.load(root / project.SETTINGS).degrade.conditions
+        return {name: one for name, one in loaded.items() if one.steps}
     return dict(_DEFAULTS)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone.tracking import entries, naming, store
+from overtone import project
+from overtone.tracking import entries, git, naming, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,12 +61,13 @@ def find(name: str, report: Path) -> str | None:
 
 
 def _tags(name: str, metrics: Mapping[str, Any]) -> dict[str, str]:
-    commit = store.git_commit()
+    root = project.source() or Path.cwd()
+    commit = git.commit(root)
     facts = {
         naming.KIND: BASELINE,
         naming.SYSTEM: name,
         "git_commit": commit,
-        "git_dirty": str(store.git_dirty()).lower() if commit else None,
+        "git_dirty": str(git.dirty(root)).lower() if commit else None,
         "test_set": metrics.get("test_set"),
         "dvc_stage": os.environ.get("DVC_STAGE"),
         "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_METRICS_PER_BATCH = 1000
+METRICS_PER_BATCH = 1000
 _ENTRIES_PER_BATCH = 100
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -62,8 +62,8 @@ def log_metrics(client: MlflowClient, run_id: str, points: list[tuple[str, float
 
     now = time.time_ns() // 1_000_000
     metrics = [Metric(legal(name), value, now, step) for name, value, step in points if math.isfinite(value)]
-    for start in range(0, len(metrics), _METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+    for start in range(0, len(metrics), METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import re
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from overtone import project
 from overtone.tracking import entries, naming, store
 from overtone.tracking.store import TrackingError
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 KNOWN_AS = "overtone.restored_from"
 # Pauses between attempts to reach a store that does not answer, in seconds; the last one is repeated.
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+# Why a run failed: a tag of the run.
+REASON = "overtone.failure"
+ENDED = ("FINISHED", "FAILED", "KILLED")
 # How long the end of a training waits for a store that does not answer.
 PATIENCE_SECONDS = 10.0
 # What MLflow's client takes minutes for otherwise: seven attempts with growing pauses.
@@ -44,7 +49,7 @@ Point = tuple[str, float, int, int]
 
 def folder() -> Path:
     """Where this project's journals are."""
-    return store.repository_root() / ".overtone" / "runs"
+    return (project.home() or Path.cwd()) / ".overtone" / "runs"
 
 
 def offline() -> bool:
@@ -59,12 +64,13 @@ class Journal:
         run_id: 32 hexadecimal digits.
         begun: of a journal that is not there yet: `store`, the public URI; `local`, whether the store has no such run so
             far, and then `name`, `experiment`, `parent`, `start` (ms) to make it by.
+        seconds: to wait for another process that holds it.
 
     Raises:
         TrackingError: another process holds it, or its first line is damaged.
     """
 
-    def __init__(self, run_id: str, begun: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, run_id: str, begun: Mapping[str, Any] | None = None, seconds: float = 0.0) -> None:
         from filelock import FileLock, Timeout
 
         if not _ID.fullmatch(run_id):
@@ -72,9 +78,9 @@ class Journal:
         self.run_id = run_id
         self.path = folder() / f"{run_id}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path.with_suffix(".lock"))
+        self._lock = FileLock(self.path.with_suffix(".lock"), mode=0o666)
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=seconds)
         except Timeout:
             raise TrackingError(f"run {run_id}: another process is recording or syncing it") from None
         try:
@@ -94,7 +100,7 @@ class Journal:
         if not whole:
             if begun is None:
                 raise TrackingError(f"{self.path}: no such journal, or an empty one")
-            whole = json.dumps(dict(begun)).encode() + b"\n"
+            whole = json.dumps({"host": platform.node(), **begun}).encode() + b"\n"
             _write(self.path, whole, "wb")
         elif len(whole) < len(content):
             os.truncate(self.path, len(whole))
@@ -168,6 +174,18 @@ class Journal:
             if time.monotonic() + 0.5 > deadline:
                 return False
             time.sleep(0.5)
+
+    def end_orphan(self) -> bool:
+        """Mark the run as killed unless it has ended; whether that was necessary."""
+        told = [line["status"] for line in self.pending if line["kind"] == "status"]
+        if told and told[-1] in ENDED:
+            return False
+        last = self.path.stat().st_mtime_ns // 1_000_000
+        self.append("tags", values={REASON: "its process was gone; killed, perhaps for want of memory"})
+        self.append("status", status="KILLED", end=last)
+        if not offline():
+            self.try_to_send()
+        return True
 
     def obtain(self, client: MlflowClient) -> str:
         """The run's id in the store, where it is made if it began without one.
@@ -300,7 +318,12 @@ def _send_files(client: MlflowClient, run_id: str, line: Line) -> None:
         client.log_artifacts(run_id, name, line["path"])
 
 
-def _send_dataset(client: MlflowClient, run_id: str, line: Line) -> None:
+def log_dataset(client: MlflowClient, run_id: str, line: Line) -> None:
+    """Name what a training reads among the inputs of its run.
+
+    Args:
+        line: `name`, `digest` and `tags` of it.
+    """
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import DatasetInput, InputTag
@@ -337,7 +360,7 @@ _SENDERS = {
     "untag": _send_untag,
     "points": _send_points,
     "files": _send_files,
-    "dataset": _send_dataset,
+    "dataset": log_dataset,
     "name": _send_name,
     "status": _send_status,
 }
@@ -367,6 +390,26 @@ def sync(run_id: str) -> tuple[str, int]:
         journal.send()
         journal.remove()
         return known, count
+
+
+def end_orphans() -> list[str]:
+    """End the runs whose process is gone without having ended them, such as one that the kernel has killed.
+
+    A training holds its journal's lock for as long as it lives. Runs of other machines that share the folder are left alone.
+
+    Returns:
+        Their ids. Where the store is away they stay in their journals, ended.
+    """
+    found = []
+    for run_id in kept():
+        try:
+            with Journal(run_id) as journal:
+                if journal.head.get("host", platform.node()) == platform.node() and journal.end_orphan():
+                    found.append(run_id)
+        except TrackingError:
+            # It is being recorded, or its file is damaged, which `overtone sync` tells.
+            continue
+    return found
 
 
 def now() -> int:

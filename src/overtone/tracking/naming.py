@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from overtone import params as settings
-from overtone.tracking import entries, provenance
+from overtone import project
+from overtone.tracking import entries, git
 
 # sinc, sbr, cnn, rnn: whose scores a run holds.
 SYSTEM = "overtone.system"
@@ -39,11 +40,11 @@ def run_name(model: str, params: settings.Params, unrelated: tuple[str, ...]) ->
 
 def differing(params: settings.Params, unrelated: tuple[str, ...]) -> dict[str, Any]:
     """The settings that differ from `params.yaml` of the commit; none where there is no commit or none that this code reads."""
-    content = provenance.at(Path.cwd(), "HEAD", provenance.SETTINGS)
+    content = git.at(project.source() or Path.cwd(), "HEAD", project.SETTINGS)
     if content is None:
         return {}
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-        path = Path(folder) / provenance.SETTINGS
+        path = Path(folder) / project.SETTINGS
         path.write_bytes(content)
         try:
             committed = settings.flatten(settings.load(path))

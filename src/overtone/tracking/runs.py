@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
+import math
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import params as settings
 from overtone.audio import replacing
-from overtone.tracking import entries, journal, naming, provenance, store
-from overtone.tracking.journal import Journal
+from overtone.tracking import entries, journal, naming, provenance, store, transfer
+from overtone.tracking.journal import REASON, Journal
+from overtone.tracking.provenance import Provenance, Shards
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -25,15 +25,13 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger, MLFlowLogger
 
 Model = str
-# Of a run that failed.
-REASON = "overtone.failure"
+# Of a run whose training diverged: where the batch is.
 BATCH = "overtone.failure_batch"
 _TAG_LENGTH = 1000
-RESTORED = "overtone.restored"
-RESTORED_FROM = journal.KNOWN_AS
 SAMPLE_SECONDS = 10
-_DIGEST_LENGTH = 36
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+# How long a command that looks whether the run's process lives may hold its journal.
+_GLANCE_SECONDS = 10.0
 
 
 def trained_with(params: settings.Params, model: Model) -> dict[str, str]:
@@ -48,14 +46,6 @@ def foreign(model: str) -> tuple[str, ...]:
     """How keys of settings begin that a model's training does not depend on: other families' and those of later stages."""
     others = (f"train.{family}." for family in settings.FAMILIES if family != model)
     return (*others, "degrade.", "evaluate.", "register.", "tune.")
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """Shards that a training reads: where they are, and the SHA-256 of their index."""
-
-    url: str
-    digest: str
 
 
 class TrainingRun:
@@ -74,20 +64,22 @@ class TrainingRun:
         resume: run id of an interrupted training that is continued; ignored if this store does not have it.
         shards: what is read in place of the corpus that the project has made.
 
+    Where the training comes from (`tracking.provenance`) is taken when the run is entered, before the first batch.
+
     Raises:
         TrackingError: the store does not answer, `MLFLOW_RUN_ID` or the parent is unknown to it, or the experiment was
             deleted.
     """
 
     def __init__(
-        self, model: Model, params: settings.Params, resume: str | None = None, shards: Streamed | None = None
+        self, model: Model, params: settings.Params, resume: str | None = None, shards: Shards | None = None
     ) -> None:
         self.run_id = ""
         self.model = model
         self._params = params
         self._resume = resume
         self._shards = shards
-        self._digest = store.data_digest(params.corpus.path)
+        self._provenance: Provenance | None = None
         self._experiment = ""
         self._local = journal.offline()
         self._book: Journal | None = None
@@ -96,6 +88,7 @@ class TrainingRun:
     def __enter__(self) -> Self:
         if os.environ.get("RANK", "0") != "0":
             return self
+        self._provenance = provenance.take(self._params, self._shards)
         first_step = 0
         if self._local:
             self._book, created = self._begin_locally()
@@ -106,7 +99,7 @@ class TrainingRun:
             run = client.get_run(run_id)
             self._experiment = client.get_experiment(run.info.experiment_id).name
             first_step = _next_system_step(run.data.metrics, client, run_id)
-            self._book = Journal(run_id, {"store": store.public_uri(), "local": False})
+            self._book = Journal(run_id, {"store": store.public_uri(), "local": False}, _GLANCE_SECONDS)
             if not created and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
                 self._book.append("name", name=self._name())
         try:
@@ -126,13 +119,13 @@ class TrainingRun:
             book.append("status", status="RUNNING")
             book.append("untag", names=[REASON, BATCH])
         book.append("params", values=trained_with(self._params, self.model))
-        files, left_out = provenance.files_now(self._params.corpus.path)
-        book.append("tags", values=self._tags() | provenance.facts_now(files, left_out))
-        if files:
-            encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+        source = self._source()
+        book.append("tags", values=self._tags() | source.tags())
+        if source.files:
+            encoded = {name: base64.b64encode(content).decode() for name, content in source.files.items()}
             # What leads back to the source when the repository has moved on.
             book.append("files", path="source", files=encoded)
-        book.append("dataset", **self._dataset())
+        book.append("dataset", **transfer.dataset(source.facts(), self._params.corpus.path.name))
         if not self._local:
             book.send()
 
@@ -160,16 +153,22 @@ class TrainingRun:
         return JournalLogger(self._book, self._local)
 
     def summary(self) -> dict[str, Any]:
-        """What `run.json` says of this run; the trainer adds the best epoch and the step count."""
+        """What `run.json` says of this run: where it is, and where its training comes from."""
+        facts = self._source().facts()
+        unrelated = foreign(self.model)
+        known = {key: value for key, value in facts["settings"].items() if not key.startswith(unrelated)}
         return {
             "run_id": self.run_id,
             "experiment": self._experiment,
             "tracking_uri": store.public_uri(),
-            "commit": store.git_commit(),
-            "data_digest": self._digest,
             "model": self.model,
-            **({"shards": self._shards.url, "shards_digest": self._shards.digest} if self._shards else {}),
+            **facts,
+            "settings": known,
         }
+
+    def _source(self) -> Provenance:
+        assert self._provenance is not None, "the run was not entered, or records in another process"
+        return self._provenance
 
     def _obtain(self, client: MlflowClient) -> tuple[str, bool]:
         """The run's id, and whether it was made just now."""
@@ -200,39 +199,23 @@ class TrainingRun:
             "parent": os.environ.get("OVERTONE_PARENT_RUN_ID"),
             "start": journal.now(),
         }
-        return Journal(known or uuid.uuid4().hex, begun), known is None
+        return Journal(known or uuid.uuid4().hex, begun, _GLANCE_SECONDS), known is None
 
     def _name(self) -> str:
         return naming.run_name(self.model, self._params, foreign(self.model))
 
     def _tags(self) -> dict[str, str]:
-        commit = store.git_commit()
         facts = {
             "model": self.model,
             naming.SYSTEM: self.model,
             naming.KIND: "training",
-            "git_commit": commit,
-            "git_dirty": str(store.git_dirty()).lower() if commit else None,
-            "data_digest": self._digest,
-            "shards": self._shards.url if self._shards else None,
-            "shards_digest": self._shards.digest if self._shards else None,
             "dvc_stage": os.environ.get("DVC_STAGE"),
             "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
             "dvc_exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
             "mlflow.source.name": f"overtone stage train --model {self.model}",
-            "mlflow.source.git.commit": commit,
+            "mlflow.source.git.commit": self._source().commit,
         }
         return {name: value for name, value in facts.items() if value}
-
-    def _dataset(self) -> dict[str, Any]:
-        """Name, digest and tags of what is trained on."""
-        if self._shards:
-            name, digest = self._shards.url.rstrip("/").rpartition("/")[2], self._shards.digest
-            tags = {"shards": self._shards.url, "sha256": digest}
-        else:
-            name, digest = self._params.corpus.path.name or "corpus", self._digest or ""
-            tags = {"dvc": f"{name}.dvc", "md5": digest} if digest else {"folder": name}
-        return {"name": name, "digest": digest[:_DIGEST_LENGTH] or None, "tags": tags}
 
     def _watch_system(self, book: Journal, first_step: int) -> None:
         if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("false", "0"):
@@ -302,19 +285,26 @@ def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> st
             `summary.json` gets the id that `run.json` names, which `dvc exp show` has as a column then.
 
     Returns:
-        The id of the run in use: that of `run.json`, or of its copy if this store never had it (see `open_run`).
+        The id of the run in use: that of `run.json`, or of its copy if this store never had it (see `transfer`).
 
     Raises:
         TrackingError: the model folder lacks a usable `run.json`, or the store lacks the experiment.
     """
     client = store.client()
-    run_id = open_run(folder)
-    _sign(report / "summary.json", read_run(folder)["run_id"])
+    run_id = transfer.open_run(folder)
+    _sign(report / "summary.json", transfer.read_run(folder)["run_id"])
     entries.log_metrics(client, run_id, [(f"test/{name}", value, 0) for name, value in entries.leaves(metrics)])
     if test_set := metrics.get("test_set"):
         client.set_tag(run_id, "test_set", str(test_set))
     client.log_artifacts(run_id, str(report), "evaluation")
     return run_id
+
+
+def is_evaluated(run_id: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether a run holds an evaluation's figures."""
+    data = store.client().get_run(run_id).data
+    wanted = {entries.legal(f"test/{name}"): value for name, value in entries.leaves(metrics)}
+    return all(data.metrics.get(name) == value for name, value in wanted.items() if math.isfinite(value))
 
 
 def _sign(summary: Path, run_id: str) -> None:
@@ -323,81 +313,3 @@ def _sign(summary: Path, run_id: str) -> None:
     tree = json.loads(summary.read_text()) | {"run": run_id}
     with replacing(summary) as temporary:
         temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """A model folder's `run.json`.
-
-    Raises:
-        TrackingError: it is missing, or is not an object with a `run_id`.
-    """
-    path = folder / "run.json"
-    try:
-        info = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise TrackingError(f"{path}: no such file; expected the model folder of a finished training") from None
-    except ValueError as error:
-        raise TrackingError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(info, dict) or not isinstance(info.get("run_id"), str) or not info["run_id"]:
-        raise TrackingError(f"{path}: expected an object with a run_id")
-    return info
-
-
-def open_run(folder: Path) -> str:
-    """The run of a model folder in this store.
-
-    What its training could not send any more (see `tracking.journal`) is sent first. A pulled model may name a run of
-    another machine's store; such a run is made again once, from the folder's files (settings, training curve), tagged
-    `overtone.restored` and `overtone.restored_from`.
-
-    Returns:
-        The run's id in this store.
-
-    Raises:
-        TrackingError: the folder has no usable `run.json`, or its run is kept locally and cannot be sent now.
-    """
-    info = read_run(folder)
-    run_id = str(info["run_id"])
-    if journal.offline():
-        raise TrackingError(f"{folder}: this needs the store of its run; unset OVERTONE_OFFLINE and try again")
-    if run_id in journal.kept():
-        return journal.sync(run_id)[0]
-    client = store.client()
-    if known := journal.find(client, run_id):
-        return known
-    with store.lock("restore"):
-        return journal.find(client, run_id) or _restore(client, store.experiment_id(client), folder, info)
-
-
-def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[str, Any]) -> str:
-    tags = {RESTORED: "true", RESTORED_FROM: entries.legal(info["run_id"]), "model": info.get("model")}
-    tags |= {naming.SYSTEM: info.get("model"), naming.KIND: "training"}
-    tags |= {"git_commit": info.get("commit"), "data_digest": info.get("data_digest")}
-    run = client.create_run(
-        experiment,
-        run_name=f"{info.get('model', 'model')} restored",
-        tags={key: str(value) for key, value in tags.items() if value},
-    )
-    run_id = str(run.info.run_id)
-    config = folder / "config.json"
-    if config.is_file():
-        entries.log_params(client, run_id, dict(entries.texts(json.loads(config.read_text()))), {})
-    entries.log_metrics(client, run_id, list(_curve(folder / "history.csv")))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
-
-
-def _curve(history: Path) -> Iterator[tuple[str, float, int]]:
-    """The points of a training's `history.csv`: every numeric column over its `step` (else `epoch`, else the row)."""
-    if not history.is_file():
-        return
-    with history.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            step = int(float(row.get("step") or row.get("epoch") or number))
-            for name, text in row.items():
-                if name == "step" or not text:
-                    continue
-                try:
-                    yield name, float(text), step
-                except ValueError:
-                    continue

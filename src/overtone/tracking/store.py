@@ -1,225 +1,215 @@
-"""Which MLflow store this project writes to, opened safely, and what identifies its code and data."""
+"""The MLflow store, opened safely: its client, its locks, and the experiment that runs go to."""
 
 from __future__ import annotations
 
 import getpass
-import hashlib
 import logging
 import os
 import socket
-import subprocess
-import tempfile
+import sqlite3
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies
+from urllib.parse import quote
 
-import yaml
-
-from overtone.errors import OvertoneError
+from overtone import project
+from overtone.tracking import relocation
+from overtone.tracking.address import (
+    TrackingError,
+    database_file,
+    exists,
+    host,
+    is_database,
+    keep_user,
+    public_uri,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+__all__ = ["AwayError", "TrackingError", "client", "exists", "experiment_id", "lock", "public_uri", "tracking_uri"]
+
 EXPERIMENT = "overtone"
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _NOISY = ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
-_LOCK_SECONDS = 3600.0
-# How long a server that is just being started again is waited for.
-ANSWER_SECONDS = 10.0
+# What MLflow's client takes four minutes for otherwise: seven retries with growing pauses.
+_QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+# How long another process may keep a lock: judging a champion anew takes minutes.
+LOCK_SECONDS = 1800.0
+_SILENT_SECONDS = 5.0
+# The lock of those that make a database's tables, which takes ten seconds and is no news.
+_OPEN = "open"
+# How long a server that is just being started again is waited for, and how long its answer counts.
+ANSWER_SECONDS = 4.0
+_FRESH_SECONDS = 30.0
+_answered = ("", 0.0)
 
 
-class TrackingError(OvertoneError):
-    """A store, experiment or run that cannot be used; the message names it and what was expected."""
-
-
-def _git(*arguments: str) -> str | None:
-    """The output of a git command in the working directory, None where there is no git or no such thing."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def repository_root() -> Path:
-    """The project's root: `DVC_ROOT` inside a stage, else git's top level, else the working directory.
-
-    DVC's own variable comes first because an experiment in a temporary copy must record in the project it belongs to.
-    """
-    if root := os.environ.get("DVC_ROOT"):
-        return Path(root).resolve()
-    return Path(_git("rev-parse", "--show-toplevel") or Path.cwd()).resolve()
-
-
-def source_root() -> Path:
-    """The root of the files in use: that of the copy in which DVC runs an experiment with `--temp` or `--queue`, else
-    `repository_root`.
-    """
-    home = repository_root()
-    here = Path.cwd().resolve()
-    copies = home / ".dvc" / "tmp" / "exps"
-    if copies not in here.parents:
-        return home
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), home)
-
-
-def in_copy() -> bool:
-    """Whether this is a copy of the project that DVC made for an experiment and removes afterwards."""
-    return source_root() != repository_root()
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else `mlflow.db` in the project's root; a relative SQLite path is taken from the root.
-
-    A server's address is given without user and password: MLflow's errors and logs hold it. `client` keeps those aside.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or "sqlite:///mlflow.db"
-    scheme, separator, path = uri.partition(":///")
-    if separator and scheme.split("+")[0] == "sqlite" and path and not path.startswith(("/", ":memory:")):
-        path, query, arguments = path.partition("?")
-        return f"{scheme}:///{repository_root() / path}{query}{arguments}"
-    return uri if _is_database(uri) else _without_user(uri)
-
-
-def public_uri() -> str:
-    """The tracking URI as files may hold it: no user or password, and a local database relative to the root."""
-    uri = tracking_uri()
-    if _is_database(uri, "sqlite"):
-        scheme, _, path = uri.partition(":///")
-        root = f"{repository_root()}{os.sep}"
-        return f"{scheme}:///{path.removeprefix(root)}"
-    return _without_user(urlsplit(uri)._replace(query="").geturl())
-
-
-def _without_user(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
-
-
-def _keep_user() -> None:
-    """Give a server's user and password, where the address holds them, to MLflow by its own variables."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if not uri.startswith(("http://", "https://")):
-        return
-    user, _, password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")
-    if user and "MLFLOW_TRACKING_USERNAME" not in os.environ:
-        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = (
-            unquote(user),
-            unquote(password),
-        )
-
-
-def git_commit() -> str | None:
-    """The commit checked out in the working directory; None outside git or before the first commit."""
-    return _git("rev-parse", "--verify", "HEAD")
-
-
-def git_dirty() -> bool:
-    """Whether tracked files differ from the commit, those that the pipeline itself writes aside."""
-    return bool(
-        _git(
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--",
-            ":/",
-            ":(top,exclude)dvc.lock",
-            ":(top,exclude)reports",
-        )
-    )
-
-
-def data_digest(corpus: Path) -> str | None:
-    """DVC's digest of the corpus folder.
-
-    Args:
-        corpus: the folder (`params.corpus.path`), or its `.dvc` file.
-
-    Returns:
-        The md5 in `<corpus>.dvc`; None where DVC does not track the folder.
-    """
-    pointer = corpus if corpus.suffix == ".dvc" else corpus.with_name(f"{corpus.name}.dvc")
-    try:
-        tree = yaml.safe_load(pointer.read_text())
-        return str(tree["outs"][0]["md5"])
-    except FileNotFoundError:
-        return None
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        raise TrackingError(f"{pointer}: expected DVC's pointer file with outs[0].md5") from None
-
-
-def exists() -> bool:
-    """Whether there is a store already: a local database that nobody used yet is no file."""
-    uri = tracking_uri()
-    return not _is_database(uri, "sqlite") or Path(uri.partition(":///")[2].partition("?")[0]).is_file()
-
-
-def _is_database(uri: str, *kinds: str) -> bool:
-    return uri.partition(":")[0].split("+")[0] in (kinds or _DATABASES)
+class AwayError(TrackingError):
+    """The store's server does not answer."""
 
 
 @contextmanager
 def lock(purpose: str) -> Iterator[None]:
-    """Keep other processes of this user on this machine out of the same work on the same store."""
-    from filelock import FileLock
+    """Keep the other processes of this machine out of the same work on the same store, whoever their users are.
 
-    key = hashlib.sha256(tracking_uri().encode()).hexdigest()[:16]
-    with FileLock(
-        Path(tempfile.gettempdir()) / f"overtone-{getpass.getuser()}-{key}-{purpose}.lock", timeout=_LOCK_SECONDS
-    ):
+    The lock is a file beside a local database. For a server it is in the project's folder, so that it keeps the processes of
+    one clone apart; over several machines MLflow has no lock.
+
+    Raises:
+        TrackingError: another process holds it for longer than any work should take.
+    """
+    from filelock import FileLock, Timeout
+
+    if (path := _lock_file(purpose)) is None:
         yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(path, mode=0o666)
+    try:
+        try:
+            held.acquire(timeout=min(_SILENT_SECONDS, LOCK_SECONDS))
+        except Timeout:
+            if purpose != _OPEN:
+                print(f"waiting for another process that holds {path}", file=sys.stderr, flush=True)
+            held.acquire(timeout=max(0.0, LOCK_SECONDS - _SILENT_SECONDS))
+    except Timeout:
+        raise TrackingError(
+            f"{path}: another process has held this lock for {LOCK_SECONDS:g} s; wait until it has ended, or end it, and "
+            "try again"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _lock_file(purpose: str) -> Path | None:
+    if (database := database_file()) is not None:
+        return database.with_name(f"{database.name}.{purpose}.lock")
+    home = project.home()
+    return home / ".overtone" / "locks" / f"{purpose}.lock" if home is not None else None
 
 
 def client() -> MlflowClient:
-    """A client of the store, which becomes MLflow's current one; the first use of a database creates its tables."""
+    """A client of the store, which becomes MLflow's current one; the first use of a database creates its tables.
+
+    Raises:
+        AwayError: the store's server does not answer.
+        TrackingError: `MLFLOW_TRACKING_URI` names no store that can be used.
+    """
+    uri = tracking_uri()
+    require()
+    name_user()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    _keep_user()
-    uri = tracking_uri()
+    keep_user()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    if not _is_database(uri):
+    if (database := database_file()) is None:
         return mlflow.MlflowClient(uri, uri)
     # MLflow creates the tables without a lock: two first users would both try.
-    with lock("open"):
+    with nullcontext() if _has_tables(database) else lock(_OPEN), _no_stray_folder(database):
         opened = mlflow.MlflowClient(uri, uri)
         opened.search_experiments(max_results=1)
+    if (home := project.home()) is not None and database.is_relative_to(home):
+        relocation.relocate(database, home)
     return opened
 
 
+def _has_tables(database: Path) -> bool:
+    """Whether MLflow has finished making its tables: it writes down the schema's version last."""
+    if not database.is_file():
+        return False
+    with suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+        try:
+            return bool(connection.execute("select count(*) from alembic_version").fetchone()[0])
+        finally:
+            connection.close()
+    return False
+
+
+@contextmanager
+def _no_stray_folder(database: Path) -> Iterator[None]:
+    """Remove the empty folder that MLflow makes for a database whose path needs quoting, under the quoted name."""
+    quoted = Path(quote(str(database))).parent
+    made = [folder for folder in (quoted, *quoted.parents) if not folder.exists()]
+    yield
+    for folder in made:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def name_user() -> None:
+    """Give a user without a name, as in a container, one: Python and MLflow fail without."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
+
+
+def user() -> str:
+    """The name of who runs this process."""
+    name_user()
+    return getpass.getuser()
+
+
 def require(seconds: float = ANSWER_SECONDS) -> None:
-    """Make sure that the store's server takes connections, before MLflow's client tries for minutes.
+    """Make sure that the store's server answers, before MLflow's client tries for minutes.
 
     Raises:
-        TrackingError: it does not within so many seconds.
+        AwayError: it does not within so many seconds.
     """
-    uri = tracking_uri()
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname or getproxies().get(parts.scheme):
+    global _answered
+    place, uri = host(), tracking_uri()
+    if place is None or (_answered[0] == uri and time.monotonic() - _answered[1] < _FRESH_SECONDS):
         return
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     deadline = time.monotonic() + seconds
     while True:
+        left = max(0.5, deadline - time.monotonic())
         try:
-            socket.create_connection((parts.hostname, port), timeout=3.0).close()
+            _ask(uri, place, left)
         except OSError as error:
             if time.monotonic() + 0.5 > deadline:
-                raise TrackingError(
-                    f"{public_uri()}: does not answer ({error.strerror or error}); start the tracking server, or set "
-                    "OVERTONE_OFFLINE=1 to train without it and `overtone sync` afterwards"
+                reason = getattr(error, "reason", None) or error.strerror or error
+                raise AwayError(
+                    f"{public_uri()}: does not answer ({reason}); start the tracking server, or set OVERTONE_OFFLINE=1 to "
+                    "train without it and `overtone sync` afterwards"
                 ) from None
             time.sleep(0.5)
         else:
+            _answered = (uri, time.monotonic())
             return
+
+
+def _ask(uri: str, place: tuple[str, int], seconds: float) -> None:
+    """Ask a server whether it is there.
+
+    Raises:
+        OSError: it is not.
+    """
+    if is_database(uri):
+        socket.create_connection(place, timeout=seconds).close()
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):
+            pass
+    except urllib.error.HTTPError:
+        # Whatever it says, something answers; what a request is refused for is told when it is made.
+        return
 
 
 def experiment_name() -> str:
@@ -265,8 +255,10 @@ def experiment_id(opened: MlflowClient, parent_run: str | None = None, name: str
 
 
 def _artifacts(experiment: str) -> str | None:
-    """Where a new experiment's files go: beside a database in the root's `mlruns`, on a server where that says."""
-    if not _is_database(tracking_uri()):
+    """Where a new experiment's files go: beside a local database in `mlruns`, with a server where that says."""
+    if not is_database(tracking_uri()):
         return None
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in experiment)
-    return (repository_root() / "mlruns" / safe).as_uri()
+    database, home = database_file(), project.home()
+    own = home is not None and (database is None or database.is_relative_to(home))
+    folder = home if own or database is None else database.parent
+    return ((folder or Path.cwd()) / "mlruns" / relocation.folder_name(experiment)).as_uri()

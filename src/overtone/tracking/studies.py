@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from overtone import params as settings
-from overtone.tracking import entries, journal, naming, store
+from overtone import project
+from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 
 PARENT = "OVERTONE_PARENT_RUN_ID"
@@ -54,7 +55,7 @@ class StudyRun:
         entries.log_params(
             client, self.run_id, {key: entries.text(value) for key, value in self._params.items()}, present
         )
-        commit = store.git_commit()
+        commit = git.commit(project.source() or Path.cwd())
         entries.log_tags(
             client, self.run_id, {naming.KIND: "study", **self._tags, **({"git_commit": commit} if commit else {})}
         )

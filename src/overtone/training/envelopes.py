@@ -131,12 +131,14 @@ class Draw:
         level = may * self._uniform(ranges.raw_level, size) + (1 - may) * self._uniform(ranges.level, size)
         hiss = torch.tensor([s.hiss for s in sources])[:, None, None] + level
         raw = may * (hiss < _NOISIEST)
-        mean, deviation = ranges.raw_brightness
-        wanted = mean + self._normal(deviation, size) - torch.from_numpy(bright)[:, None, None]
+        wanted = self._uniform(ranges.raw_brightness, size) - torch.from_numpy(bright)[:, None, None]
         tilt = self._uniform(ranges.tilt, size)
         gain = level + (tilt * (1 - raw) + 0.1 * raw) * self._middles
         shelf = raw * wanted + (1 - raw) * self._normal(ranges.shelf, size)
-        shelf = shelf * torch.sigmoid((self._middles - 0.375) * 12)
+        # Where it begins is drawn, or the known band would give away how bright the other one is.
+        khz = self._middles * self.rate / 2000
+        begins, width = self._uniform((7.0, 13.0), size), self._uniform((0.4, 1.5), size)
+        shelf = shelf * torch.sigmoid((khz - begins) / width)
         knots = self._normal(ranges.colour, size, 8)
         colour = torch.nn.functional.interpolate(knots, BANDS, mode="linear", align_corners=True)
         octaves = torch.log2(self._middles.clamp(min=0.01) * 24)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.signal
 import torch
 from torch import Tensor
 
@@ -68,7 +69,7 @@ class Mixer:
         examples, gains, ends = [], [], []
         for self.rng in rngs:
             examples.append(self._example())
-            gains.append((self._colour(), self._colour()))
+            gains.append((self._colour(lowest_hz=60.0), self._colour(lowest_hz=0.0)))
             narrow = self.rng.random() < self.mixing.narrow
             ends.append(0.97 * self.rng.choice(self.mixing.cutoffs) if narrow else np.inf)
         clean, noise = (
@@ -122,6 +123,10 @@ class Mixer:
                     self.sounds.noises[int(rng.integers(len(self.sounds.noises)))], rng.uniform(0.75, 1.4)
                 )
             total += _scaled(layer, rng.uniform(-8.0, 0.0))
+        if rng.random() < 0.6:
+            # Rumble would make up most of the power, and the ratio say little about what is heard.
+            sections = scipy.signal.butter(2, rng.uniform(20.0, 150.0), "high", fs=self.rate, output="sos")
+            total = scipy.signal.sosfilt(sections, total).astype(np.float32)
         return total
 
     def _synthetic(self) -> npt.NDArray[np.float32]:
@@ -142,12 +147,12 @@ class Mixer:
             return signal[: self.samples]
         return np.interp(np.arange(self.samples) * speed, np.arange(wanted), signal).astype(np.float32)
 
-    def _colour(self) -> npt.NDArray[np.float32]:
-        """A smooth random gain over frequency that lets nothing pass below 60 Hz. Shape: (BINS,)."""
+    def _colour(self, lowest_hz: float) -> npt.NDArray[np.float32]:
+        """A smooth random gain over frequency that lets nothing pass below `lowest_hz`. Shape: (BINS,)."""
         gain_db = self.rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
         hz = np.arange(BINS) * (self.rate / stft.WINDOW)
         gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(self._knots_hz), gain_db) / 20)
-        return (gain * (hz > 60)).astype(np.float32)
+        return (gain * (hz >= lowest_hz)).astype(np.float32)
 
     def _paused(self, voice: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         length = int(self.rng.uniform(0.2, 0.6) * len(voice))

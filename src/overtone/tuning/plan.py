@@ -7,11 +7,12 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from overtone import params as settings_file
+from overtone import project
 from overtone.errors import OvertoneError
 from overtone.params import Params
-from overtone.tracking import store
 
 # The plan, and for the other processes of a trial on several devices what that trial drew.
 PLAN = "OVERTONE_TUNE_PLAN"
@@ -139,7 +140,9 @@ def resolved(url: str) -> str:
             "or a file that ends in .journal or .log"
         )
     if local and not rest.startswith("//"):
-        return f"{scheme}:///{store.repository_root() / rest.removeprefix('/')}"
+        path = str(project.root() / rest.removeprefix("/"))
+        # In the address of a database, % and ? are no letters of a name.
+        return f"{scheme}:///{quote(path) if scheme.startswith('sqlite') else path}"
     return url
 
 
@@ -147,5 +150,5 @@ def public(url: str) -> str:
     """A storage's URL as runs and messages may hold it: no user, password or path of this machine."""
     scheme, separator, rest = url.partition("://")
     if rest.startswith("/"):
-        return f"{scheme}:///{rest[1:].removeprefix(f'{store.repository_root()}{os.sep}')}"
+        return f"{scheme}:///{unquote(rest[1:]).removeprefix(f'{project.root()}{os.sep}')}"
     return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from overtone.errors import OvertoneError
 from overtone.registry import decisions, gate, packaging, scores
 from overtone.registry.origin import Case
 from overtone.registry.versions import RegistryError
-from overtone.tracking import entries, provenance, runs, store
+from overtone.tracking import dvc, entries, git, provenance, runs, store, transfer
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _weights(case: Case) -> Iterator[Link]:
     if case.folder is None:
         yield Link("weights", f"sha256 {noted[:16]}", "unknown", case.fault)
         return
-    found = provenance.sha256((case.folder / packaging.WEIGHTS).read_bytes())
+    found = _sha256((case.folder / packaging.WEIGHTS).read_bytes())
     if not noted:
         yield Link("weights", f"sha256 {found[:16]}", "unknown", "the version notes no digest")
     elif found == noted:
@@ -91,7 +92,7 @@ def _run(case: Case) -> Iterator[Link]:
         wrong.append(f"the files are of run {trained}")
     if wrong:
         yield Link("run", value, "differs", "; ".join(wrong))
-    elif runs.RESTORED in case.run_tags:
+    elif transfer.RESTORED in case.run_tags:
         yield Link("run", value, "unknown", f"made again from the files of run {trained}, of another store")
     else:
         yield Link("run", value, "ok", f"{case.run.info.status}; names the same commit, data and model")
@@ -102,7 +103,7 @@ def _run_json(case: Case) -> dict[str, str]:
     if case.folder is None:
         return {}
     try:
-        facts = runs.read_run(case.folder)
+        facts = transfer.read_run(case.folder)
     except TrackingError:
         return {"run_id": "none"}
     return {{"commit": "git_commit"}.get(name, name): str(fact) for name, fact in facts.items() if fact}
@@ -161,14 +162,14 @@ def _settings(case: Case) -> Iterator[Link]:
     if content is None or case.run is None:
         yield Link("settings", provenance.SETTINGS, "unknown", "neither the commit nor the run has the file")
         return
-    value = f"{provenance.SETTINGS}, sha256 {provenance.sha256(content)[:16]}"
-    if noted and provenance.sha256(content) != noted:
+    value = f"{provenance.SETTINGS}, sha256 {_sha256(content)[:16]}"
+    if noted and _sha256(content) != noted:
         yield Link("settings", value, "differs", f"{where}; the run was made with sha256 {noted[:16]}")
         return
-    if runs.RESTORED in case.run_tags:
+    if transfer.RESTORED in case.run_tags:
         yield Link("settings", value, "unknown", "the run was made again from the model's files, without all settings")
         return
-    wrong = list(_disagreements(provenance.tree(content), case.run, case.version.tags.get("model", "")))
+    wrong = list(_disagreements(dvc.tree(content), case.run, case.version.tags.get("model", "")))
     if wrong:
         yield Link("settings", value, "differs", f"{where}; the run has another {', '.join(wrong[:5])}")
     else:
@@ -211,12 +212,12 @@ def _covers(logged: Any, value: Any) -> bool:
 
 
 def _data(case: Case) -> Iterator[Link]:
-    noted, name = case.version.tags.get("data_digest", ""), provenance.pointer(case.corpus)
+    noted, name = case.version.tags.get("data_digest", ""), dvc.pointer(case.corpus)
     if not noted:
         yield Link("data", case.corpus, "unknown", "DVC did not track the recordings: cannot be reproduced")
         return
     content, where = case.used(name)
-    found = provenance.data_md5(content)
+    found = dvc.pointed(content)
     value = f"{case.corpus}, md5 {noted}"
     if found is None:
         yield Link("data", value, "unknown", f"neither the commit nor the run has {name}")
@@ -225,16 +226,27 @@ def _data(case: Case) -> Iterator[Link]:
 
 
 def _made(case: Case) -> Iterator[Link]:
-    """Corpus and pairs, which the data became."""
+    """Corpus and pairs, by the manifests that were read.
+
+    A stage that was run by hand, with other settings or from other recordings, makes another manifest than `dvc.lock` names.
+    """
     for what, stage in (("corpus", "corpus"), ("pairs", "degrade")):
-        noted = case.run_tags.get(f"{stage}_digest")
+        noted = case.run_tags.get(f"{what}_manifest")
         if not noted:
-            yield Link(what, f"stage {stage}", "unknown", "the run did not note what DVC made of it")
+            yield Link(what, f"stage {stage}", "unknown", "the run noted no manifest of it")
             continue
-        if case.is_kept(provenance.LOCK) and provenance.output(case.files[provenance.LOCK], stage) != noted:
-            yield Link(what, f"md5 {noted}", "differs", "dvc.lock, as the run kept it, names another")
-            continue
-        yield _named(case, what, stage, noted)
+        value = f"{provenance.MANIFEST}, md5 {noted}"
+        locked = dvc.output(case.files.get(dvc.LOCK) if case.is_kept(dvc.LOCK) else None, stage)
+        named = dvc.listed(case.home, locked, provenance.MANIFEST) if locked else None
+        here = case.root / "work" / what / provenance.MANIFEST
+        if named is not None:
+            same = named == noted
+            note = f"dvc.lock, as it was at the beginning of the run, names {'it' if same else 'another'} ({locked})"
+            yield Link(what, value, "ok" if same else "differs", note)
+        elif here.is_file() and dvc.file_md5(here) == noted:
+            yield Link(what, value, "ok", "what lies here now; not named by a dvc.lock whose files are in this cache")
+        else:
+            yield Link(what, value, "unknown", "neither dvc.lock nor what lies here names it")
 
 
 def _shards(case: Case) -> Iterator[Link]:
@@ -261,20 +273,24 @@ def _lock(case: Case) -> Iterator[Link]:
         yield Link("dvc.lock", "model folder", "unknown", case.fault)
         return
     names = [name for name in (*packaging.REQUIRED, *packaging.OPTIONAL) if (case.folder / name).is_file()]
-    md5 = provenance.folder_md5({name: provenance.file_md5(case.folder / name) for name in names})
+    md5 = dvc.folder_md5({name: dvc.file_md5(case.folder / name) for name in names})
     yield _named(case, "dvc.lock", f"train@{case.version.tags.get('model', '')}", md5)
 
 
 def _named(case: Case, what: str, stage: str, md5: str) -> Link:
     """Which dvc.lock names this output: mostly a later commit's, since the lock is committed after the run."""
     value = f"{stage} -> md5 {md5}"
-    if provenance.output(case.committed(provenance.LOCK), stage) == md5:
+    if dvc.output(case.committed(dvc.LOCK), stage) == md5:
         return Link(what, value, "ok", f"named by dvc.lock in commit {case.commit[:7]}")
-    later = provenance.git(case.root, "log", "--all", "--format=%H", f"-S{md5}", "--", provenance.LOCK)
+    later = git.run(case.root, "log", "--all", "--format=%H", f"-S{md5}", "--", dvc.LOCK)
     for commit in reversed((later or b"").decode().split()):
-        if provenance.output(provenance.at(case.root, commit, provenance.LOCK), stage) == md5:
+        if dvc.output(git.at(case.root, commit, dvc.LOCK), stage) == md5:
             return Link(what, value, "ok", f"named by dvc.lock in commit {commit[:7]}, made after the run")
-    here = case.root / provenance.LOCK
-    if here.is_file() and provenance.output(here.read_bytes(), stage) == md5:
+    here = case.root / dvc.LOCK
+    if here.is_file() and dvc.output(here.read_bytes(), stage) == md5:
         return Link(what, value, "ok", "named by dvc.lock as it lies here; not committed")
     return Link(what, value, "unknown", "no dvc.lock in this clone names it: it was not committed")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -8,7 +8,7 @@ import pytest
 
 from overtone import cli
 from overtone.registry import registry
-from overtone.tracking import failures
+from overtone.tracking import failures, store
 
 SERVER = "https://ada:secret@mlflow.example/base"
 
@@ -46,10 +46,10 @@ def test_server_that_is_not_there_is_named(
     bare_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Port 9 is never listened on.
+    monkeypatch.setattr(store.require, "__defaults__", (0.2,))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(cli, "app", lambda: registry.models("overtone"))
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 1
-    assert capsys.readouterr().err.startswith("overtone: http://127.0.0.1:9: does not answer: ")
+    assert capsys.readouterr().err.startswith("overtone: http://127.0.0.1:9: does not answer (")
