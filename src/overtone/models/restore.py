@@ -2,7 +2,8 @@
 
 Up to about 4.5 kHz, where harmonics of voices can be told apart, every bin has a gain of its own; above it, groups of bins
 share one. A simple noise estimate (a slow floor of the smoothed power) is at the network's hand, as a feature and as the
-logarithm of a Wiener filter that each gain may follow as far as the network wants. In the single bins it may turn the phase and add what the two frames before hold.
+logarithm of a Wiener filter that each gain may follow as far as the network wants. In the single bins it may turn the phase
+and add what the two frames before hold.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ class Restore(nn.Module):
 def apply(values: Tensor, ratio: Tensor, spectrum: Tensor, before: Tensor) -> Tensor:
     """The restored spectrum.
 
-    A gain's modulus is sigmoid(a ln xi + 2 d + 1.5) with a within -1 and 1, below 1; in the single bins it is turned by up to 45 degrees,
-    and `TAPS` earlier frames are added, each through a complex factor of modulus below 1.
+    A gain's modulus is sigmoid(a ln xi + 2 d + 1.5), below 1, with a within -1 and 1; in the single bins it is turned by up to
+    45 degrees, and `TAPS` earlier frames are added, each through a complex factor of modulus below 1.
 
     Args:
         values: the network's.
