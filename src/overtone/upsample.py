@@ -15,7 +15,7 @@ from torch import Tensor
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.conceal import Concealer
-from overtone.data.bandwidth import estimate_bandwidth
+from overtone.dsp.bandwidth import estimate_bandwidth
 from overtone.models import build, export
 from overtone.models.build import ModelError
 from overtone.models.spectral import (
