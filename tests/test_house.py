@@ -40,7 +40,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.data.*",
             "overtone.models",
             "overtone.models.*",
-            "overtone.conceal",
             "overtone.losses",
         ),
         *("overtone.arrays", "overtone.inspection"),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
-from overtone.conceal import Concealer
+from overtone.dsp.conceal import Concealer
 from overtone.dsp.bandwidth import estimate_bandwidth
 from overtone.models import build, export
 from overtone.models.build import ModelError
@@ -285,7 +285,7 @@ class Stream:
         untouched = round(UNTOUCHED * cutoff_hz * WINDOW / model.rate) + 4
         self._open = torch.arange(BINS, device=device) >= (0 if restore else untouched)
         self._filter = None if restore else _high_pass(cutoff_hz, model.rate)
-        self._concealer = Concealer(channels) if restore else None
+        self._concealer = Concealer(channels, model.rate, live=True) if restore else None
         self._device = device
         # Input whose output is not out yet; input that the next frame starts with, in the last row marks of what is
         # concealed; change that the filter needs again.

@@ -130,7 +130,7 @@ def between(past: npt.NDArray[np.float32], future: npt.NDArray[np.float32], coun
 
 
 def continued(past: npt.NDArray[np.float32], count: int, rate: int, decay: float) -> Array:
-    """`count` samples that linear prediction expects after `past`, dying away by e in `decay` seconds; silence after too little.
+    """`count` samples that linear prediction expects after `past`, dying away by e in `decay` seconds.
 
     Shape:
         (samples,) -> (count,).

@@ -23,9 +23,10 @@ _DROP = 0.01  # 40 dB
 # Zeros are a gap from so many seconds on, and so is silence with dither; repetition by chance is shorter than the last one.
 _SHORTEST, _SHORTEST_DROP, _SHORTEST_REPEAT = 0.004, 0.008, 0.004
 _LIVE = 0.002
-# Just before a gap (so many seconds) there is at least this share of the level of what came before, and so many 16-bit steps.
+# The first 2 ms beside a gap have at least this share of the level of the first 20; a linear fade has 0.2 to 0.35. And in all
+# so many 16-bit steps.
 _EDGE, _CONTEXT = 0.002, 0.02
-_ABRUPT, _AUDIBLE = 0.2, 5.5 * STEP
+_ABRUPT, _ABRUPT_LIVE, _FADED, _AUDIBLE = 0.4, 0.55, 0.03, 3.5 * STEP
 # A packet so like its own beginning, later, is a tone: its repetition is natural.
 _TONAL = 0.9995
 # What repeats is not silence's rounding.
@@ -125,7 +126,7 @@ class GapFinder:
         shortest = max(round(_LIVE * rate), 8)
         for one, other in runs(envelope[first:] < _quiet(level)):
             at = first + one
-            if at < end and other - one >= shortest and _loud(envelope[:at][::-1], rate):
+            if at < end and other - one >= shortest and _edge(envelope[:at][::-1], rate) > _ABRUPT_LIVE:
                 found.append((at, 0))
                 self._level = level
                 break
@@ -172,7 +173,7 @@ def silences(signal: Signal, rate: int) -> list[Span]:
     total = np.concatenate(([0.0], np.cumsum(powers)))
     level = np.sqrt(np.maximum(total[20:-1] - total[:-21], 0.0) / 20)  # of the 20 blocks before each block from 20 on
     low = peaks[20:] < _DROP * level
-    for k in np.flatnonzero(low & (peaks[18:-2] > _ABRUPT * level)) + 20:
+    for k in np.flatnonzero(low & (peaks[18:-2] > 0.25 * level)) + 20:
         # The block before the drop may already be half quiet.
         limit = _DROP * level[k - 20]
         loud = np.flatnonzero(envelope[: k * block] >= limit)
@@ -218,11 +219,11 @@ def tonal(packet: Signal, rate: int) -> bool:
     """Whether a packet itself repeats, as a steady tone does. Shape: (channels, samples)."""
     signal = packet[np.square(packet).sum(axis=1).argmax()].astype(np.float64)
     size = len(signal)
-    for lag in range(max(rate // 4000, 2), size // 2):
-        one, other = signal[lag:], signal[:-lag]
-        if one @ other >= _TONAL * np.sqrt((one @ one) * (other @ other)) and one @ one > 0.0:
-            return True
-    return False
+    lags = np.arange(max(rate // 4000, 2), size // 2)
+    products = np.correlate(signal, signal, "full")[size - 1 + lags]
+    energy = np.concatenate(([0.0], np.cumsum(signal**2)))
+    both = np.sqrt((energy[-1] - energy[lags]) * energy[size - lags])
+    return bool(((products >= _TONAL * both) & (both > 0.0)).any())
 
 
 def runs(flags: Flags) -> list[Span]:
@@ -232,21 +233,25 @@ def runs(flags: Flags) -> list[Span]:
 
 
 def _cut(envelope: Floats, one: int, other: int, rate: int) -> bool:
-    """Whether it is loud up to a silence and from its end on.
+    """Whether sound breaks off at a silence and is back at once behind it; at a file's end nobody knows.
 
-    Plosives begin as suddenly after a pause of any length, so the sound before it decides; a silence of whole packets needs
-    no more than that.
+    Plosives begin as suddenly after a pause, so the sound before must not have died away. Of a silence of whole packets one
+    abrupt side is enough: a wave may cross zero at the other.
     """
-    before, after = envelope[:one][::-1], envelope[other:]
+    if other == len(envelope):
+        return False
+    before, after = _edge(envelope[:one][::-1], rate), _edge(envelope[other:], rate)
     packets = (other - one) * 100 / rate
-    whole = round(packets) >= 1 and abs(packets - round(packets)) * rate / 100 <= 2
-    return _loud(before, rate, _ABRUPT / 4) if whole else _loud(before, rate) and _loud(after, rate)
+    if round(packets) >= 1 and abs(packets - round(packets)) * rate / 100 <= 2:
+        return before > _FADED and max(before, after) > _ABRUPT
+    return min(before, after) > _ABRUPT
 
 
-def _loud(outwards: Floats, rate: int, abrupt: float = _ABRUPT) -> bool:
-    """Whether a sound, seen from its edge, is about as loud there as further on."""
-    edge, context = outwards[: max(round(_EDGE * rate), 8)], outwards[: round(_CONTEXT * rate)]
-    return len(edge) >= 8 and float(edge.max()) > max(abrupt * _rms(context), _AUDIBLE)
+def _edge(outwards: Floats, rate: int) -> float:
+    """Peak of the first 2 ms of a sound, seen from its edge, against the level of its first 20 ms; 0 if inaudible."""
+    edge = outwards[: max(round(_EDGE * rate), 8)]
+    peak = float(edge.max(initial=0.0))
+    return peak / _rms(outwards[: round(_CONTEXT * rate)]) if len(edge) >= 8 and peak > _AUDIBLE else 0.0
 
 
 def _alone(signal: Signal, one: int, other: int) -> bool:
