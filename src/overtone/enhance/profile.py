@@ -62,6 +62,11 @@ class Profile:
             )
         return cls(name, rate, levels.astype(np.float32))
 
+    @property
+    def seconds(self) -> float:
+        """Of the reference that are kept."""
+        return len(self.levels) * stft.HOP / self.rate
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         steps = np.clip(np.round((self.levels - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
