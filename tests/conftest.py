@@ -1,7 +1,8 @@
-"""Fixtures that several rooms' tests share: settings, a project of its own with a fresh MLflow store, tiny model folders."""
+"""Fixtures that the tests of several packages share: settings, a project of its own with a fresh MLflow store, tiny model folders."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -25,8 +26,8 @@ gc.set_threshold(10_000, 20, 100)
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"),
-    *("train.cnn.width=16", "train.cnn.depths=[1, 1]"),
+    *(f"train.rnn.{task}.{setting}" for task in ("extend", "restore") for setting in ("width=16", "layers=1")),
+    *(f"train.cnn.{task}.{setting}" for task in ("extend", "restore") for setting in ("width=16", "blocks=1")),
 )
 INHERITED = (
     *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"),
@@ -186,14 +187,9 @@ def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
     """Writes a model folder of untrained tiny weights, as a training leaves it."""
 
     def make(name: str = "rnn", run_id: str = "0" * 32, seed: int = 0, **info: Any) -> Path:
-        import torch
-
-        from overtone.models import build
-
-        torch.manual_seed(seed)
         folder = bare_project / "models" / name
         folder.mkdir(parents=True, exist_ok=True)
-        build.save(build.network(params.train.rnn, params.corpus.rate), folder, "rnn", params.train.rnn)
+        untrained(params, folder, seed=seed)
         facts = {
             "run_id": run_id,
             "experiment": "overtone",
@@ -206,6 +202,31 @@ def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
         return folder
 
     return make
+
+
+def untrained(params: settings.Params, folder: Path, family: str = "rnn", seed: int = 0) -> None:
+    """Write a model folder of tiny networks that have learned nothing."""
+    import torch
+
+    from overtone.models.model import Model
+
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        Model.untrained(family, params.train.bodies(family), params.corpus.rate).save(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(params: settings.Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an untrained tiny model of a family, made once; not to be changed."""
+
+    @functools.cache
+    def folder(family: str = "rnn") -> Path:
+        path = tmp_path_factory.mktemp("tiny") / family
+        path.mkdir()
+        untrained(params, path, family)
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")

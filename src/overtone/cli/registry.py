@@ -77,7 +77,7 @@ def fetch(
 
 @app.command()
 def export(folder: Annotated[Path, typer.Argument(help="A model folder, such as models/rnn.")]) -> None:
-    """Write a model's ONNX graph into its folder; enhancing on a CPU then runs it."""
+    """Write a model's ONNX graphs into its folder; enhancing on a CPU then runs them."""
     from overtone import stages
 
     stages.export(folder)

@@ -14,6 +14,7 @@ import optuna
 import torch
 
 from overtone.audio import replacing
+from overtone.enhance.upsampler import Upsampler
 from overtone.dsp import stft
 from overtone.models.extend import PROFILE
 from overtone.models.model import Model
