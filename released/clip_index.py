@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from overtone import audio
-from overtone.data.bandwidth import ROUNDING_POWER
+from overtone.dsp.bandwidth import ROUNDING_POWER
 
 COLUMNS = (
     "path",

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from clip_index import COLUMNS, FRAME_SECONDS, frame_levels, level_db, read_index, sound_edge, write_index
 
 from overtone import audio
-from overtone.data.bandwidth import estimate_bandwidth
+from overtone.dsp.bandwidth import estimate_bandwidth
 
 RATE = 48_000
 CLIP_SECONDS = 12.0

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from overtone import audio, params
-from overtone.data import bandwidth, catalog, corpus
+from overtone.data import catalog, corpus
+from overtone.dsp import bandwidth
 from overtone.data.split import Recording, split_chains, split_recordings
 from overtone.params import Assign, CorpusParams
 

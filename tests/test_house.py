@@ -41,7 +41,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.data.*",
             "overtone.models",
             "overtone.models.*",
-            "overtone.conceal",
             "overtone.losses",
         ),
         *("overtone.arrays", "overtone.inspection"),

@@ -1,11 +1,11 @@
 """Audio super-resolution: narrow-band, codec-crushed or noisy audio in, full-band 48 kHz audio out.
 
-`Upsampler` is loaded when it is first asked for: `import overtone` alone loads nothing heavy.
+`Upsampler` and `Profile` are loaded when they are first asked for: `import overtone` alone loads nothing heavy.
 """
 
 import importlib
 
-__all__ = ["Upsampler"]
+__all__ = ["Profile", "Upsampler"]
 
 
 # Types are in `__init__.pyi`.

@@ -1,3 +1,4 @@
+from overtone.api import Profile as Profile
 from overtone.api import Upsampler as Upsampler
 
-__all__ = ["Upsampler"]
+__all__ = ["Profile", "Upsampler"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from overtone import audio
 from overtone.audio import AudioError, Info, Signal
-from overtone.data.bandwidth import estimate_bandwidth
+from overtone.dsp.bandwidth import estimate_bandwidth
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import torch
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
-from overtone.data.bandwidth import estimate_bandwidth
+from overtone.dsp.bandwidth import estimate_bandwidth
 from overtone.errors import OvertoneError
 from overtone.evaluation import figures, metrics
 from overtone.evaluation.alignment import lag

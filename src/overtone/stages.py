@@ -262,8 +262,8 @@ def report_folder(system: str) -> Path:
 
 def _maker(system: str) -> Callable[[], Enhancer]:
     """What makes a system of the line; it can be sent to another process."""
+    from overtone.enhance.upsampler import Upsampler
     from overtone.evaluation import systems
-    from overtone.upsample import Upsampler
 
     return systems.BASELINES.get(system) or functools.partial(Upsampler.load, MODELS / system)
 
@@ -399,9 +399,9 @@ def _rescore(params: Params, folder: Path) -> Scored:
     import tempfile
 
     from overtone.data.pairs import read_pairs
+    from overtone.enhance.upsampler import Upsampler
     from overtone.evaluation import report as room
     from overtone.evaluation.judge import judge
-    from overtone.upsample import Upsampler
 
     plain = params.evaluate.model_copy(update={"figures": 0})
     # Whether it can be used at all is better known before processes are started for it.

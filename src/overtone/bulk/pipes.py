@@ -46,7 +46,7 @@ def spooled(stream: BinaryIO, name: str) -> Iterator[Path]:
 
 def send(
     recipe: Recipe, source: Path, stream: BinaryIO, format: str | None = None, progress: Progress | None = None
-) -> list[str]:
+) -> tuple[str, list[str]]:
     """Enhance a file into a stream: WAV, Ogg Vorbis and Opus while it is computed, others when they are whole.
 
     FLAC, MP3 and M4A say in their first bytes what is known only in the end: their tags, the encoder's delay.
@@ -55,7 +55,7 @@ def send(
         format: extension without its dot, None for the source's own container.
 
     Returns:
-        sentences about what was read otherwise than the source's header says, or was left out.
+        what was done and why, and sentences about what was read otherwise than the source's header says, or was left out.
 
     Raises:
         AudioError: the source is not usable audio, or the format cannot be written.
@@ -69,13 +69,14 @@ def send(
     if kind in containers.WAVE or kind == "OGG":
         texts = audio.remarks(source) if kind == "OGG" else None
         encoder = sending.Encoder(name.suffix[1:], rate, info.channels, length, subtype, info.mask, texts)
-        for piece in sending.encoded(encoder, work.blocks(recipe, source, progress)):
+        treatment = work.treatment_of(recipe, source, info)
+        for piece in sending.encoded(encoder, work.blocks(recipe, source, info, treatment, progress)):
             stream.write(piece)
         stream.flush()
-        return list(info.notes)
+        return work.described(recipe, treatment), list(info.notes)
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-        notes = work.write(recipe, source, Path(folder, name), progress)
+        written = work.write(recipe, source, Path(folder, name), progress)
         with Path(folder, name).open("rb") as file:
             shutil.copyfileobj(file, stream)
     stream.flush()
-    return notes
+    return written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +16,12 @@ from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
 from overtone.bulk.places import Entry
 from overtone.bulk.work import Job, Recipe
+from overtone.enhance.profile import Profile
+from overtone.enhance.references import read_profile
+from overtone.enhance.stream import Denoiser
+from overtone.enhance.upsampler import Mode
 from overtone.errors import OvertoneError, printable
 from overtone.registry import resolve
-from overtone.upsample import Mode
 
 PIPE = "-"
 
@@ -34,6 +37,10 @@ class Request:
     mode: Mode = "auto"
     cutoff_hz: float | None = None
     rate: int | None = None
+    references: Sequence[Path] = ()
+    profile: Path | None = None
+    brightness_db: float = 0.0
+    denoiser: Denoiser = "network"
     device: str = "cpu"
     jobs: int | None = None
     ray: str | None = None
@@ -71,8 +78,24 @@ def _sides(request: Request) -> tuple[Sequence[str], str]:
 
 def _recipe(request: Request) -> tuple[Recipe, str]:
     folder, name = resolve.folder(request.model)
-    recipe = Recipe.of(folder, mode=request.mode, cutoff_hz=request.cutoff_hz, rate=request.rate, device=request.device)
-    return recipe, name
+    recipe = Recipe(
+        Recipe.files(folder),
+        request.mode,
+        request.cutoff_hz,
+        request.rate,
+        request.device,
+        brightness_db=request.brightness_db,
+        denoiser=request.denoiser,
+    )
+    return replace(recipe, profile=_profile(request, recipe)), name
+
+
+def _profile(request: Request, recipe: Recipe) -> Profile | None:
+    if request.references and request.profile is not None:
+        raise OvertoneError("--profile: expected either a profile or references, got both")
+    if request.references:
+        return read_profile(request.references, work.upsampler(recipe).rate)
+    return None if request.profile is None else Profile.load(request.profile)
 
 
 # --- one file -----------------------------------------------------------------------------------------------------------
@@ -104,14 +127,17 @@ def _one(request: Request, source: str, target: str) -> bool:
             local = stack.enter_context(places.fetched(path))
             format = request.format or Path(target).suffix.lower()[1:] or None
             out = sys.stdout.buffer if target == PIPE else stack.enter_context(Path(target).open("wb"))
-            notes = [f"{source}: {note}" for note in pipes.send(recipe, local, out, format, progress)]
+            done, told = pipes.send(recipe, local, out, format, progress)
+            notes = [f"{source}: {note}" for note in told]
         else:
             task = Task(path, target, Path(source).name, Entry(0, ""))
-            notes = [note.replace(path, source) for note in work.enhance(Job(recipe), task, progress).notes]
+            outcome = work.enhance(Job(recipe), task, progress)
+            done, notes = outcome.done, [note.replace(path, source) for note in outcome.notes]
     _tell(notes)
     if not into_pipe:
         model = work.upsampler(recipe)
-        print(f"{target}: {recipe.rate or model.rate} Hz, by the {model.config['model'].upper()} ({name})")
+        print(f"{target}: {recipe.rate or model.rate} Hz, by the {model.model.family.upper()} ({name})")
+        print(f"{target}: {done}")
     return True
 
 
@@ -157,5 +183,7 @@ def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
         summary = run.run(tasks, folder, recipe, bars, force=request.force, jobs=request.jobs, ray=request.ray)
     _tell([*summary.notes, *summary.errors])
     Console().print(display.table(summary))
+    for line in summary.accounts:
+        print(printable(line))
     print(f"{folder}: by {name}")
     return not summary.errors

@@ -34,12 +34,16 @@ class Watcher(Protocol):
 
 @dataclass
 class Summary:
-    """What came of a run: numbers of files, seconds of audio and of time, the errors of those that failed, notes on others."""
+    """What came of a run: numbers of files, seconds of audio and of time, the errors of those that failed, notes on others.
+
+    `accounts` say for each file that was enhanced what was done and why.
+    """
 
     done: int = 0
     skipped: int = 0
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
     seconds: float = 0.0
     took: float = 0.0
 
@@ -110,8 +114,10 @@ def _do(
                 summary.errors.append(outcome.error)
             else:
                 facts = {"sha256": outcome.sha256, "target_stamp": outcome.target_stamp}
-                ledger.add([_record(job, step, "done", seconds=round(outcome.seconds, 3), **facts)])
+                told = {"done": outcome.done, "seconds": round(outcome.seconds, 3)}
+                ledger.add([_record(job, step, "done", **told, **facts)])
                 summary.notes += outcome.notes
+                summary.accounts.append(f"{step.task.target}: {outcome.done}")
                 summary.done += 1
                 summary.seconds += outcome.seconds
             watcher.end(index, outcome)

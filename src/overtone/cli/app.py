@@ -13,7 +13,7 @@ READER_LEFT = 128 + 13
 
 # As people look for them.
 GROUPS = {
-    "Recordings and models": ("enhance", "inspect", "compare", "serve", "models"),
+    "Recordings and models": ("enhance", "profile", "inspect", "compare", "serve", "models"),
     "The pipeline": ("stage", "tune", "summary", "ui", "shards"),
     "Maintenance": (
         *("fetch", "export", "promote", "rollback", "lineage", "reproduce", "repair"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -37,11 +38,25 @@ def enhance(
     ] = "auto",
     mode: Annotated[
         Literal["auto", "extend", "restore"],
-        typer.Option(help="extend keeps the known band untouched; restore also repairs it. auto is extend."),
+        typer.Option(
+            help="extend keeps the known band untouched; restore also repairs it; auto repairs only what is damaged."
+        ),
     ] = "auto",
     cutoff: Annotated[
-        float | None, typer.Option(help="Hz above which the source holds nothing; estimated when not given.")
+        float | None, typer.Option(help="Hz above which the source holds nothing; found when not given.")
     ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Full-band recording of the same microphone or archive, to extend by; repeatable."),
+    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="What `overtone profile` made of references.")] = None,
+    brightness: Annotated[
+        float, typer.Option(min=-6.0, max=6.0, help="dB by which what is added is turned brighter or duller.")
+    ] = 0.0,
+    denoiser: Annotated[
+        Literal["network", "deepfilternet"],
+        typer.Option(help="What takes noise out: the model, or DeepFilterNet 3 (extra `peers`)."),
+    ] = "network",
     rate: Annotated[int | None, typer.Option(min=1, help="Of the targets, Hz. Default: the model's, 48000.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or another device of torch.")] = "cpu",
     jobs: Annotated[
@@ -59,6 +74,8 @@ def enhance(
     Example: overtone enhance old.mp3 new.flac
 
     Example: overtone enhance recordings calls/1.wav --output enhanced --jobs 2
+
+    Example: overtone enhance tapes --output enhanced --reference same-microphone.wav
     """
     from overtone.bulk import request
 
@@ -70,6 +87,10 @@ def enhance(
         mode=mode,
         cutoff_hz=cutoff,
         rate=rate,
+        references=tuple(reference or ()),
+        profile=profile,
+        brightness_db=brightness,
+        denoiser=denoiser,
         device=device,
         jobs=jobs,
         ray=(ray_address or "local") if engine == "ray" else None,
@@ -78,3 +99,28 @@ def enhance(
     )
     if not request.answer(asked):
         raise typer.Exit(1)
+
+
+@app.command()
+def profile(
+    references: Annotated[
+        list[Path], typer.Argument(metavar="REFERENCE...", help="Full-band recordings of one microphone or archive.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as archive.json.")],
+    name: Annotated[
+        str | None, typer.Option(help="What the profile is called. Default: the references' names.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Keep what full-band recordings of a microphone look like, to enhance others of it by; a few seconds are enough.
+
+    Example: overtone profile interview-2019.wav --output archive.json
+    """
+    from overtone.enhance.references import RATE, read_profile
+    from overtone.errors import OvertoneError
+
+    if output.exists() and not force:
+        raise OvertoneError(f"{output}: exists already; give --force to overwrite it")
+    made = read_profile(references, RATE, name)
+    made.save(output)
+    print(f"{output}: {made.seconds:.1f} s of {made.name}")

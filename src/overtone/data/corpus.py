@@ -18,11 +18,11 @@ import numpy as np
 
 from overtone import audio
 from overtone.data import manifest, parallel
-from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth, sound_edge
 from overtone.data.catalog import CorpusError as CorpusError
 from overtone.data.catalog import File, list_files
 from overtone.data.cutting import pieces
 from overtone.data.split import Recording, SplitError, split_recordings
+from overtone.dsp.bandwidth import dependable_bandwidth, estimate_bandwidth, sound_edge
 from overtone.params import SPLITS, CorpusParams
 
 MANIFEST = "manifest.csv"

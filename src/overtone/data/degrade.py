@@ -16,7 +16,7 @@ from overtone import audio
 from overtone.audio import Signal
 from overtone.data import codecs, noise, targets
 from overtone.data.bandlimit import narrowband
-from overtone.data.bandwidth import measure_cutoff
+from overtone.dsp.bandwidth import measure_cutoff
 from overtone.params import (
     BitErrors,
     Clip,

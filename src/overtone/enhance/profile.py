@@ -60,11 +60,16 @@ class Profile:
             raise ProfileError(
                 f"{name}: {len(sounding) * stft.HOP / rate:.1f} s of sound; a reference needs at least {LEAST_SECONDS:g} s"
             )
-        return cls(name, rate, levels.astype(np.float32))
+        return cls(name, rate, _levels_of(_steps(levels)))
+
+    @property
+    def seconds(self) -> float:
+        """Of the reference that are kept."""
+        return len(self.levels) * stft.HOP / self.rate
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        steps = np.clip(np.round((self.levels - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
+        steps = _steps(self.levels)
         packed = base64.b64encode(zlib.compress(steps.tobytes(), 9)).decode()
         text = {"format": FORMAT, "version": VERSION, "name": self.name, "rate": self.rate}
         text |= {"bands": bands.BANDS, "frames": len(steps), "levels": packed}
@@ -109,11 +114,19 @@ class Profile:
             steps = np.frombuffer(raw, np.uint8).reshape(frames, bands.BANDS)
         except (KeyError, TypeError, ValueError, zlib.error):
             raise ProfileError(f"{name}: a damaged profile; make it again from the reference") from None
-        return cls(str(tree.get("name", "")), rate, steps.astype(np.float32) * _STEP + _LOWEST)
+        return cls(str(tree.get("name", "")), rate, _levels_of(steps))
 
     def tensor(self) -> Tensor:
         """The levels as a batch of one. Shape: (1, frames, BANDS)."""
         return torch.from_numpy(self.levels)[None]
+
+
+def _steps(levels: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    return np.clip(np.round((levels - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
+
+
+def _levels_of(steps: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.asarray(steps * np.float32(_STEP) + np.float32(_LOWEST), dtype=np.float32)
 
 
 def _levels(signal: Signal) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.signal
@@ -25,6 +26,9 @@ UNTOUCHED = 0.9
 # A cutoff this close to the top of the band leaves nothing to add.
 FULL_BAND = 0.98
 
+# What takes noise out: `restore`, or DeepFilterNet 3 in its place.
+Denoiser = Literal["network", "deepfilternet"]
+
 
 @dataclass(frozen=True)
 class Treatment:
@@ -34,7 +38,7 @@ class Treatment:
         cutoff_hz: above which it holds nothing; what is above is made.
         conceal: whether lost packets are filled.
         declip: whether clipped samples are repaired.
-        denoise: whether noise is taken out.
+        denoise: whether noise is taken out, and denoiser: by what.
         profile: of the recording chain; None for none.
         brightness_db: added to what is made, at an octave above the cutoff and beyond; less below.
     """
@@ -45,6 +49,12 @@ class Treatment:
     denoise: bool = False
     profile: Profile | None = None
     brightness_db: float = 0.0
+    denoiser: Denoiser = "network"
+
+    @property
+    def repairs(self) -> bool:
+        """Whether anything below the cutoff may change."""
+        return self.conceal or self.declip or self.denoise
 
     def extends(self, rate: int) -> bool:
         """Whether there is a band to fill."""
@@ -196,6 +206,12 @@ class Stream:
         self._frames = FrameStage(restore, extend, channels, first)
         self._splice = Splice(channels, None if restore is not None or self._idle else cutoff, rate)
         self._received = 0
+
+    @property
+    def lookahead(self) -> int:
+        """Samples of input that an output sample waits for, at most."""
+        concealing = 0 if self._concealer is None else self._concealer.lookahead
+        return concealing if self._idle else concealing + WINDOW + self._splice.tail
 
     def push(self, block: Signal) -> Signal:
         """Take a block (channels, samples) of any size; give the samples that are now known."""

@@ -17,6 +17,7 @@ from overtone.dsp.cutoff import find_cutoff
 from overtone.dsp.damage import Damage, examine
 from overtone.dsp.declip import Declipper
 from overtone.dsp.stft import HOP, WINDOW
+from overtone.enhance.denoiser import DeepFilterNet
 from overtone.enhance.profile import Profile
 from overtone.enhance.stream import Stream, Treatment
 from overtone.models.model import Model, Runtime
@@ -276,8 +277,11 @@ class Upsampler:
             blocks = _through(Concealer(channels, rate), blocks)
         if treatment.declip:
             blocks = _through(Declipper(channels, rate), blocks)
+        blocks = _resampled(blocks, rate, self.rate, channels)
+        if treatment.denoise and treatment.denoiser == "deepfilternet":
+            blocks, treatment = _denoised(blocks, channels), replace(treatment, denoise=False)
         stream = Stream(self.model, channels, replace(treatment, conceal=False))
-        for block in _regrouped(_resampled(blocks, rate, self.rate, channels), size):
+        for block in _regrouped(blocks, size):
             yield stream.push(block)
         yield stream.finish()
 
@@ -294,10 +298,18 @@ class Upsampler:
 
         Nothing is known of what is to come: `auto` is `extend`, and `restore` fills lost packets from the past alone.
         """
-        found = self.treatment(
-            list, self.rate, "restore" if mode == "restore" else "extend", cutoff_hz, profile, brightness_db
-        )
-        return Stream(self.model, channels, replace(found, declip=False))
+        return Stream(self.model, channels, self.stream_treatment(mode, cutoff_hz, profile, brightness_db))
+
+    def stream_treatment(
+        self, mode: Mode, cutoff_hz: float, profile: Profile | None = None, brightness_db: float = 0.0
+    ) -> Treatment:
+        """What a stream does to its signal; see `stream`.
+
+        Raises:
+            AudioError: as of `treatment`.
+        """
+        mode = "restore" if mode == "restore" else "extend"
+        return replace(self.treatment(list, self.rate, mode, cutoff_hz, profile, brightness_db), declip=False)
 
     def profile(self, references: Iterable[tuple[Signal, int]], name: str = "reference") -> Profile:
         """A profile of full-band sound of one recording chain.
@@ -360,6 +372,13 @@ def _through(stage: Concealer | Declipper, blocks: Iterable[Signal]) -> Iterator
     for block in blocks:
         yield stage.push(block)[0]
     yield stage.finish()[0]
+
+
+def _denoised(blocks: Iterable[Signal], channels: int) -> Iterator[Signal]:
+    denoiser = DeepFilterNet(channels)
+    for block in blocks:
+        yield denoiser.push(block)
+    yield denoiser.finish()
 
 
 def _at_rate(blocks: Iterable[Signal], info: audio.Info, source: int, target: int) -> Iterator[Signal]:

@@ -11,8 +11,8 @@ from scipy import fft
 from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
-from overtone import conceal
 from overtone.audio import Signal, resample
+from overtone.dsp import conceal
 
 RATE = 48_000
 Mode = Literal["extend", "restore", "auto"]
@@ -54,7 +54,7 @@ class Concealer:
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """The signal at 48 kHz; arguments and shape as of `Sinc`."""
         _check(signal, mode)
-        return resample(conceal.concealed(signal)[0], rate, RATE)
+        return resample(conceal.concealed(signal, rate)[0], rate, RATE)
 
 
 class SpectralBandReplication:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import overtone
+from overtone.models.folder import CONFIG, WEIGHTS
 from overtone.tracking import store
 from overtone.tracking.store import TrackingError
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-WEIGHTS = "weights.safetensors"
-REQUIRED = (WEIGHTS, "config.json", "run.json")
+REQUIRED = (WEIGHTS, CONFIG, "run.json")
 OPTIONAL = ("history.csv",)
 ARTIFACT = "model"
 # What enhancing needs of the package's dependencies; explicit, since MLflow's own guess takes half a minute.
@@ -54,7 +54,7 @@ class Logged:
 
 
 def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
-    """Log a model folder as a pyfunc model of a run, with its ONNX graph, signature, input example and the package's code.
+    """Log a model folder as a pyfunc model of a run, with its ONNX graphs, signature, input example and the package's code.
 
     Raises:
         TrackingError: the folder lacks a file.
@@ -122,7 +122,7 @@ def digested(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _clean_copies(folder: Path, keep_graph: bool = False) -> Iterator[tuple[Path, Path]]:
-    """The model's files alone with its graph; the package without caches and other models; named as in the logged model."""
+    """The model's files alone with their graphs; the package without caches and other models; named as in the logged model."""
     from overtone.models import graphs
     from overtone.registry import released
 

@@ -6,10 +6,11 @@ MLflow loads this file as the model's code (models-from-code), beside the copy o
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,6 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from overtone import audio
 from overtone.errors import OvertoneError
 
-Mode = Literal["auto", "extend", "restore"]
 MODES = ("auto", "extend", "restore")
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
 # Defaults of the model's configuration: megabytes of encoded audio, and channel-seconds of sound, in one request; torch's
@@ -33,12 +33,15 @@ _EXAMPLE_SECONDS = 0.5
 
 
 def signature() -> ModelSignature:
-    """One column `audio` of encoded files in and out, and the parameters `mode`, `cutoff_hz` and `format`."""
+    """One column `audio` of encoded files in and out, and the parameters `mode`, `cutoff_hz`, `brightness` in dB, `profile`
+    (the text of a file that `overtone profile` wrote; empty for none) and `format`."""
     column = Schema([ColSpec(DataType.binary, "audio")])
     parameters = ParamSchema(
         [
             ParamSpec("mode", DataType.string, "auto"),
             ParamSpec("cutoff_hz", DataType.double, 0.0),
+            ParamSpec("brightness", DataType.double, 0.0),
+            ParamSpec("profile", DataType.string, ""),
             ParamSpec("format", DataType.string, "wav"),
         ]
     )
@@ -50,7 +53,7 @@ def input_example() -> tuple[pd.DataFrame, dict[str, Any]]:
     time = np.arange(int(_EXAMPLE_SECONDS * _EXAMPLE_RATE)) / _EXAMPLE_RATE
     tone = (0.1 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[None]
     frame = pd.DataFrame({"audio": [audio.encode(tone, _EXAMPLE_RATE)]})
-    return frame, {"mode": "auto", "cutoff_hz": 0.0, "format": "wav"}
+    return frame, {"mode": "auto", "cutoff_hz": 0.0, "brightness": 0.0, "profile": "", "format": "wav"}
 
 
 def try_out(folder: Path) -> None:
@@ -79,8 +82,8 @@ class UpsamplerModel(PythonModel):
         self.open(Path(context.artifacts["model"]), {**LIMITS, **(context.model_config or {})})
 
     def open(self, folder: Path, config: Mapping[str, Any]) -> None:
-        """Load the network of a model folder, under the limits, on the device and in the runtime of `config`."""
-        from overtone.upsample import Upsampler
+        """Load the networks of a model folder, under the limits, on the device and in the runtime of `config`."""
+        from overtone.enhance.upsampler import Upsampler
 
         self._max_bytes = int(float(config["max_megabytes"]) * 1_000_000)
         self._max_seconds = float(config["max_seconds"])
@@ -94,11 +97,11 @@ class UpsamplerModel(PythonModel):
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE for a row that is not audio, is too large, or for bad parameters.
         """
-        mode, cutoff_hz, format = _check(params or {})
+        settings, format = _check(params or {})
         rows = list(model_input["audio"])
         self._check_size(rows)
         return pd.DataFrame(
-            {"audio": [self._enhance(number, row, mode, cutoff_hz, format) for number, row in enumerate(rows)]}
+            {"audio": [self._enhance(number, row, settings, format) for number, row in enumerate(rows)]}
         )
 
     def _check_size(self, rows: list[Any]) -> None:
@@ -124,28 +127,43 @@ class UpsamplerModel(PythonModel):
                 f"{seconds:.0f} channel-seconds of audio; expected at most {self._max_seconds:g} in one request"
             )
 
-    def _enhance(self, number: int, row: bytes, mode: Mode, cutoff_hz: float | None, format: str) -> bytes:
+    def _enhance(self, number: int, row: bytes, settings: Mapping[str, Any], format: str) -> bytes:
         try:
             signal, rate = audio.decode(row)
             if not signal.size:
                 raise _refuse(f"row {number}: the audio file holds no samples")
-            enhanced = self._upsampler.enhance(signal, rate, mode=mode, cutoff_hz=cutoff_hz)
+            enhanced = self._upsampler.enhance(signal, rate, **settings)
             return audio.encode(enhanced, self._upsampler.rate, format)
         except OvertoneError as error:
             raise _refuse(f"row {number}: {error}") from None
 
 
-def _check(params: dict[str, Any]) -> tuple[Mode, float | None, str]:
-    """Mode, cutoff in Hz (None: from the file) and format of a request's parameters."""
+def _check(params: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What `Upsampler.enhance` is to be told, and the format, of a request's parameters."""
     mode, format = str(params.get("mode", "auto")), str(params.get("format", "wav")).lower()
-    cutoff_hz = float(params.get("cutoff_hz", 0.0))
+    cutoff_hz, brightness = (float(params.get(name, 0.0)) for name in ("cutoff_hz", "brightness"))
     if mode not in MODES:
         raise _refuse(f"params.mode: {mode!r} is not a mode; expected one of {', '.join(MODES)}")
     if format not in FORMATS:
         raise _refuse(f"params.format: {format!r} is not a format; expected one of {', '.join(FORMATS)}")
     if not math.isfinite(cutoff_hz) or cutoff_hz < 0:
         raise _refuse(f"params.cutoff_hz: {cutoff_hz} is not a frequency; expected Hz, or 0 to take it from the file")
-    return cast("Mode", mode), cutoff_hz or None, format
+    if not -6.0 <= brightness <= 6.0:
+        raise _refuse(f"params.brightness: expected -6 to 6 dB, got {brightness}")
+    profile = _profile(str(params.get("profile", "")))
+    told = {"mode": mode, "cutoff_hz": cutoff_hz or None, "profile": profile, "brightness_db": brightness}
+    return told, format
+
+
+def _profile(text: str) -> Any:
+    from overtone.enhance.profile import Profile, ProfileError
+
+    try:
+        return Profile.parse(json.loads(text), "params.profile") if text else None
+    except ValueError:
+        raise _refuse("params.profile: not JSON; expected the text of a file that `overtone profile` wrote") from None
+    except ProfileError as error:
+        raise _refuse(str(error)) from None
 
 
 set_model(UpsamplerModel())

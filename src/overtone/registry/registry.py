@@ -228,7 +228,7 @@ def _against(
             try:
                 held = rescore(fetch(params.name, str(champion), Path(cache)))
             except ModelError as error:
-                why = str(error).replace(cache, "").rpartition(": ")[2]
+                why = str(error).replace(cache, "").partition(": ")[2]
                 return (
                     (),
                     False,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import extras, params, project
+from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
+from overtone.models.model import Runtime
 from overtone.registry import released
-from overtone.upsample import Runtime, Upsampler
 
 # What models are registered as where no `params.yaml` says otherwise.
 NAME = "overtone"
@@ -102,7 +103,7 @@ class Known:
 
     Attributes:
         version: number in the registry, or a released model's name.
-        model: `rnn` or `cnn`.
+        model: its family.
         scores: of the gate's metrics; none for a released model.
     """
 

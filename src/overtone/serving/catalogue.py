@@ -22,7 +22,7 @@ class Model(BaseModel):
         reference: what a request names it by.
         version: of the registry, or a released model's name.
         aliases: other names.
-        model: `rnn` or `cnn`.
+        model: its family.
         scores: on the test set; none for a model outside the registry.
         default: whether requests that name none get it.
     """

@@ -47,9 +47,9 @@ async def degrade(
         raise Refused(404, f"there is no condition {condition[:64]!r}; expected a name of /v1/conditions")
     async with AsyncExitStack() as stack:
         stack.enter_context(served.room.entered(service.client_of(request)))
-        file = await stack.enter_async_context(upload.received(request, served.options))
+        given = await stack.enter_async_context(upload.received(request, served.options))
         await stack.enter_async_context(served.room.worked_on())
-        worse = await served.compute(lambda: Worse(file, condition, found, format, served.options.max_seconds))
+        worse = await served.compute(lambda: Worse(given.file, condition, found, format, served.options.max_seconds))
         first = await served.compute(worse.next)
         headers = {"X-Overtone-Cutoff-Hz": f"{worse.cutoff_hz:.0f}"} if worse.cutoff_hz else {}
         return Pieces(request, served, worse, first, headers, stack.pop_all())

@@ -13,18 +13,23 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from overtone.audio import sending
+from overtone.enhance.upsampler import Mode
 from overtone.errors import OvertoneError
 from overtone.serving import refusal, service, upload
 from overtone.serving.service import Service
 from overtone.serving.work import Answer, Order, Work
-from overtone.upsample import Mode
 
 log = logging.getLogger("overtone.serving")
 router = APIRouter(prefix="/v1", tags=["audio"])
 
 # OpenAPI cannot see what a route reads and writes as bytes.
 _BYTES = {"type": "string", "format": "binary"}
-_FORM = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _BYTES}}
+_FILES = {
+    upload.FIELD: _BYTES,
+    upload.REFERENCE: {**_BYTES, "description": "A full-band recording of the same chain, to extend by."},
+    upload.PROFILE: {**_BYTES, "description": "What `overtone profile` made of such recordings."},
+}
+_FORM = {"type": "object", "required": [upload.FIELD], "properties": _FILES}
 BODY = {
     "description": "An audio file: WAV, FLAC, Ogg Vorbis or Opus, MP3 or another that libsndfile reads.",
     "required": True,
@@ -48,19 +53,24 @@ async def enhance(
     request: Request,
     served: Annotated[Service, Depends(service.of)],
     model: Annotated[str | None, Query(description="An alias, a version number or a released model.")] = None,
-    mode: Annotated[Mode, Query(description="extend keeps the known band; restore also repairs it.")] = "auto",
+    mode: Annotated[
+        Mode, Query(description="extend keeps the known band; restore also repairs it; auto where it must.")
+    ] = "auto",
     cutoff_hz: Annotated[
-        float | None, Query(gt=0, allow_inf_nan=False, description="Above it the file holds nothing; else estimated.")
+        float | None, Query(gt=0, allow_inf_nan=False, description="Above it the file holds nothing; else found.")
     ] = None,
+    brightness: Annotated[
+        float, Query(ge=-6, le=6, allow_inf_nan=False, description="dB by which what is added is brighter or duller.")
+    ] = 0.0,
     format: Annotated[Format | None, Query(description="Of the answer; else the file's own, or WAV.")] = None,
     rate: Annotated[int | None, Query(ge=8_000, le=192_000, description="Of the answer in Hz; else 48000.")] = None,
 ) -> Response:
     """Enhance an audio file: the request's body, or the field `file` of a multipart form."""
-    order = Order(mode, cutoff_hz, format, rate)
+    order = Order(mode, cutoff_hz, format, rate, brightness)
     async with AsyncExitStack() as stack:
         stack.enter_context(served.room.entered(service.client_of(request)))
         loaded = await served.shelf.get(model)
-        file = await stack.enter_async_context(upload.received(request, served.options))
+        given = await stack.enter_async_context(upload.received(request, served.options))
         await stack.enter_async_context(served.room.worked_on())
         if await request.is_disconnected():
             # Nobody waits any more: that is known to the log alone.
@@ -68,17 +78,18 @@ async def enhance(
 
         def begin() -> tuple[Work, bytes | None]:
             # What is wrong with a file mostly shows in its first piece, where there is still a status to tell it by.
-            opened = Work(loaded, file, order, served.options.max_seconds)
+            opened = Work(loaded, given, order, served.options.max_seconds)
             return opened, opened.next()
 
         work, first = await served.compute(begin)
         headers = {
             "X-Overtone-Model": loaded.kind,
             "X-Overtone-Version": loaded.version,
-            "X-Overtone-Mode": "restore" if mode == "restore" else "extend",
-            "X-Overtone-Cutoff-Hz": f"{work.cutoff_hz:.0f}",
+            "X-Overtone-Mode": work.mode,
+            "X-Overtone-Cutoff-Hz": f"{work.treatment.cutoff_hz:.0f}",
+            "X-Overtone-Done": work.account,
         }
-        counted = partial(served.meters.enhanced, work, headers["X-Overtone-Mode"])
+        counted = partial(served.meters.enhanced, work)
         return Pieces(request, served, work, first, headers, stack.pop_all(), counted)
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from overtone.enhance.profile import Profile
 from overtone.errors import OvertoneError
 from overtone.serving import door, service
 from overtone.serving.refusal import Refused
@@ -32,7 +33,10 @@ _DONE, _MALFORMED, _REFUSED, _FAILED, _FULL = 1000, 1003, 1008, 1011, 1013
 
 
 class Hello(BaseModel):
-    """A live client's first message; `cutoff_hz` must be given for rates of 44.1 kHz and more."""
+    """A live client's first message; `cutoff_hz` must be given for rates of 44.1 kHz and more.
+
+    `profile` is the content of a file that `overtone profile` wrote, `brightness` in dB.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     type: Literal["hello"]
@@ -41,6 +45,8 @@ class Hello(BaseModel):
     format: Literal["f32le", "s16le"] = "f32le"
     mode: Literal["auto", "extend", "restore"] = "auto"
     cutoff_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    profile: dict[str, Any] | None = None
+    brightness: Annotated[float, Field(ge=-6, le=6, allow_inf_nan=False)] = 0.0
     model: str | None = None
     key: str | None = Field(default=None, repr=False)
 
@@ -119,12 +125,10 @@ async def _greeted(socket: WebSocket, served: Service) -> Session:
     if key is not None and not (socket.state.key_shown or door.same(hello.key or "", key)):
         raise _Over(_REFUSED, "expected the server's key, as a header of the request or as key in the hello")
     loaded = await served.shelf.get(hello.model)
-    if not loaded.live:
-        raise _Over(
-            _REFUSED,
-            f"model {loaded.version} is a {loaded.kind} that needs seconds of the future; live streams want an rnn",
-        )
-    session = Session(loaded, hello.rate, hello.channels, hello.format, hello.mode, hello.cutoff_hz)
+    profile = None if hello.profile is None else Profile.parse(hello.profile, "profile")
+    session = Session(
+        loaded, hello.rate, hello.channels, hello.format, hello.mode, hello.cutoff_hz, profile, hello.brightness
+    )
     facts = {"model": loaded.kind, "version": loaded.version, **session.facts}
     await _said(socket, served, {"type": "ready", **facts})
     return session

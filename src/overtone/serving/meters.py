@@ -56,9 +56,9 @@ class Meters:
         self._model.clear()
         self._model.labels(loaded.version, loaded.kind).set(1)
 
-    def enhanced(self, work: Work, mode: str) -> None:
+    def enhanced(self, work: Work) -> None:
         """Count a file that was enhanced."""
-        self.audio.labels("/v1/enhance", mode).inc(work.seconds)
+        self.audio.labels("/v1/enhance", work.mode).inc(work.seconds)
         self.factor.observe(work.seconds / max(work.computing, 1e-6))
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:

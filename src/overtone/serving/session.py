@@ -9,9 +9,9 @@ import soxr
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
-from overtone.models.spectral import WINDOW
+from overtone.enhance.profile import Profile
+from overtone.enhance.upsampler import Mode
 from overtone.serving.shelf import Loaded
-from overtone.upsample import HALF_FILTER, Mode
 
 _TYPES: dict[str, np.dtype[Any]] = {"f32le": np.dtype("<f4"), "s16le": np.dtype("<i2")}
 # Of the next better one, an 8 kHz stream waits as long and a 16 kHz stream twice as long.
@@ -24,10 +24,11 @@ class Session:
     """One live stream.
 
     Args:
-        loaded: a model that needs no future but its window.
+        loaded: the model.
         rate: of the frames that come in, Hz; those that go out are at the model's rate.
         format: of samples both ways, `f32le` or `s16le`.
         cutoff_hz: above which there is nothing; None is half the rate.
+        profile, brightness_db: see `Upsampler.enhance`.
 
     Attributes:
         facts: what the client is told of it.
@@ -40,7 +41,15 @@ class Session:
     """
 
     def __init__(
-        self, loaded: Loaded, rate: int, channels: int, format: str, mode: Mode, cutoff_hz: float | None
+        self,
+        loaded: Loaded,
+        rate: int,
+        channels: int,
+        format: str,
+        mode: Mode,
+        cutoff_hz: float | None,
+        profile: Profile | None = None,
+        brightness_db: float = 0.0,
     ) -> None:
         if cutoff_hz is None:
             if rate >= _ANY_BAND:
@@ -48,7 +57,9 @@ class Session:
             cutoff_hz = rate / 2
         model = loaded.upsampler
         cutoff_hz = model.checked_cutoff(cutoff_hz)
-        self._stream = model.stream(channels, mode=mode, cutoff_hz=cutoff_hz)
+        self._stream = model.stream(
+            channels, mode=mode, cutoff_hz=cutoff_hz, profile=profile, brightness_db=brightness_db
+        )
         self._resampler = (
             None if rate == model.rate else soxr.ResampleStream(rate, model.rate, channels, quality=_QUALITY)
         )
@@ -64,7 +75,7 @@ class Session:
             "format": format,
             "mode": "restore" if mode == "restore" else "extend",
             "cutoff_hz": cutoff_hz,
-            "latency_ms": round(1000 * (WINDOW + HALF_FILTER) / model.rate + resampling_ms(rate, model.rate), 1),
+            "latency_ms": round(1000 * self._stream.lookahead / model.rate + resampling_ms(rate, model.rate), 1),
         }
 
     def push(self, data: bytes) -> bytes:

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
-from overtone.upsample import Upsampler
 
 T = TypeVar("T")
 log = logging.getLogger("overtone.serving")
@@ -49,13 +49,8 @@ class Loaded:
 
     @property
     def kind(self) -> str:
-        """`rnn` or `cnn`."""
-        return str(self.upsampler.config["model"])
-
-    @property
-    def live(self) -> bool:
-        """Whether it needs no more of the future than its window."""
-        return self.upsampler.model.body.context == 0
+        """The model's family."""
+        return self.upsampler.model.family
 
 
 def load(folder: Path, version: str) -> Loaded:

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from fastapi import Request
@@ -19,12 +20,21 @@ from overtone.serving.refusal import Refused
 
 # Up to this size a body stays in memory.
 _SPOOL_BYTES = 2_000_000
-FIELD = "file"
+FIELD, REFERENCE, PROFILE = "file", "reference", "profile"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request brings: its audio, and in a form perhaps a full-band reference or a profile of its recording chain."""
+
+    file: BinaryIO
+    reference: BinaryIO | None = None
+    profile: BinaryIO | None = None
 
 
 @asynccontextmanager
-async def received(request: Request, options: Options) -> AsyncIterator[BinaryIO]:
-    """The audio file of a request: its raw body, or the field `file` of a multipart form.
+async def received(request: Request, options: Options) -> AsyncIterator[Upload]:
+    """The audio of a request: its raw body, or the field `file` of a multipart form, which may have other files too.
 
     Raises:
         Refused: too large (413), too slow (408), or no file in the form (422).
@@ -36,16 +46,17 @@ async def received(request: Request, options: Options) -> AsyncIterator[BinaryIO
         try:
             async with asyncio.timeout(options.upload_seconds):
                 if request.headers.get("content-type", "").lower().startswith("multipart/"):
-                    file = await _field(bounded)
+                    found = await _form(bounded)
                 else:
                     file = stack.enter_context(_spool())
                     await _fill(file, bounded)
+                    found = Upload(file)
         except TimeoutError:
             raise Refused(408, f"the audio was not sent within {options.upload_seconds:g} s") from None
         except ClientDisconnect:
             # Nobody is told: the log alone shows the status.
             raise Refused(499, "the client is gone") from None
-        yield file
+        yield found
 
 
 def _spool() -> BinaryIO:
@@ -91,14 +102,21 @@ async def _fill(file: BinaryIO, request: Request) -> None:
         raise Refused(422, "the request is empty; expected the bytes of an audio file as its body")
 
 
-async def _field(request: Request) -> BinaryIO:
+async def _form(request: Request) -> Upload:
     try:
-        form = await request.form(max_files=1, max_fields=8)
+        form = await request.form(max_files=3, max_fields=8)
     except MultiPartException as error:
         raise Refused(422, f"the form cannot be read: {error.message}") from None
-    file = form.get(FIELD)
-    if not isinstance(file, UploadFile):
+    if FIELD not in form:
         raise Refused(422, f"the form has no file in its field {FIELD!r}")
-    if not file.size:
-        raise Refused(422, f"the form's field {FIELD!r} is empty; expected an audio file")
-    return file.file
+    files = {}
+    for name in (FIELD, REFERENCE, PROFILE):
+        file = form.get(name)
+        if file is None:
+            continue
+        if not isinstance(file, UploadFile):
+            raise Refused(422, f"the form has no file in its field {name!r}")
+        if not file.size:
+            raise Refused(422, f"the form's field {name!r} is empty; expected a file")
+        files[name] = file.file
+    return Upload(**files)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -12,15 +13,21 @@ import numpy as np
 
 from overtone import audio
 from overtone.audio import AudioError, Signal, sending
-from overtone.models.spectral import HOP
+from overtone.dsp.stft import HOP
+from overtone.enhance.account import account
+from overtone.enhance.profile import Profile
+from overtone.enhance.references import read_profile
+from overtone.enhance.upsampler import Mode
 from overtone.serving.refusal import Refused
 from overtone.serving.shelf import Loaded
-from overtone.upsample import Mode
+from overtone.serving.upload import Upload
 
 # Samples at 48 kHz that are computed and sent at a time: about five seconds.
 BLOCK = 480 * HOP
 # A file may end this much before its header says, as encoders of MP3 leave it; one that was cut off lacks more.
 SHORT_SECONDS = 0.1
+# A profile is a minute of bands, a third of this.
+MOST_PROFILE_BYTES = 1_000_000
 
 
 class Answer(Protocol):
@@ -62,6 +69,7 @@ class Order:
     cutoff_hz: float | None = None
     format: str | None = None
     rate: int | None = None
+    brightness_db: float = 0.0
 
 
 class Work:
@@ -69,7 +77,7 @@ class Work:
 
     Attributes:
         format: of the answer.
-        cutoff_hz: given, or found in the file.
+        treatment: what is done to the file; `account` says it in a sentence, `mode` in a word.
         seconds: of the file.
         computing: seconds that it took so far.
 
@@ -78,21 +86,22 @@ class Work:
         AudioError: audio that cannot be used, or a format that cannot hold it.
     """
 
-    def __init__(self, loaded: Loaded, file: BinaryIO, order: Order, max_seconds: float) -> None:
+    def __init__(self, loaded: Loaded, given: Upload, order: Order, max_seconds: float) -> None:
         begun = time.perf_counter()
-        info = opened(file, max_seconds)
+        file, info = given.file, opened(given.file, max_seconds)
         model = loaded.upsampler
         self.seconds = info.seconds
         self.format = order.format or sending.format_of(info)
-        self.cutoff_hz = (
-            model.cutoff_of(file, info) if order.cutoff_hz is None else min(order.cutoff_hz, model.rate / 2)
-        )
+        profile = profile_of(given, model.rate, max_seconds)
+        self.treatment = model.treatment_of(file, info, order.mode, order.cutoff_hz, profile, order.brightness_db)
+        self.mode = "restore" if self.treatment.repairs else "extend"
+        self.account = account(replace(self.treatment, profile=None), order.mode, model.rate)
         whole = audio.resampled_length(info.frames, info.rate, model.rate)
         rate = order.rate or model.rate
         frames = audio.resampled_length(whole, model.rate, rate)
         audio.container_for(Path(f"audio.{self.format}"), info, frames)
         encoder = sending.Encoder(self.format, rate, info.channels, frames, info.subtype, info.mask)
-        blocks = model.blocks(file, info, mode=order.mode, cutoff_hz=self.cutoff_hz, rate=rate, size=BLOCK)
+        blocks = model.blocks(file, info, self.treatment, rate=rate, size=BLOCK)
         exact = of_length(blocks, frames, round(SHORT_SECONDS * rate))
         self._pieces = sending.encoded(encoder, exact)
         self.computing = time.perf_counter() - begun
@@ -108,6 +117,33 @@ class Work:
             return next(self._pieces, None)
         finally:
             self.computing += time.perf_counter() - begun
+
+
+def profile_of(given: Upload, rate: int, max_seconds: float) -> Profile | None:
+    """The profile that a request brings, or that of its reference; None without either.
+
+    Args:
+        rate: of the model, Hz.
+
+    Raises:
+        Refused: both are there, the profile is no JSON or too large, the reference is not audio or too long.
+        ProfileError: not a profile, or a reference that cannot be used.
+    """
+    if given.profile is not None and given.reference is not None:
+        raise Refused(422, "the form has both a profile and a reference; expected one of them")
+    if given.reference is not None:
+        opened(given.reference, max_seconds)
+        return read_profile([given.reference], rate, "the reference")
+    if given.profile is None:
+        return None
+    text = given.profile.read(MOST_PROFILE_BYTES + 1)
+    if len(text) > MOST_PROFILE_BYTES:
+        raise Refused(413, f"the profile is too large; expected at most {MOST_PROFILE_BYTES / 1e6:g} MB")
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refused(422, "the profile is not JSON; expected what `overtone profile` writes") from None
+    return Profile.parse(tree, "the profile")
 
 
 def of_length(blocks: Iterator[Signal], frames: int, short: int) -> Iterator[Signal]:
