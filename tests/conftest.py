@@ -25,8 +25,11 @@ gc.set_threshold(10_000, 20, 100)
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"),
-    *("train.cnn.width=16", "train.cnn.depths=[1, 1]"),
+    *(f"train.rnn.{task}={{cell: gru, width: 16, layers: 1, dropout: 0.0}}" for task in ("extend", "restore")),
+    *(
+        f"train.cnn.{task}={{width: 16, blocks: 2, kernel: 3, context: 8, pooling: average, dropout: 0.0}}"
+        for task in ("extend", "restore")
+    ),
 )
 INHERITED = (
     *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"),
@@ -45,7 +48,7 @@ search.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 # Files whose tests share what takes seconds to make.
 SHARING = (
-    *("test_services", "test_page", "test_cluster", "test_docs", "test_export", "test_failure", "test_overview"),
+    *("test_services", "test_page", "test_cluster", "test_docs", "test_graphs", "test_failure", "test_overview"),
     *("test_packaging", "test_pairs", "test_released", "test_report", "test_shards", "test_training"),
 )
 # Marks of tests that run only where they are asked for.
@@ -150,6 +153,12 @@ def pairs_folder(params: settings.Params, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def corpus_folder(pairs_folder: Path) -> Path:
+    """The made corpus that the pairs were made of."""
+    return pairs_folder.parent / "corpus"
+
+
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and no runs: creating them takes seconds, copying them nothing."""
     from overtone.tracking import store
@@ -188,12 +197,12 @@ def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
     def make(name: str = "rnn", run_id: str = "0" * 32, seed: int = 0, **info: Any) -> Path:
         import torch
 
-        from overtone.models import build
+        from overtone.models.model import Model
 
         torch.manual_seed(seed)
         folder = bare_project / "models" / name
         folder.mkdir(parents=True, exist_ok=True)
-        build.save(build.network(params.train.rnn, params.corpus.rate), folder, "rnn", params.train.rnn)
+        Model.untrained("rnn", params.train.rnn, params.corpus.rate).save(folder)
         facts = {
             "run_id": run_id,
             "experiment": "overtone",
@@ -202,7 +211,7 @@ def make_model(bare_project: Path, params: settings.Params) -> ModelMaker:
             "model": "rnn",
         }
         (folder / "run.json").write_text(json.dumps(facts | info))
-        (folder / "history.csv").write_text("epoch,step,train_loss,valid_lsd\n0,50,2.0,1.5\n1,100,1.5,1.25\n")
+        (folder / "history.csv").write_text("task,epoch,step,extend_valid_lsd\nextend,0,50,1.5\nextend,1,100,1.25\n")
         return folder
 
     return make
