@@ -101,7 +101,9 @@ def test_band_below_the_cutoff_is_untouched_to_sixteen_bits(make: Maker, family:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("samples", "rate"), [(0, 16_000), (1, 8_000), (1_001, 11_025), (30_011, 44_100), (9_000, 96_000)])
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(0, 16_000), (1, 8_000), (1_001, 11_025), (30_011, 44_100), (9_000, 96_000)]
+)
 def test_length_is_kept_at_any_rate(make: Maker, mode: Mode, samples: int, rate: int) -> None:
     for channels in (1, 2, 3):
         out = make().enhance(noise(samples, channels), rate, mode=mode, cutoff_hz=3_000.0)
@@ -141,10 +143,16 @@ def test_full_band_comes_back_bit_for_bit(make: Maker, cutoff: float) -> None:
         (noise(1_000), {"cutoff_hz": float("nan")}, "cutoff: expected at least"),
         (noise(1_000), {"brightness_db": 6.1}, "brightness: expected -6 to 6 dB, got 6.1"),
         (noise(1_000), {"brightness_db": float("nan")}, "brightness: expected"),
-        (noise(1_000), {"profile": Profile("tape", 44_100, np.zeros((9, 1), np.float32))}, "profile tape: made at 44100 Hz"),
+        (
+            noise(1_000),
+            {"profile": Profile("tape", 44_100, np.zeros((9, 1), np.float32))},
+            "profile tape: made at 44100 Hz",
+        ),
     ],
 )
-def test_what_cannot_be_enhanced_is_refused(make: Maker, signal: Signal, settings: dict[str, object], message: str) -> None:
+def test_what_cannot_be_enhanced_is_refused(
+    make: Maker, signal: Signal, settings: dict[str, object], message: str
+) -> None:
     with pytest.raises(AudioError, match=message):
         make().enhance(signal, 16_000, **settings)  # type: ignore[arg-type]
 
@@ -155,7 +163,9 @@ def test_what_cannot_be_enhanced_is_refused(make: Maker, signal: Signal, setting
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sizes", [[1_024], [1, 511, 7_001]])
-def test_result_does_not_depend_on_how_the_signal_is_cut(make: Maker, family: str, mode: Mode, sizes: list[int]) -> None:
+def test_result_does_not_depend_on_how_the_signal_is_cut(
+    make: Maker, family: str, mode: Mode, sizes: list[int]
+) -> None:
     signal = noise(30_011, 2)
     whole, cut = (
         pushed(make(family).stream(2, mode=mode, cutoff_hz=8_000.0), signal, one) for one in ([signal.shape[1]], sizes)
@@ -282,7 +292,9 @@ def test_references_of_other_rates_and_several_files_make_one_profile(make: Make
 # --- files --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "rate", "channels"), [("a.wav", 8_000, 1), ("a.flac", 48_000, 2), ("a.mp3", 44_100, 2)])
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"), [("a.wav", 8_000, 1), ("a.flac", 48_000, 2), ("a.mp3", 44_100, 2)]
+)
 def test_file_is_enhanced_as_its_samples_are(make: Maker, tmp_path: Path, name: str, rate: int, channels: int) -> None:
     source, target = tmp_path / name, tmp_path / "out.wav"
     audio.write(source, narrow(noise(2 * rate + 123, channels, level=0.02), 3_000, rate), rate)

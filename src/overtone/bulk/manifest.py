@@ -28,7 +28,8 @@ class Record:
 
     `target` is its name in the output folder. `planned` precedes the work, so that a target without a later record is known to
     be an interrupted run's. `stamp` and `sha256` are the source's, `target_stamp` that of the target as it was left (empty if
-    there was none), `recipe` the digest of model and options, `done` what was done and why, `seconds` the source's length, `at` the time (Unix).
+    there was none), `recipe` the digest of model and options, `done` what was done and why, `seconds` the source's length,
+    `at` the time (Unix).
     """
 
     target: str
