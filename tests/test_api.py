@@ -15,8 +15,10 @@ import torch
 
 import overtone
 from conftest import ROOT, ModelMaker
-from overtone import Upsampler, arrays, audio, upsample
+from overtone import Profile, Upsampler, arrays, audio
 from overtone.audio import AudioError
+from overtone.enhance import upsampler as base
+from overtone.enhance.profile import ProfileError
 from overtone.errors import OvertoneError
 
 
@@ -75,7 +77,7 @@ def test_kind_that_went_in_comes_out(upsampler: Upsampler, shape: tuple[int, ...
 def test_all_kinds_give_the_same_sound(upsampler: Upsampler) -> None:
     signal = np.round(noise(2, 900) * 32_768).astype(np.int16)
     exact = (signal / np.float32(32_768)).astype(np.float32)
-    wanted = upsample.Upsampler.enhance(upsampler, exact, 16_000)
+    wanted = base.Upsampler.enhance(upsampler, exact, 16_000)
     np.testing.assert_array_equal(upsampler.enhance(exact, 16_000), wanted)
     np.testing.assert_array_equal(upsampler.enhance(exact.astype(np.float64), 16_000), wanted)
     np.testing.assert_array_equal(upsampler.enhance(torch.from_numpy(exact), 16_000.0), wanted)  # type: ignore[arg-type]
@@ -145,6 +147,46 @@ def test_stream_refuses_what_it_was_not_opened_for(upsampler: Upsampler) -> None
         upsampler.stream(cutoff_hz=10.0)
 
 
+# --- profiles -----------------------------------------------------------------------------------------------------------
+
+
+def test_profile_is_made_of_samples_and_files_and_given_as_either(upsampler: Upsampler, tmp_path: Path) -> None:
+    sound = noise(2, 100_000).astype(np.float32)
+    audio.write(tmp_path / "same-microphone.wav", sound, 44_100, "FLOAT")
+    of_samples = upsampler.profile([(torch.from_numpy(sound), 44_100)])
+    of_file = upsampler.profile([tmp_path / "same-microphone.wav"], "archive")
+    assert (of_samples.name, of_file.name) == ("reference", "archive")
+    np.testing.assert_allclose(of_samples.levels, of_file.levels, atol=0.051)
+    of_file.save(tmp_path / "archive.json")
+    assert np.array_equal(Profile.load(tmp_path / "archive.json").levels, of_file.levels)
+    settings: dict[str, Any] = {"mode": "extend", "cutoff_hz": 8_000.0, "brightness_db": 2.0}
+    plain, given, kept = (
+        upsampler.enhance(sound[0, :9_000], 16_000, profile=one, **settings)
+        for one in (None, of_file, str(tmp_path / "archive.json"))
+    )
+    assert np.array_equal(given, kept)
+    assert not np.array_equal(given, plain)
+
+
+def test_stream_takes_a_profile_and_brightness_too(upsampler: Upsampler) -> None:
+    sound = noise(60_000).astype(np.float32)
+    profile = upsampler.profile([(sound, 48_000)])
+    parts = upsampler.stream(cutoff_hz=8_000.0, profile=profile, brightness_db=-3.0), sound[:9_000]
+    made = np.concatenate([parts[0].push(parts[1]), parts[0].finish()])
+    whole = upsampler.enhance(
+        sound[:9_000], 48_000, mode="extend", cutoff_hz=8_000.0, profile=profile, brightness_db=-3.0
+    )
+    np.testing.assert_allclose(made, whole, atol=1e-5)
+
+
+def test_what_is_no_profile_is_explained(upsampler: Upsampler, tmp_path: Path) -> None:
+    (tmp_path / "not.json").write_text("{}")
+    with pytest.raises(ProfileError, match=r"not\.json: not a profile"):
+        upsampler.enhance(noise(900), 16_000, profile=tmp_path / "not.json")
+    with pytest.raises(ProfileError, match="a reference needs at least 1 s"):
+        upsampler.profile([(noise(900), 48_000)])
+
+
 # --- threads ------------------------------------------------------------------------------------------------------------
 
 
@@ -152,9 +194,9 @@ def test_stream_refuses_what_it_was_not_opened_for(upsampler: Upsampler) -> None
 def test_threads_get_what_each_would_get_alone(make_model: ModelMaker, graph: bool) -> None:
     folder = make_model()
     if graph:
-        from overtone.models import build, export
+        from overtone.models import graphs
 
-        export.export(build.load(folder)[0], folder)
+        graphs.export(folder)
     upsampler = Upsampler.load(folder, runtime="onnx" if graph else "torch")
     signals = [noise(1 + index % 2, 4_000 + 333 * index) for index in range(12)]
     alone = [upsampler.enhance(signal, 16_000, mode="restore") for signal in signals]

@@ -20,7 +20,7 @@ from overtone.cli.app import GROUPS
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
 
-COMMANDS = ("enhance", "models", "promote", "rollback", "summary", "fetch", "export", "shards", "stage")
+COMMANDS = ("enhance", "profile", "models", "promote", "rollback", "summary", "fetch", "export", "shards", "stage")
 STAGES = ("corpus", "degrade", "train", "evaluate", "register")
 
 Command = Callable[..., tuple[int, str, str]]
@@ -349,7 +349,7 @@ def test_folder_that_is_no_model_is_explained(overtone: Command, bare_project: P
 def test_interruption_leaves_nothing_behind(
     make_model: ModelMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from overtone.upsample import Stream
+    from overtone.enhance.stream import Stream
 
     def interrupted(self: Stream) -> None:
         raise KeyboardInterrupt
@@ -363,6 +363,59 @@ def test_interruption_leaves_nothing_behind(
     assert list(folder.iterdir()) == []
 
 
+# --- references and what was done ---------------------------------------------------------------------------------------
+
+
+def test_reference_and_its_profile_do_the_same(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    source, reference = sound(tmp_path / "old.wav", 16_000, 1), sound(tmp_path / "same.wav", 48_000, 1)
+    model = ("--model", make_model(), "--mode", "extend", "--brightness", "-2")
+    status, output, errors = overtone("enhance", source, tmp_path / "a.wav", *model, "--reference", reference)
+    assert status == 0, errors
+    assert "band ended at 8.0 kHz: extended to 24 after same.wav" in output.replace("\n", "")
+    status, output, errors = overtone("profile", reference, "--output", tmp_path / "archive.json")
+    assert status == 0, errors
+    assert " s of same.wav" in output
+    assert overtone("enhance", source, tmp_path / "b.wav", *model, "--profile", tmp_path / "archive.json")[0] == 0
+    assert overtone("enhance", source, tmp_path / "c.wav", *model)[0] == 0
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_profile_that_exists_is_not_overwritten(overtone: Command, tmp_path: Path) -> None:
+    reference = sound(tmp_path / "same.wav", 48_000, 1)
+    (tmp_path / "archive.json").write_text("precious")
+    status, _, errors = overtone("profile", reference, "--output", tmp_path / "archive.json")
+    assert status == 1
+    assert "exists already; give --force" in errors
+    assert (tmp_path / "archive.json").read_text() == "precious"
+
+
+def test_profile_and_reference_together_are_refused(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    source = sound(tmp_path / "old.wav", 16_000, 1)
+    options = ("--model", make_model(), "--reference", source, "--profile", tmp_path / "a.json")
+    status, _, errors = overtone("enhance", source, tmp_path / "new.wav", *options)
+    assert status == 1
+    assert "either a profile or references, got both" in errors
+
+
+def test_low_rate_reference_is_refused_by_name(overtone: Command, tmp_path: Path) -> None:
+    reference = sound(tmp_path / "low.wav", 16_000, 1)
+    status, _, errors = overtone("profile", reference, "--output", tmp_path / "archive.json")
+    assert status == 1
+    assert "low.wav: stored at 16000 Hz; expected a full-band recording" in errors.replace("\n", " ")
+
+
+def test_folder_is_accounted_for_file_by_file(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
+    (tmp_path / "calls").mkdir()
+    sound(tmp_path / "calls" / "1.wav", 8_000, 1)
+    model = ("--model", make_model(), "--mode", "extend", "--jobs", "1")
+    status, output, errors = overtone("enhance", tmp_path / "calls", "--output", tmp_path / "out", *model)
+    assert status == 0, errors
+    assert "1.wav: band ended at 4.0 kHz: extended to 24" in output.replace("\n", "")
+    record = json.loads((tmp_path / "out" / "enhanced.jsonl").read_text().splitlines()[-1])
+    assert record["done"] == "band ended at 4.0 kHz: extended to 24"
+
+
 # --- graphs -------------------------------------------------------------------------------------------------------------
 
 
@@ -371,8 +424,9 @@ def test_exported_folder_enhances_as_before(overtone: Command, make_model: Model
     assert overtone("enhance", source, tmp_path / "before.wav", "--model", folder)[0] == 0
     status, output, errors = overtone("export", folder)
     assert status == 0, errors
-    assert f"{folder / 'model.onnx'}: " in output.replace("\n", "")
-    assert resolve.upsampler(str(folder))[0].graph is not None
+    for name in ("extend.onnx", "restore.onnx"):
+        assert f"{folder / name}: " in output.replace("\n", "")
+    assert resolve.upsampler(str(folder))[0].model.sessions
     assert overtone("enhance", source, tmp_path / "after.wav", "--model", folder)[0] == 0
     before, after = (audio.read(tmp_path / name)[0] for name in ("before.wav", "after.wav"))
     np.testing.assert_allclose(after, before, atol=1.5 / 32_768)

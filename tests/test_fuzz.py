@@ -24,7 +24,8 @@ from conftest import ModelMaker
 from overtone import audio, params
 from overtone.data import catalog, corpus
 from overtone.errors import OvertoneError
-from overtone.models import build
+from overtone.models.folder import WEIGHTS
+from overtone.models.model import Model
 from test_http import LIVE, serving, started
 
 ROOT = Path(__file__).parents[1]
@@ -148,22 +149,17 @@ def test_settings_of_another_kind_are_refused_by_name(place: Path, key: str, val
 
 @settings(FEW, max_examples=60)
 @given(
-    key=st.sampled_from(["model", "rate", "network", "format", "overtone"]),
+    key=st.sampled_from(["family", "rate", "bodies", "format", "overtone"]),
     value=JSON_VALUES,
     data=st.binary(max_size=50),
 )
 def test_config_of_a_model_is_read_or_refused(place: Path, key: str, value: Any, data: bytes) -> None:
-    network = {
-        **params.load(ROOT / "params.yaml").train.rnn.model_dump(mode="json"),
-        "width": 8,
-        "hidden": 8,
-        "layers": 1,
-    }
-    whole = {"model": "rnn", "rate": 48_000, "network": network, "format": 1}
+    body = {"cell": "gru", "width": 8, "layers": 1, "dropout": 0.0}
+    whole = {"family": "rnn", "rate": 48_000, "bodies": {"extend": body, "restore": body}, "format": 2}
     for content in (json.dumps(whole | {key: value}).encode(), data):
         (place / "config.json").write_bytes(content)
         try:
-            build.load(place)
+            Model.load(place)
         except OvertoneError as error:
             assert str(place) in str(error)
 
@@ -174,14 +170,14 @@ def test_weights_of_a_model_are_read_or_refused(
     bare_project: Path, make_model: ModelMaker, data: st.DataObject
 ) -> None:
     folder = make_model("fuzzed")
-    weights = folder / build.WEIGHTS
+    weights = folder / WEIGHTS
     weights.write_bytes(data.draw(mutated([weights.read_bytes()])))
     try:
-        model, _ = build.load(folder)
+        model = Model.load(folder)
     except OvertoneError as error:
         assert str(folder) in str(error)
     else:
-        assert all(value.shape is not None for value in model.state_dict().values())
+        assert model.parameters > 0
 
 
 # --- servers --------------------------------------------------------------------------------------------------------------

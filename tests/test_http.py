@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -28,13 +29,15 @@ from starlette.websockets import WebSocketDisconnect
 from conftest import ModelMaker
 from overtone import audio, params
 from overtone.audio import sending
+from overtone.enhance.profile import Profile
+from overtone.enhance.stream import Stream
+from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
 from overtone.serving import key, live, work
 from overtone.serving.app import create_app
 from overtone.serving.options import Options
 from overtone.serving.shelf import BrokenModelError, Shelf, UnknownModelError, UnusableModelError
-from overtone.upsample import Stream, Upsampler
 
 RATE = 48_000
 KEY = "a-key-of-this-test"
@@ -233,6 +236,7 @@ def test_file_that_goes_on_is_not_decoded_to_its_end() -> None:
         (audio.encode(sound(), 16_000), {"cutoff_hz": -1}, 422, "cutoff_hz: Input should be greater than 0"),
         (audio.encode(sound(), 16_000), {"cutoff_hz": "inf"}, 422, "cutoff_hz: Input should be a finite number"),
         (audio.encode(sound(), 16_000), {"cutoff_hz": 1}, 422, "cutoff: expected at least"),
+        (audio.encode(sound(), 16_000), {"brightness": 7}, 422, "brightness: Input should be less than or equal to 6"),
         (audio.encode(sound(), 16_000), {"rate": 1}, 422, "rate: Input should be greater than or equal to 8000"),
         (audio.encode(sound(), 16_000), {"format": "opus", "rate": 44_100}, 422, "OGG/OPUS cannot hold"),
         (audio.encode(sound(channels=3), 16_000), {"format": "mp3"}, 422, "cannot hold 3 channels"),
@@ -489,19 +493,74 @@ def test_few_models_are_kept(named: dict[str, str]) -> None:
     asyncio.run(run())
 
 
-def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker, params: params.Params) -> None:
+def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker) -> None:
     import torch
 
-    from overtone.models import build
+    from overtone.models.model import Model
     from overtone.serving import shelf
 
     folder = make_model()
-    network, _ = build.load(folder)
+    model = Model.load(folder)
     with torch.no_grad():
-        next(iter(network.parameters())).fill_(float("nan"))
-    build.save(network, folder, "rnn", params.train.rnn)
+        next(iter(model.extend.parameters())).fill_(float("nan"))
+    model.save(folder)
     with pytest.raises(BrokenModelError, match="does not make audio"):
         shelf.load(folder, "7")
+
+
+# --- references ---------------------------------------------------------------------------------------------------------
+
+
+def kept_profile(upsampler: Upsampler, signal: audio.Signal) -> tuple[Profile, str]:
+    """A profile, and the text of its file."""
+    profile = upsampler.profile([(signal, RATE)])
+    with tempfile.TemporaryDirectory() as folder:
+        profile.save(Path(folder, "profile.json"))
+        return profile, Path(folder, "profile.json").read_text()
+
+
+def test_form_may_bring_a_reference_or_its_profile(client: TestClient, options: Options) -> None:
+    signal, reference = sound(16_000), sound(RATE, seconds=1.5)
+    upsampler = Upsampler.load(Path(options.model))
+    profile, text = kept_profile(upsampler, reference)
+    expected = upsampler.enhance(signal, 16_000, mode="extend", cutoff_hz=8_000, profile=profile, brightness_db=-3.0)
+    file = ("a.wav", audio.encode(signal, 16_000, subtype="FLOAT"))
+    parts = {
+        "profile": ("p.json", text.encode()),
+        "reference": ("r.wav", audio.encode(reference, RATE, subtype="FLOAT")),
+    }
+    for name, part in parts.items():
+        query = {"mode": "extend", "cutoff_hz": 8_000, "brightness": -3}
+        answer = client.post("/v1/enhance", params=query, files={"file": file, name: part})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-overtone-done"] == "band ended at 8.0 kHz: extended to 24"
+        assert np.allclose(audio.decode(answer.content)[0], expected, atol=1e-4)
+    both = client.post("/v1/enhance", files={"file": file, **parts})
+    assert (both.status_code, both.json()["detail"]) == (
+        422, "the form has both a profile and a reference; expected one of them"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "sentence"),
+    [
+        ("profile", b"tape", 422, "the profile is not JSON"),
+        ("profile", b"{}", 422, "the profile: not a profile"),
+        ("profile", b" " * 1_000_001, 413, "the profile is too large"),
+        ("profile", b"", 422, "the form's field 'profile' is empty"),
+        ("reference", b"tape", 415, "not readable as audio"),
+        ("reference", audio.encode(np.zeros((1, 16_000), np.float32), 16_000), 422, "expected a full-band recording"),
+        ("reference", audio.encode(np.zeros((1, 90_000), np.float32), RATE), 422, "a reference needs at least 1 s"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_references_are_refused_in_a_sentence(
+    client: TestClient, name: str, content: bytes, status: int, sentence: str
+) -> None:
+    file = ("a.wav", audio.encode(sound(), 16_000))
+    answer = client.post("/v1/enhance", files={"file": file, name: ("x", content)})
+    assert answer.status_code == status
+    assert sentence in answer.json()["detail"]
 
 
 # --- live -------------------------------------------------------------------------------------------------------------
@@ -532,7 +591,9 @@ def test_live_stream_is_the_streams_own_result(client: TestClient, options: Opti
     expected = np.concatenate([stream.push(signal), stream.finish()], axis=1)
     frames = [np.ascontiguousarray(block.T).tobytes() for block in np.array_split(signal, 25, axis=1)]
     ready, heard, last = talk(client, frames, channels=2, cutoff_hz=6_000, mode=mode)
-    assert (ready["type"], ready["latency_ms"], ready["mode"]) == ("ready", 25.0, mode)
+    latency = round(1_000 * stream.lookahead / RATE, 1)
+    assert (ready["type"], ready["latency_ms"], ready["mode"]) == ("ready", latency, mode)
+    assert latency <= (25.0 if mode == "extend" else 29.0)
     assert last == {"type": "done", "samples": signal.shape[1]}
     assert np.allclose(np.frombuffer(heard, "<f4").reshape(-1, 2).T, expected, atol=1e-5)
 
@@ -558,6 +619,7 @@ def test_live_stream_of_another_rate_is_resampled_as_it_comes(client: TestClient
         ({"format": "mp3"}, [], "format: Input should be"),
         ({}, [], "cutoff_hz: expected for a stream at 48000 Hz"),
         ({"cutoff_hz": 2}, [], "cutoff: expected at least"),
+        ({"cutoff_hz": 8_000, "brightness": 9}, [], "brightness: Input should be less"),
         ({"model": "../x"}, [], "is no alias"),
         ({"cutoff_hz": 8_000}, [b"123"], "whole frames of 4 bytes"),
         ({"cutoff_hz": 8_000}, [np.array([np.nan], np.float32).tobytes()], "NaN"),
@@ -572,14 +634,24 @@ def test_bad_live_streams_end_with_a_sentence(
     assert sentence in last["detail"]
 
 
-def test_network_that_needs_the_future_does_not_stream_live(bare_project: Path, params: params.Params) -> None:
-    from overtone.models import build
+def test_every_family_streams_live(tiny_model: Callable[[str], Path]) -> None:
+    with serving(Options(model=str(tiny_model("cnn")), workers=1)) as client:
+        ready, _, last = talk(client, [bytes(4 * 480)], cutoff_hz=8_000)
+    assert ready["model"] == "cnn"
+    assert last == {"type": "done", "samples": 480}
 
-    folder = bare_project / "models" / "cnn"
-    build.save(build.network(params.train.cnn, RATE), folder, "cnn", params.train.cnn)
-    with serving(Options(model=str(folder), workers=1)) as client:
-        _, _, last = talk(client, [], cutoff_hz=8_000)
-    assert "live streams want an rnn" in last["detail"]
+
+def test_live_stream_takes_a_profile_and_brightness(client: TestClient, options: Options) -> None:
+    signal = sound(RATE, seconds=1.5)
+    upsampler = Upsampler.load(Path(options.model))
+    profile, text = kept_profile(upsampler, signal)
+    stream = upsampler.stream(1, cutoff_hz=6_000, profile=profile, brightness_db=3.0)
+    expected = np.concatenate([stream.push(signal), stream.finish()], axis=1)
+    hello = {"cutoff_hz": 6_000, "profile": json.loads(text), "brightness": 3}
+    _, heard, _ = talk(client, [np.ascontiguousarray(signal.T).tobytes()], **hello)
+    assert np.allclose(np.frombuffer(heard, "<f4")[None], expected, atol=1e-5)
+    _, _, last = talk(client, [], cutoff_hz=6_000, profile={"format": "other"})
+    assert "profile: not a profile" in last["detail"]
 
 
 def test_live_streams_are_few_and_need_the_key(options: Options) -> None:

@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
     """A project whose registry holds a champion of tiny random weights, scored."""
     import torch
 
-    from overtone.models import build
+    from overtone.models.model import Model
     from overtone.registry import registry
     from overtone.registry.scores import Scored
 
@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
     model = folder / "models" / "rnn"
     model.mkdir(parents=True)
     torch.manual_seed(0)
-    build.save(build.network(params.train.rnn, params.corpus.rate), model, "rnn", params.train.rnn)
+    Model.untrained("rnn", params.train.rnn, params.corpus.rate).save(model)
     facts = {
         "run_id": "1" * 32,
         "experiment": "overtone",

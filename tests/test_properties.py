@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from overtone import audio
 from overtone.audio import Signal
 from overtone.data import degrade, noise, targets
+from overtone.enhance.stream import UNTOUCHED
+from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import metrics
-from overtone.models import build
+from overtone.models.model import Model
 from overtone.params import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Params, Quantise, Step
-from overtone.upsample import UNTOUCHED, Upsampler
 
 RATE = 48_000
 STEP = 1 / 32_768
@@ -451,11 +452,12 @@ def upsamplers(params: Params) -> Callable[[str], Upsampler]:
 
     def make(kind: str) -> Upsampler:
         torch.manual_seed(7)
-        network = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, RATE)
+        model = Model.untrained(kind, params.train.bodies(kind), RATE)
         with torch.no_grad():
-            for weight in network.parameters():
-                weight.add_(0.05 * torch.randn(weight.shape))
-        return Upsampler(network.eval(), {})
+            for network in model.networks.values():
+                for weight in network.eval().parameters():
+                    weight.add_(0.05 * torch.randn(weight.shape))
+        return Upsampler(model)
 
     return make
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
 from overtone import cli
-from overtone.models.build import ModelError
+from overtone.models.folder import ModelError
 from overtone.params import Guard, RegisterParams
 from overtone.registry import fetch, gate, packaging, registry, scores
 from overtone.registry.hooks import HookError

@@ -30,8 +30,9 @@ from conftest import ROOT, ModelMaker
 from hostile import chunk, riff, wave_format
 from overtone import audio
 from overtone.errors import OvertoneError
-from overtone.models import build, export
-from overtone.models.build import ModelError
+from overtone.models.folder import CONFIG, WEIGHTS, ModelError
+from overtone.models.model import Model
+from overtone.models.session import open_sessions
 from overtone.registry import resolve
 from test_http import KEY, started
 from test_registry import GATE, NAME, light_log, scored
@@ -66,12 +67,12 @@ def mark(tmp_path: Path) -> Iterator[Path]:
 
 def test_weights_that_are_a_pickle_are_refused(make_model: ModelMaker, mark: Path) -> None:
     folder = make_model()
-    torch.save({"stem.weight": Trap(mark)}, folder / build.WEIGHTS)
+    torch.save({"stem.weight": Trap(mark)}, folder / WEIGHTS)
     with pytest.raises(ModelError, match=r"weights\.safetensors: not the weights"):
-        build.load(folder)
-    (folder / build.WEIGHTS).write_bytes(pickle.dumps(Trap(mark)))
+        Model.load(folder)
+    (folder / WEIGHTS).write_bytes(pickle.dumps(Trap(mark)))
     with pytest.raises(ModelError, match=r"weights\.safetensors: not the weights"):
-        build.load(folder)
+        Model.load(folder)
 
 
 @pytest.mark.parametrize("force", ["", "1"], ids=["plain", "with torch told to trust"])
@@ -124,18 +125,18 @@ def test_every_loading_of_a_pickle_is_told_to_run_nothing() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        *({"width": 10**7}, {"hidden": 10**7}, {"layers": 10**9}, {"expansion": 10**9}, {"width": 10**12}),
+        *({"width": 10**7}, {"layers": 10**9}, {"width": 10**12}),
         *({"width": "../../weights"}, {"path": "/"}),
     ],
     ids=str,
 )
 def test_settings_of_a_model_take_no_more_than_its_weights(make_model: ModelMaker, change: dict[str, Any]) -> None:
     folder = make_model()
-    config = json.loads((folder / build.CONFIG).read_text())
-    config["network"] |= change
-    (folder / build.CONFIG).write_text(json.dumps(config))
+    config = json.loads((folder / CONFIG).read_text())
+    config["bodies"]["extend"] |= change
+    (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"not the (weights of|settings)"):
-        build.load(folder)
+        Model.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +144,9 @@ def test_settings_of_a_model_take_no_more_than_its_weights(make_model: ModelMake
 )
 def test_settings_that_are_no_settings_are_refused(make_model: ModelMaker, text: str) -> None:
     folder = make_model()
-    (folder / build.CONFIG).write_bytes(text.encode("latin-1"))
+    (folder / CONFIG).write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match=r"config\.json"):
-        build.load(folder)
+        Model.load(folder)
 
 
 @pytest.mark.parametrize("format", ["MAT4", "MAT5", "VOC", "SVX", "NIST", "IRCAM", "PAF", "PVF", "AVR", "HTK"])
@@ -187,9 +188,10 @@ def test_graph_that_names_other_files_is_refused(make_model: ModelMaker, where: 
         [onnx.helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [tensor]
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-    (folder / export.GRAPH).write_bytes(model.SerializeToString())
+    for name in ("extend.onnx", "restore.onnx"):
+        (folder / name).write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="names other files to read"):
-        export.open_graph(folder)
+        open_sessions(folder)
 
 
 def test_registered_code_is_not_run_by_overtone(
@@ -200,14 +202,14 @@ def test_registered_code_is_not_run_by_overtone(
 
     monkeypatch.setattr(packaging, "log", light_log)
     registry.register([registry.Candidate(make_model(), scored(1.0))], GATE)
-    (weights,) = (project / "mlruns").rglob(build.WEIGHTS)
+    (weights,) = (project / "mlruns").rglob(WEIGHTS)
     code = f"import os; os.mkdir({str(mark)!r})"
     for place in (weights.parents[2], weights.parent):
         (place / "code" / "overtone").mkdir(parents=True)
         for name in ("code/overtone/__init__.py", "serving.py", "conftest.py", "MLmodel", "python_model.pkl"):
             (place / name).write_bytes(pickle.dumps(Trap(mark)) if name.endswith("pkl") else code.encode())
     folder = fetch.fetch(NAME, "champion", project / "cache")
-    build.load(folder)
+    Model.load(folder)
     assert not {path.name for path in folder.iterdir()} & {"code", "serving.py", "MLmodel", "python_model.pkl"}
 
 

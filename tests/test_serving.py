@@ -20,7 +20,8 @@ import pytest
 
 from conftest import ModelMaker
 from overtone import audio
-from overtone.models import export
+from overtone.models import graphs
+from overtone.models.session import open_sessions
 from overtone.params import RegisterParams
 from overtone.registry import fetch, packaging, registry
 from overtone.registry.scores import Scored
@@ -73,18 +74,18 @@ def test_every_row_is_answered_in_order(model: Any) -> None:
 
 
 def test_runtime_is_the_one_asked_for(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    from overtone.models import build
-    from overtone.models.spectral import SpectralUpsampler
+    from overtone.models.extend import Extend
+    from overtone.models.folder import ModelError
     from overtone.registry import pyfunc
 
     def never(*_: Any) -> None:
         raise AssertionError("the network ran")
 
     folder, row = make_model(), audio.encode(tone(), 16_000)
-    with pytest.raises(build.ModelError, match=r"model\.onnx: expected the graph"):
+    with pytest.raises(ModelError, match=r"expected extend\.onnx and restore\.onnx"):
         pyfunc.UpsamplerModel().open(folder, {**pyfunc.LIMITS, "runtime": "onnx"})
-    export.export(build.load(folder)[0], folder)
-    monkeypatch.setattr(SpectralUpsampler, "transform", never)
+    graphs.export(folder)
+    monkeypatch.setattr(Extend, "forward", never)
     for runtime in ("auto", "onnx"):
         opened = pyfunc.UpsamplerModel()
         opened.open(folder, {**pyfunc.LIMITS, "runtime": runtime})
@@ -109,6 +110,9 @@ def test_runtime_is_the_one_asked_for(make_model: ModelMaker, monkeypatch: pytes
         (audio.encode(tone(), 16_000), {"format": "aac"}, "params.format: 'aac' is not a format"),
         (audio.encode(tone(), 16_000), {"cutoff_hz": -1.0}, "params.cutoff_hz: -1.0 is not a frequency"),
         (audio.encode(tone(), 16_000), {"cutoff_hz": 1.0}, "row 0: cutoff: expected at least"),
+        (audio.encode(tone(), 16_000), {"brightness": 7.0}, "params.brightness: expected -6 to 6 dB, got 7.0"),
+        (audio.encode(tone(), 16_000), {"profile": "tape"}, "params.profile: not JSON; expected the text of a file"),
+        (audio.encode(tone(), 16_000), {"profile": "{}"}, "params.profile: not a profile"),
         (audio.encode(tone(channels=3), 16_000), {"format": "mp3"}, "cannot hold 3 channels"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -123,7 +127,7 @@ def test_bad_requests_are_refused_in_a_sentence(model: Any, row: Any, options: d
 
 
 def test_model_that_cannot_serve_is_not_registered(project: Path, make_model: ModelMaker) -> None:
-    from overtone.models.build import ModelError
+    from overtone.models.folder import ModelError
 
     folder = make_model()
     (folder / "weights.safetensors").write_bytes(b"bad")
@@ -141,10 +145,10 @@ def test_registered_model_runs_its_own_copy_of_the_package(
 import mlflow.pyfunc, sys
 model = mlflow.pyfunc.load_model("models:/overtone@champion")
 assert model.metadata.signature.inputs.to_dict() == [{"type": "binary", "name": "audio", "required": True}]
-assert [one.name for one in model.metadata.signature.params] == ["mode", "cutoff_hz", "format"]
+assert [one.name for one in model.metadata.signature.params] == ["mode", "cutoff_hz", "brightness", "profile", "format"]
 example = model.metadata.load_input_example()
-import overtone.upsample, overtone.tracking.store
-assert "/mlruns/" in overtone.upsample.__file__, overtone.upsample.__file__
+import overtone.enhance.upsampler, overtone.tracking.store
+assert "/mlruns/" in overtone.enhance.upsampler.__file__, overtone.enhance.upsampler.__file__
 out = model.predict(example)
 assert out["audio"][0][:4] == b"RIFF"
 print(model.metadata.get_model_info().model_uri)
@@ -166,7 +170,7 @@ print(model.metadata.get_model_info().model_uri)
     assert not list((project / "mlruns").rglob("*.pkl"))
     fetched = fetch.fetch("overtone", "champion", project / "cache")
     assert (fetched / "config.json").is_file()
-    assert export.open_graph(fetched) is not None, "a registered model brings the graph of its own weights"
+    assert open_sessions(fetched) is not None, "a registered model brings the graphs of its own weights"
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

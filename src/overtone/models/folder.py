@@ -69,5 +69,5 @@ def _check_format(path: Path, config: Mapping[str, Any]) -> None:
     if number < FORMAT:
         raise ModelError(
             f"{path}: a model folder of format {number}, and this version of overtone reads {FORMAT}: train it again, "
-            f"or use it with overtone {config.get('overtone', '0.1.0')}"
+            f"use the model `released`, or use it with overtone {config.get('overtone', '0.1.0')}"
         )
