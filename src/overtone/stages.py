@@ -502,7 +502,7 @@ def print_summary(by_condition: bool = False) -> None:
         "  overtone summary --by-condition       log-spectral distance of every condition\n"
         f"  {PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
         "  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs, listen to before and after\n"
-        "  dvc exp run -S train.rnn.layers=1     try a setting"
+        "  dvc exp run -S train.rnn.extend.layers=1     try a setting"
     )
 
 
