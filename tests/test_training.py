@@ -12,419 +12,340 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 
-from conftest import ROOT
-from overtone import losses
+from conftest import ROOT, TINY
 from overtone import params as settings_file
-from overtone.data.corpus import MANIFEST
-from overtone.data.crops import RandomCrops
-from overtone.data.pairs import NOISE, PairsError, training_noise
-from overtone.losses import DivergedError, in_band, log_spectral, spectrum
-from overtone.models import build
-from overtone.models.spectral import HOP, Phase, SpectralUpsampler, analyse, visible_bins
+from overtone.data import sources
+from overtone.data.corpus import CorpusError, read_manifest
+from overtone.dsp import bands, stft
+from overtone.dsp.bands import BANDS
+from overtone.models import extend
+from overtone.models.extend import Trackers
+from overtone.models.model import Model, ModelError, network
 from overtone.params import Params
 from overtone.training import fit
-from overtone.training.datamodule import PairsModule
-from overtone.training.module import SHIFT
+from overtone.training.envelopes import envelope_loss
+from overtone.training.recordings import recordings
+from overtone.training.tasks import TASKS, Task, restored, si_sdr
 
 SMALL = (
-    *("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"),
-    *("train.cnn.width=16", "train.cnn.depths=[1, 1]"),
-    *("train.rnn.steps=24", "train.cnn.steps=24", "train.fit.epoch_steps=6", "train.fit.warmup_steps=2"),
-    *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.data.redraw=0.3"),
-    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.patience=50"),
-    *("train.loss.log_spectral=1.0", "train.loss.magnitude=0", "train.loss.phase=0", "train.loss.mse=0"),
-    *("train.loss.error_ratio=0", "train.loss.harm=0"),
-)
-
-FAMILIES = tuple(
-    f"degrade.damage.weights.{name}=0"
-    for name in ("codec", "packet_loss", "noise", "clip", "bit_errors", "quantise", "none")
+    *TINY,
+    *("train.extend.steps=12", "train.extend.batch=4", "train.extend.frames=20"),
+    *("train.restore.steps=12", "train.restore.batch=4", "train.restore.seconds=0.3"),
+    *("train.fit.epoch_steps=4", "train.fit.warmup_steps=2", "train.fit.average=0.9", "train.fit.patience=50"),
+    *("train.fit.threads=1", "train.fit.accelerator=cpu", "train.fit.precision=32-true"),
 )
 
 
-def small(*overrides: str) -> Params:
-    return settings_file.load(ROOT / "params.yaml", (*SMALL, *overrides))
+def small(corpus: Path, *overrides: str) -> Params:
+    prepared = f"train.data.prepared={corpus.parent / 'prepared'}"
+    return settings_file.load(ROOT / "params.yaml", (*SMALL, prepared, *overrides))
 
 
-def train(folder: Path, pairs: Path, *overrides: str, kind: build.Kind = "rnn") -> tuple[fit.Outcome, pd.DataFrame]:
-    """Train into `folder`; the outcome and the curve."""
-    outcome = fit.train(small(*overrides), kind, pairs, folder / "model", folder / "checkpoints")
-    return outcome, pd.read_csv(folder / "model" / "history.csv")
+def train(
+    folder: Path, corpus: Path, *overrides: str, family: str = "rnn", start: Path | None = None
+) -> tuple[list[fit.Outcome], pd.DataFrame]:
+    """Train into `folder`; the outcomes and the curve."""
+    outcomes = fit.train(
+        small(corpus, *overrides), family, corpus, folder / "model", folder / "checkpoints", start=start
+    )
+    return outcomes, pd.read_csv(folder / "model" / "history.csv")
 
 
 def weights(folder: Path) -> bytes:
     return (folder / "model" / "weights.safetensors").read_bytes()
 
 
+def task_of(name: str, corpus: Path, *overrides: str) -> Task:
+    params = small(corpus, *overrides)
+    heard = recordings(sources.recognise(corpus), params.corpus.rate, params.train.data.prepared)
+    return TASKS[name](params, heard["train"], heard["valid"])
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Path:
     """A folder where the plain small training has run."""
     folder = tmp_path_factory.mktemp("trained")
-    train(folder, pairs_folder)
+    train(folder, corpus_folder)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["rnn", "cnn"])
-def test_training_lowers_the_distance_on_unheard_sources(tmp_path: Path, pairs_folder: Path, kind: build.Kind) -> None:
-    overrides = (
-        f"train.{kind}.steps=60",
-        "train.fit.epoch_steps=12",
-        "train.fit.average=0",
-        "train.fit.warmup_steps=4",
-    )
-    wide = (
-        *("train.rnn.width=32", "train.rnn.hidden=32", "train.cnn.width=32"),
-        f"train.{kind}.learning_rate=0.001",
-    )
-    params = small(*overrides, *wide)
-    torch.manual_seed(0)
-    untrained = build.network(params.train.cnn if kind == "cnn" else params.train.rnn, 48_000).eval()
-    outcome, curve = train(tmp_path, pairs_folder, *overrides, *wide, kind=kind)
-    assert outcome.steps == 60
-    assert outcome.best < 0.9 * distance(untrained, params, pairs_folder)
-    assert curve["valid_lsd_extend"].iloc[-1] < 0.85 * curve["valid_lsd_extend"].iloc[0]
-    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+# --- what it comes to -----------------------------------------------------------------------------------------------------
 
 
-def test_curve_has_a_row_for_each_epoch(trained: Path) -> None:
+@pytest.mark.parametrize("family", settings_file.FAMILIES)
+def test_each_network_overfits_a_batch(corpus_folder: Path, family: str) -> None:
+    """Of `restore` at least 6 dB of noise go away, of `extend` more than half of the error of levels."""
+    loud = tuple(f"train.restore.mixing.{name}=0" for name in ("clean", "noise_alone", "music", "narrow", "pauses"))
+    wide = tuple(f"train.{family}.{name}.width=48" for name in TASKS)
+    for name in TASKS:
+        task = task_of(name, corpus_folder, *loud, "train.restore.mixing.snr_db=[0, 5]")
+        torch.manual_seed(0)
+        bodies = small(corpus_folder, *wide).train.bodies(family)
+        net = network(family, name, bodies, 48_000)
+        optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
+        batch = task.draw(0, range(2))
+
+        def run(*inputs: torch.Tensor, net: Any = net) -> Any:
+            return net(*inputs, net.body.initial(len(inputs[0])))
+
+        figures = []
+        for _ in range(200):
+            loss, values = task.loss(run, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            figures.append(float(next(iter(values.values()))))
+        if name == "extend":
+            assert figures[-1] < 0.5 * figures[0]
+            continue
+        with torch.inference_mode():
+            made = stft.overlap_add(restored(run, batch.noisy, batch.visible))
+        clean, noisy = (stft.overlap_add(value) for value in (batch.clean, batch.noisy))
+        assert float((si_sdr(made, clean) - si_sdr(noisy, clean)).mean()) > 6.0
+
+
+def test_curve_has_a_row_for_each_epoch_of_each_task(trained: Path) -> None:
     curve = pd.read_csv(trained / "model" / "history.csv")
-    assert list(curve["epoch"]) == [0, 1, 2, 3]
-    assert list(curve["step"]) == [6, 12, 18, 24]
-    assert {"train_loss", "valid_lsd", "valid_lsd_extend", "valid_lsd_restore", "learning_rate"} <= set(curve.columns)
-    assert np.isfinite(curve.to_numpy(dtype=float)).all()
+    assert list(curve["task"]) == ["extend"] * 3 + ["restore"] * 3
+    assert list(curve["step"]) == [4, 8, 12] * 2
+    for name, column in (("extend", "valid_lsd"), ("restore", "valid_gain_db")):
+        mine = curve[curve["task"] == name]
+        for other in ("train_loss", column, "learning_rate", "gradient_norm"):
+            assert np.isfinite(mine[f"{name}_{other}"]).all()
+        assert curve[curve["task"] != name][f"{name}_{column}"].isna().all()
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(3, [3]), (6, [6]), (9, [6, 9])])
+@pytest.mark.parametrize(("steps", "expected"), [(3, [3]), (6, [4, 6])])
 def test_training_ends_at_its_step_with_a_validation(
-    tmp_path: Path, pairs_folder: Path, steps: int, expected: list[int]
+    tmp_path: Path, corpus_folder: Path, steps: int, expected: list[int]
 ) -> None:
     """Whether or not the steps fill their last epoch."""
-    outcome, curve = train(tmp_path, pairs_folder, f"train.rnn.steps={steps}")
-    assert (outcome.steps, outcome.stopped_early) == (steps, False)
-    assert list(curve["step"]) == expected
-    assert curve["valid_lsd"].notna().all()
-    assert curve["valid_lsd"].nunique() == len(expected)
+    overrides = (f"train.extend.steps={steps}", f"train.restore.steps={steps}")
+    outcomes, curve = train(tmp_path, corpus_folder, *overrides)
+    assert [(one.steps, one.stopped_early) for one in outcomes] == [(steps, False)] * 2
+    assert list(curve["step"]) == expected * 2
 
 
-def test_same_seed_gives_the_same_weights(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
-    train(tmp_path, pairs_folder)
+def test_same_seed_gives_the_same_weights(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    train(tmp_path / "same", corpus_folder)
+    assert weights(tmp_path / "same") == weights(trained)
+    train(tmp_path / "other", corpus_folder, "seed=7")
+    assert weights(tmp_path / "other") != weights(trained)
+
+
+def test_kept_weights_are_those_of_the_best_epoch(tmp_path: Path, corpus_folder: Path) -> None:
+    """A learning rate that spoils the networks makes an early epoch the best one, and patience ends the training."""
+    harsh = tuple(
+        f"train.{name}.{key}" for name in TASKS for key in ("learning_rate=0.1", "clip_norm=1000", "steps=40")
+    )
+    outcomes, curve = train(tmp_path, corpus_folder, *harsh, "train.fit.average=0", "train.fit.patience=2")
+    model = Model.load(tmp_path / "model")
+    for outcome in outcomes:
+        figures = curve[curve["task"] == outcome.task][outcome.monitor].to_numpy()
+        assert figures[outcome.best_epoch] == (figures.min() if outcome.mode == "min" else figures.max())
+        assert outcome.stopped_early and outcome.steps < 40
+        task = task_of(outcome.task, corpus_folder)
+        net: Any = model.networks[outcome.task]
+        with torch.inference_mode():
+            found = [
+                float(task.validate(lambda *x, net=net: net(*x, net.body.initial(len(x[0]))), index)[outcome.monitor])
+                for index in range(task.excerpts())
+            ]
+        assert np.mean(found) == pytest.approx(outcome.best, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.restore.loss=mse",
+        "train.restore.snr_weight=0",
+        "train.extend.ranges.raw=0",
+        "train.rnn.extend.cell=lstm",
+        "train.rnn.restore.dropout=0.4",
+    ],
+)
+def test_settings_decide_the_weights(trained: Path, tmp_path: Path, corpus_folder: Path, override: str) -> None:
+    train(tmp_path, corpus_folder, override)
+    assert weights(tmp_path) != weights(trained)
+
+
+def test_accumulated_parts_are_the_same_batch(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    _, curve = train(tmp_path, corpus_folder, "train.fit.accumulate=2")
+    plain = pd.read_csv(trained / "model" / "history.csv")
+    # Parts have means of their own; the batches are the same.
+    np.testing.assert_allclose(curve["extend_train_loss"][:1], plain["extend_train_loss"][:1], rtol=0.05)
+
+
+# --- where it begins -----------------------------------------------------------------------------------------------------
+
+
+def test_training_begins_with_the_weights_of_a_given_model(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    still = tuple(f"train.{name}.{key}" for name in TASKS for key in ("learning_rate=0.000000001", "steps=4"))
+    train(tmp_path, corpus_folder, *still, "train.fit.average=0", start=trained / "model")
+    before, after = (Model.load(folder / "model") for folder in (trained, tmp_path))
+    for name, one in before.networks.items():
+        for key, value in one.state_dict().items():
+            torch.testing.assert_close(after.networks[name].state_dict()[key], value, atol=1e-5, rtol=1e-4)
+
+
+def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"train\.fit\.start: .*model: not of the same settings"):
+        train(tmp_path, corpus_folder, "train.rnn.extend.width=24", start=trained / "model")
+
+
+# --- what is learned from --------------------------------------------------------------------------------------------------
+
+
+def test_test_split_is_never_read(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
+    """Without its files the training is the same, and the code has no word for it."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(corpus_folder, corpus)
+    kept_out = [clip for clip in read_manifest(corpus) if clip.split == "test"]
+    for clip in kept_out:
+        (corpus / clip.path).unlink()
+    assert kept_out
+    train(tmp_path, corpus)
+    assert weights(tmp_path) == weights(trained)
+    for folder in ("training", "tuning"):
+        for path in (ROOT / "src" / "overtone" / folder).glob("*.py"):
+            assert '"test"' not in path.read_text(), path
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_empty_split_is_refused_by_name(tmp_path: Path, corpus_folder: Path, split: str) -> None:
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    path = tmp_path / "corpus" / "manifest.csv"
+    table = pd.read_csv(path)
+    table[table["split"] != split].to_csv(path, index=False)
+    with pytest.raises(CorpusError, match=rf"no clips of speech or music in the split '{split}'"):
+        train(tmp_path, tmp_path / "corpus")
+
+
+def test_training_goes_on_without_recorded_noise_and_music(tmp_path: Path, corpus_folder: Path) -> None:
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    path = tmp_path / "corpus" / "manifest.csv"
+    table = pd.read_csv(path)
+    table[table["kind"] == "speech"].to_csv(path, index=False)
+    outcomes, _ = train(tmp_path, tmp_path / "corpus")
+    assert all(np.isfinite(one.best) for one in outcomes)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_batch_is_the_same_whoever_draws_it(corpus_folder: Path, name: str) -> None:
+    """In one piece, in parts, after other batches or as the first one."""
+    task, other = task_of(name, corpus_folder), task_of(name, corpus_folder)
+    task.draw(4, range(4))
+    whole = task.draw(5, range(4))
+    for first, second in zip(other.draw(5, range(1, 3)), whole, strict=True):
+        assert torch.equal(first, second[1:3])
+    assert not torch.equal(task.draw(6, range(4))[0], whole[0])
+
+
+def test_nothing_above_the_cutoff_reaches_the_extend_network(corpus_folder: Path) -> None:
+    batch = task_of("extend", corpus_folder).draw(0, range(4))
+    seen = batch.visible[:, None] > 0
+    loud = torch.where(seen, batch.target, batch.target + 3 * torch.randn(batch.target.shape))
+    one, other = (extend.features(levels, batch.visible, Trackers.start(4)) for levels in (batch.target, loud))
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_loss_ignores_bands_above_the_clips_bandwidth(corpus_folder: Path) -> None:
+    task = task_of("extend", corpus_folder)
+    draw: Any = task._draw  # type: ignore[attr-defined]
+    top = 15_000.0
+    draw.sources = [type(s)(s.name, s.levels, np.full_like(s.tops, top), s.weight, None, s.hiss) for s in draw.sources]
+    draw.ranges = draw.ranges.model_copy(update={"end": 0.0})
+    batch = task.draw(1, range(4))
+    made = torch.zeros(*batch.target.shape[:2], BANDS, requires_grad=True)
+    loss, _ = envelope_loss(made, batch.target, batch.asked)
+    loss.backward()
+    assert made.grad is not None
+    above = bands.band_tops(48_000) > top
+    assert bool(above.any()) and not made.grad[..., above].any()
+    assert not made.grad[(batch.visible[:, None] > 0).expand_as(made)].any()
+    assert made.grad.any()
+
+
+def test_prepared_data_is_that_of_the_clips_and_made_once(corpus_folder: Path, tmp_path: Path) -> None:
+    source = sources.recognise(corpus_folder)
+    made = recordings(source, 48_000, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = recordings(source, 48_000, tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert all(before[path] == time for path, time in after.items())
+    for split in ("train", "valid"):
+        clips = {clip.source: signal for clip, signal in source.clips(split)}
+        for one, other in zip(made[split], again[split], strict=True):
+            assert np.array_equal(one.samples, other.samples)
+            signal = clips[one.source].mean(axis=0)
+            np.testing.assert_allclose(one.samples / 32768, signal, atol=1 / 32768)
+            assert (len(one.levels) == 0) == (one.kind == "noise")
+            assert one.levels.shape == (len(one.tops), BANDS)
+
+
+# --- interruptions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["extend:8", "restore:4"])
+def test_interrupted_training_ends_where_an_undisturbed_one_does(
+    trained: Path, tmp_path: Path, corpus_folder: Path, where: str
+) -> None:
+    """In either network; what is done is not done again."""
+    task, step = where.split(":")
+
+    class Stop(fit.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if pl_module.task.name == task and trainer.global_step == int(step):
+                raise KeyboardInterrupt
+
+    params = small(corpus_folder)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit.train(params, "rnn", corpus_folder, tmp_path / "model", tmp_path / "checkpoints", callbacks=(Stop(),))
+    assert not (tmp_path / "model").exists()
+    train(tmp_path, corpus_folder)
     assert weights(tmp_path) == weights(trained)
     assert (tmp_path / "model" / "history.csv").read_text() == (trained / "model" / "history.csv").read_text()
 
 
-def test_another_seed_gives_other_weights(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
-    train(tmp_path, pairs_folder, "seed=7")
-    assert weights(tmp_path) != weights(trained)
-
-
-def test_loader_processes_change_nothing(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
-    train(tmp_path, pairs_folder, "train.data.workers=2")
-    assert weights(tmp_path) == weights(trained)
-
-
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_kept_weights_are_those_of_the_best_epoch(tmp_path: Path, pairs_folder: Path, average: float) -> None:
-    """A learning rate that spoils the network makes an early epoch the best one."""
-    harsh = ("train.rnn.learning_rate=0.3", "train.fit.clip_norm=1000.0", f"train.fit.average={average}")
-    outcome, curve = train(tmp_path, pairs_folder, *harsh)
-    assert outcome.best == pytest.approx(curve["valid_lsd"].min(), rel=1e-4)
-    assert outcome.best_epoch == curve["valid_lsd"].argmin()
-    network, _ = build.load(tmp_path / "model")
-    assert distance(network, small(), pairs_folder) == pytest.approx(outcome.best, rel=0.01)
-
-
-def distance(network: SpectralUpsampler, params: Params, pairs: Path) -> float:
-    """Validation distance of a network, of each mode by itself, weighted by the number of pairs."""
-    module = PairsModule(params, pairs)
-    module.setup("fit")
-    total = 0.0
-    for index in range(len(module.valid)):
-        crop = module.valid[index]
-        batch: dict[str, Tensor] = {name: value[None] for name, value in crop.items()}  # type: ignore[index]
-        with torch.inference_mode():
-            out = network(batch["input"], batch["cutoff_hz"], batch["restore"], batch["concealed"])
-            weight = in_band(batch["bandwidth_hz"], 2048, 48_000)
-            total += float(log_spectral(spectrum(out, 2048), spectrum(batch["target"], 2048), weight))
-    return total / len(module.valid)
-
-
-def test_training_stops_early_when_nothing_improves(tmp_path: Path, pairs_folder: Path) -> None:
-    harsh = ("train.rnn.learning_rate=0.3", "train.fit.clip_norm=1000.0", "train.fit.average=0", "train.fit.patience=1")
-    outcome, curve = train(tmp_path, pairs_folder, *harsh, "train.rnn.steps=120")
-    assert outcome.stopped_early
-    assert outcome.steps == curve["step"].iloc[-1] < 120
-
-
-def test_averaged_weights_differ_from_the_last_ones(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
-    train(tmp_path, pairs_folder, "train.fit.average=0")
-    assert weights(tmp_path) != weights(trained)
-
-
-@pytest.mark.parametrize("term", ["mse", "error_ratio", "harm", "magnitude", "phase"])
-def test_each_loss_trains(tmp_path: Path, pairs_folder: Path, term: str) -> None:
-    overrides = ("train.loss.log_spectral=0", f"train.loss.{term}=1.0", "train.rnn.steps=4", "train.fit.epoch_steps=4")
-    _, curve = train(tmp_path, pairs_folder, *overrides)
-    assert f"train_{term}" in curve.columns
-    assert "train_log_spectral" not in curve.columns
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [("train.rnn.cell=lstm",), ("train.rnn.bidirectional=true",), ("train.rnn.dropout=0.2",)],
-    ids=lambda overrides: overrides[0],
-)
-def test_each_variant_of_the_rnn_trains(tmp_path: Path, pairs_folder: Path, overrides: tuple[str, ...]) -> None:
-    train(tmp_path, pairs_folder, "train.rnn.steps=4", "train.fit.epoch_steps=4", *overrides)
-    assert build.load(tmp_path / "model")[1]["network"][overrides[0].split("=")[0].rpartition(".")[2]] not in (
-        0.0,
-        "gru",
-    )
-
-
-@pytest.mark.parametrize("kind", ["rnn", "cnn"])
-@pytest.mark.parametrize("phase", ["copied", "free", "mixed"])
-def test_each_phase_trains_and_keeps_the_known_band(
-    tmp_path: Path, pairs_folder: Path, kind: build.Kind, phase: Phase
-) -> None:
-    steps = (f"train.{kind}.steps=48", "train.fit.epoch_steps=12", "train.fit.average=0")
-    _, curve = train(tmp_path, pairs_folder, f"train.{kind}.phase={phase}", *steps, kind=kind)
-    assert curve["train_loss"].iloc[-1] < 0.95 * curve["train_loss"].iloc[0]
-    assert curve["valid_lsd"].iloc[-1] < curve["valid_lsd"].iloc[0]
-    network, config = build.load(tmp_path / "model")
-    assert config["network"]["phase"] == network.phase == phase
-    signal = 0.1 * torch.randn(2, 9_000, generator=torch.Generator().manual_seed(0))
-    spectrum, visible = analyse(signal, network.window), visible_bins(torch.tensor([8_000.0, 8_000.0]), network.rate)
-    with torch.inference_mode():
-        modes, nowhere = torch.tensor([False, True]), torch.zeros(spectrum.shape[:2])
-        out, _ = network.enhance(spectrum, visible, modes, nowhere, network.body.initial(2))
-        full = network(signal, torch.tensor([24_000.0, 24_000.0]), torch.tensor([False, False]))
-    assert torch.equal(out[0, :, visible[0]], spectrum[0, :, visible[0]])
-    assert not torch.isclose(out, spectrum)[:, :, ~visible[0]].any()
-    assert out.isfinite().all()
-    torch.testing.assert_close(full, signal, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("shift", [True, False])
-def test_shift_moves_the_losss_frames_over_every_place_within_a_hop(
-    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, shift: bool
-) -> None:
-    plain, starts = losses.total, list[int]()
-
-    def noted(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        starts.append(arguments[7])
-        return plain(*arguments)
-
-    monkeypatch.setattr(losses, "total", noted)
-    train(tmp_path, pairs_folder, f"train.loss.shift={str(shift).lower()}")
-    assert starts == [step * SHIFT % HOP if shift else 0 for step in range(24)]
-    assert {step * SHIFT % HOP for step in range(HOP)} == set(range(HOP))
-
-
-def test_max_pooling_trains(tmp_path: Path, pairs_folder: Path) -> None:
-    overrides = ("train.cnn.steps=4", "train.fit.epoch_steps=4", "train.cnn.pooling=max", "train.cnn.dropout=0.1")
-    train(tmp_path, pairs_folder, *overrides, kind="cnn")
-    assert build.load(tmp_path / "model")[1]["network"]["pooling"] == "max"
-
-
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_training_begins_with_the_weights_of_a_given_model(
-    trained: Path, tmp_path: Path, pairs_folder: Path, average: float
-) -> None:
-    still = (
-        "train.rnn.learning_rate=1e-9",
-        "train.rnn.steps=4",
-        "train.fit.epoch_steps=4",
-        f"train.fit.average={average}",
-    )
-    train(tmp_path, pairs_folder, f"train.fit.start={trained / 'model'}", *still)
-    start, made = (build.load(folder / "model")[0].state_dict() for folder in (trained, tmp_path))
-    for name, value in start.items():
-        torch.testing.assert_close(made[name], value, atol=1e-6, rtol=0)
-
-
-def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Path, pairs_folder: Path) -> None:
-    start = f"train.fit.start={trained / 'model'}"
-    with pytest.raises(build.ModelError, match=rf"train\.fit\.start: {trained}.*: not a network of the same settings"):
-        train(tmp_path, pairs_folder, start, "train.rnn.hidden=24")
-    with pytest.raises(build.ModelError, match="not a model folder"):
-        train(tmp_path, pairs_folder, f"train.fit.start={tmp_path}")
-    assert not (tmp_path / "model").exists()
-
-
-def test_loss_and_network_are_given_what_the_crop_holds(
-    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The input, its marks and whether all is damaged to the one; the input and what was to be repaired to the other."""
-    plain_loss, plain_forward = losses.total, SpectralUpsampler.forward
-    heard, judged = list[tuple[Tensor, ...]](), list[tuple[Tensor, ...]]()
-
-    def forward(self: SpectralUpsampler, *arguments: Tensor) -> Tensor:
-        heard.append(arguments)
-        return plain_forward(self, *arguments)
-
-    def total(*arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        judged.append((*heard[-1], *arguments[2:4]))
-        return plain_loss(*arguments)
-
-    monkeypatch.setattr(SpectralUpsampler, "forward", forward)
-    monkeypatch.setattr(losses, "total", total)
-    lost = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.packet_loss=1", "train.loss.harm=1.0")
-    train(tmp_path, pairs_folder, *lost)
-    assert judged
-    for sound, _, restore, concealed, opened, given, repaired in judged:
-        assert given is sound
-        # What has to change may well be worse than the input.
-        assert torch.equal(repaired, restore & ~opened)
-        assert concealed.shape == sound.shape
-        assert not concealed[~restore].any() and not opened[~restore].any()
-    assert any(arguments[3].any() for arguments in judged)
-    assert any(arguments[4].any() for arguments in judged)
-    # Validation leaves it to the network.
-    assert {len(arguments) for arguments in heard} == {4, 5}
-
-
-def test_damage_is_redrawn_from_the_recordings_kept_with_the_pairs(tmp_path: Path, pairs_folder: Path) -> None:
-    noisy = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.noise=1")
-    module = PairsModule(small(*noisy), pairs_folder)
-    module.setup("fit")
-    kept = training_noise(pairs_folder)
-    assert len(kept) > 0
-    assert isinstance(module.train, RandomCrops)
-    given = module.train.cutter.noises
-    assert [signal.shape for signal in given] == [signal.shape for signal in kept]
-    assert all(np.array_equal(one, other) for one, other in zip(given, kept, strict=True))
-
-
-def test_training_goes_on_without_recorded_noise(tmp_path: Path, pairs_folder: Path) -> None:
-    """What is asked for as recorded is pink then."""
-    shutil.copytree(pairs_folder, tmp_path / "pairs")
-    table = pd.read_csv(tmp_path / "pairs" / NOISE / MANIFEST)
-    shutil.rmtree(tmp_path / "pairs" / NOISE)
-    (tmp_path / "pairs" / NOISE).mkdir()
-    table.iloc[:0].to_csv(tmp_path / "pairs" / NOISE / MANIFEST, index=False)
-    noisy = ("train.data.redraw=1.0", *FAMILIES, "degrade.damage.weights.noise=1")
-    module = PairsModule(small(*noisy), tmp_path / "pairs")
-    module.setup("fit")
-    assert isinstance(module.train, RandomCrops)
-    assert len(module.train.cutter.noises) == 0
-    crops = [module.train[number] for number in range(12)]
-    damaged = [not torch.equal(crop["input"], crop["target"]) for crop in crops if crop["restore"]]
-    assert damaged and all(damaged)
-    outcome, curve = train(tmp_path, tmp_path / "pairs", *noisy)
-    assert outcome.steps == 24
-    assert np.isfinite(curve["train_loss"]).all()
-
-
-def test_ranges_of_damage_decide_the_weights_of_a_redrawing_training(
-    trained: Path, tmp_path: Path, pairs_folder: Path
-) -> None:
-    train(tmp_path, pairs_folder, "degrade.damage.snr_db=[0.0, 1.0]", "degrade.damage.clip_share=[0.4, 0.4]")
-    assert weights(tmp_path) != weights(trained)
-
-
-# --- what goes wrong ----------------------------------------------------------------------------------------------------
-
-
-def test_loss_that_is_no_number_stops_the_training(
-    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = SpectralUpsampler.forward
-
-    def broken(self: SpectralUpsampler, *arguments: Any) -> Tensor:
-        return plain(self, *arguments) * float("nan")
-
-    monkeypatch.setattr(SpectralUpsampler, "forward", broken)
-    with pytest.raises(DivergedError, match="loss is not finite: log_spectral"):
-        train(tmp_path, pairs_folder)
-    assert not (tmp_path / "model").exists()
-
-
-@pytest.mark.parametrize("split", ["train", "valid"])
-def test_empty_split_is_refused_by_name(tmp_path: Path, pairs_folder: Path, split: str) -> None:
-    shutil.copytree(pairs_folder, tmp_path / "pairs")
-    manifest = tmp_path / "pairs" / MANIFEST
-    table = pd.read_csv(manifest)
-    table[table["split"] != split].to_csv(manifest, index=False)
-    with pytest.raises(PairsError, match={"train": "no training pairs", "valid": "no validation pairs"}[split]):
-        train(tmp_path, tmp_path / "pairs")
-
-
-# --- interruption -------------------------------------------------------------------------------------------------------
-
-
-class Stop(Exception):
-    pass
-
-
-@pytest.mark.parametrize("override", ["train.rnn.dropout=0.0", "train.rnn.dropout=0.3", "train.data.workers=1"])
-def test_interrupted_training_ends_where_an_undisturbed_one_does(
-    tmp_path: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, override: str
-) -> None:
-    train(tmp_path / "calm", pairs_folder, override)
-    record = fit.History.on_train_epoch_end
-
-    def stop(self: fit.History, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == 2:
-            raise Stop
-        record(self, trainer, module)
-
-    monkeypatch.setattr(fit.History, "on_train_epoch_end", stop)
-    with pytest.raises(Stop):
-        train(tmp_path / "hurt", pairs_folder, override)
-    monkeypatch.setattr(fit.History, "on_train_epoch_end", record)
-    outcome, curve = train(tmp_path / "hurt", pairs_folder, override)
-    assert outcome.steps == 24
-    pd.testing.assert_frame_equal(curve, pd.read_csv(tmp_path / "calm" / "model" / "history.csv"))
-    assert weights(tmp_path / "hurt") == weights(tmp_path / "calm")
-
-
-def stage(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """`overtone stage train` in a project's folder, with the small settings."""
-    overrides = [text for override in SMALL for text in ("--set", override)]
-    return subprocess.Popen(
-        ["overtone", "stage", "train", "--model", "rnn", *overrides],
-        cwd=folder,
-        env=environment | {"DVC_ROOT": str(folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.mark.slow
-@pytest.mark.long
 def test_killed_stage_goes_on_in_the_same_run(
-    project: Path, trained: Path, pairs_folder: Path, environment: dict[str, str]
+    project: Path, trained: Path, corpus_folder: Path, environment: dict[str, str]
 ) -> None:
     """SIGKILL, so that nothing is tidied up; then the same command again."""
     from overtone.tracking import store
 
     shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
-    shutil.copytree(pairs_folder, project / "work" / "pairs")
+    shutil.copytree(corpus_folder, project / "work" / "corpus")
+    said = []
     process = stage(project, environment)
     assert process.stdout is not None
-    said = []
     for text in process.stdout:
         said.append(text)
-        if text.startswith("step 18/"):
+        if text.startswith("step 4/12: restore"):
             break
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert said[-1].startswith("step 18/"), "".join(said)
-    assert not (project / "models").exists()
-
+    assert said[-1].startswith("step 4/12: restore"), "".join(said)
     again = stage(project, environment)
-    output = again.communicate(timeout=300)[0]
+    output = again.communicate(timeout=600)[0]
     assert again.returncode == 0, output
     (run,) = store.client().search_runs(["1"])
     assert f"resuming run {run.info.run_id}" in output
-    assert f"starting run {run.info.run_id}" in "".join(said)
     assert run.info.status == "FINISHED"
-    steps = {metric.step for metric in store.client().get_metric_history(run.info.run_id, "valid_lsd")}
-    assert len(steps) == 4
-    # The undisturbed one ran in this process, without tracking: neither matters.
-    for name in ("weights.safetensors", "history.csv", "config.json"):
-        assert (project / "models" / "rnn" / name).read_bytes() == (trained / "model" / name).read_bytes()
+    for name, count in (("extend_valid_lsd", 3), ("restore_valid_gain_db", 3)):
+        assert len({point.step for point in store.client().get_metric_history(run.info.run_id, name)}) == count
+    assert (project / "models" / "rnn" / "weights.safetensors").read_bytes() == weights(trained)
     assert not list((project / "checkpoints").iterdir())
+
+
+def stage(project: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    words = [word for override in SMALL for word in ("--set", override)]
+    return subprocess.Popen(
+        ["overtone", "stage", "train", "--model", "rnn", *words],
+        cwd=project,
+        env=environment | {"DVC_ROOT": str(project), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -10,7 +10,27 @@ import difflib
 from collections.abc import Collection
 
 # Old key -> what to write now. A part of the tree stands for all that was in it.
-GONE: dict[str, str] = {}
+GONE: dict[str, str] = {
+    "train.loss": "each network has its own loss now: train.restore.loss, train.restore.snr_weight",
+    "train.fit.clip_norm": "write train.extend.clip_norm and train.restore.clip_norm",
+    "train.data.batch": "write train.extend.batch and train.restore.batch",
+    "train.data.crop_seconds": "write train.extend.frames and train.restore.seconds",
+    "train.data.redraw": "training mixes everything afresh; see train.extend.ranges and train.restore.mixing",
+    "train.data.workers": "batches are made by a thread of the training process",
+    **{
+        f"train.{family}.{name}": f"write train.extend.{name} and train.restore.{name}"
+        for family in ("cnn", "rnn")
+        for name in ("steps", "learning_rate")
+    },
+    **{
+        f"train.{family}.{name}": f"each network has a body of its own: train.{family}.extend and train.{family}.restore"
+        for family in ("cnn", "rnn")
+        for name in (
+            *("width", "dropout", "phase", "depths", "kernel", "expansion", "pooling"),
+            *("cell", "hidden", "layers", "bidirectional"),
+        )
+    },
+}
 
 # New key -> (value that keeps what the line did before, what it is). Keys of one table of settings follow each other.
 NEW: dict[str, tuple[str, str]] = {
@@ -18,19 +38,19 @@ NEW: dict[str, tuple[str, str]] = {
     "degrade.damage.noise_layers": ("1", "one recording at a time"),
     "degrade.damage.noise_speed": ("1.0", "recordings at their own speed"),
     "degrade.damage.noise_colour_db": ("0.0", "recordings in their own colour"),
-    "train.loss.error_ratio": ("0.0", "the term is left out"),
-    "train.loss.harm": ("0.0", "the term is left out"),
-    "train.loss.beyond": ("0.0", "nothing above a clip's bandwidth counts"),
-    "train.loss.shift": ("false", "the loss's frames stay where they are"),
     "train.fit.num_nodes": ("auto", "one machine unless a launcher says otherwise"),
     "train.fit.strategy": ("auto", "one process"),
     "train.fit.accumulate": ("1", "the batch is computed at once"),
     "train.fit.compile": ("false", "no torch.compile"),
     "train.fit.start": ("null", "training begins anew"),
-    "train.cnn.phase": ("copied", "the known band's phase, copied upwards"),
-    "train.rnn.phase": ("copied", "the known band's phase, copied upwards"),
-    "train.rnn.width": ("384", "what flows past the cells; networks before had no such thing"),
-    "train.rnn.expansion": ("2", "of the bottleneck; networks before had none"),
+    "train.extend": ("{...}", "copy the part from the params.yaml of this version"),
+    "train.restore": ("{...}", "copy the part from the params.yaml of this version"),
+    **{
+        f"train.{family}.{task}": ("{...}", "copy the part from the params.yaml of this version")
+        for family in ("cnn", "rnn")
+        for task in ("extend", "restore")
+    },
+    "tune.task": ("extend", "the network that is searched for"),
     "tune": ("{...}", "copy the whole part from the params.yaml of this version; no stage depends on it"),
 }
 

@@ -19,6 +19,8 @@ from overtone.params import Mixing
 Recording = npt.NDArray[np.int16]
 # Ratio of error to signal below which less error is worth little: -20 dB.
 _ENOUGH = 1e-2
+# What lies below this in a recording of a voice is rumble.
+_VOICE_HZ = 60.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ class Mixer:
         """Examples, each decided by a generator of its own."""
         examples, gains, ends = [], [], []
         for self.rng in rngs:
-            examples.append(self._example())
-            gains.append((self._colour(lowest_hz=60.0), self._colour(lowest_hz=0.0)))
+            clean, noise, lowest_hz = self._example()
+            examples.append((clean, noise))
+            gains.append((self._colour(lowest_hz), self._colour(0.0)))
             narrow = self.rng.random() < self.mixing.narrow
             ends.append(0.97 * self.rng.choice(self.mixing.cutoffs) if narrow else np.inf)
         clean, noise = (
@@ -82,8 +85,8 @@ class Mixer:
         clean = clean * keep
         return Mixture(clean + noise * keep, clean, visible)
 
-    def _example(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """A clean signal and the noise to add, (samples,) each."""
+    def _example(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
+        """A clean signal and the noise to add, (samples,) each, and how far down the clean one is to go, Hz."""
         mixing, rng = self.mixing, self.rng
         draw = rng.random()
         silent = np.zeros(self.samples, np.float32)
@@ -91,7 +94,7 @@ class Mixer:
             music = self._piece(self.sounds.musics[int(rng.integers(len(self.sounds.musics)))])
             clean = _scaled(music, rng.uniform(*mixing.level_dbfs))
             # Steady hiss may be there; it stays too, since music is not to be touched.
-            return clean, silent
+            return clean, silent, 0.0
         voice = self._voice()
         if rng.random() < mixing.pauses:
             voice = self._paused(voice)
@@ -99,11 +102,11 @@ class Mixer:
         voice = _scaled(voice, level)
         draw = rng.random()
         if draw < mixing.clean:
-            return voice, silent
+            return voice, silent, _VOICE_HZ
         noise = self._noise()
         if draw < mixing.clean + mixing.noise_alone:
-            return silent, _scaled(noise, level)
-        return voice, _scaled(noise, level - rng.uniform(*mixing.snr_db))
+            return silent, _scaled(noise, level), _VOICE_HZ
+        return voice, _scaled(noise, level - rng.uniform(*mixing.snr_db)), _VOICE_HZ
 
     def _voice(self) -> npt.NDArray[np.float32]:
         return self._piece(self.sounds.voices[int(self.rng.choice(len(self.sounds.voices), p=self._voice_shares))])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from overtone.data.corpus import CorpusError
 from overtone.dsp import bands, stft
 from overtone.models import extend, restore
 from overtone.models.extend import Trackers
@@ -74,6 +75,9 @@ class ExtendTask(Task):
 
     Args:
         train, valid: recordings of the splits.
+
+    Raises:
+        CorpusError: a split has nothing to learn from.
     """
 
     name = "extend"
@@ -84,11 +88,18 @@ class ExtendTask(Task):
         self.settings = settings = params.train.extend
         self.rate, self.seed = params.corpus.rate, params.seed
         sources = [self._source(one) for one in train if len(one.levels) > settings.frames]
+        if not sources:
+            raise CorpusError(
+                f"split 'train': no source of speech or music with more than train.extend.frames, {settings.frames}, frames "
+                "of wide-band sound; expected at least one"
+            )
         rng = np.random.default_rng(self.seed)
         self._draw = Draw(sources, settings.ranges, settings.batch, settings.frames, self.rate, rng)
         self._drawn: tuple[int, Batch] | None = None
         frames = round(_SECONDS * self.rate / stft.HOP)
         self._excerpts = [self._excerpt(one, frames) for one in _spread(valid) if len(one.levels)]
+        if not self._excerpts:
+            raise CorpusError("split 'valid': no wide-band speech or music; expected at least one clip")
 
     def _source(self, one: Recording) -> Source:
         bright = float(np.median(one.tops)) > _BRIGHT_HZ
@@ -153,9 +164,12 @@ class RestoreTask(Task):
     def __init__(self, params: Params, train: Sequence[Recording], valid: Sequence[Recording]) -> None:
         self.settings = settings = params.train.restore
         self.rate, self.seed = params.corpus.rate, params.seed
+        sounds, mixing = _sounds(train, self.rate), settings.mixing
+        if not sounds.noises:
+            # What would be recorded is synthetic then.
+            mixing = mixing.model_copy(update={"coloured": 1.0 - mixing.babble})
         rng = np.random.default_rng(self.seed)
-        sounds = _sounds(train, self.rate)
-        self._mixer = Mixer(sounds, settings.mixing, settings.batch, settings.seconds, self.rate, rng)
+        self._mixer = Mixer(sounds, mixing, settings.batch, settings.seconds, self.rate, rng)
         self._excerpts = _noisy(valid, round(_SECONDS * self.rate), np.random.default_rng((self.seed, 2)))
 
     def draw(self, number: int, examples: range) -> Mixture:
@@ -213,15 +227,14 @@ def _spread(recordings: Sequence[Recording]) -> list[Recording]:
 
 
 def _sounds(train: Sequence[Recording], rate: int) -> Sounds:
-    by_kind = {kind: [one for one in train if one.kind == kind] for kind in ("speech", "noise")}
-    voices = by_kind["speech"]
+    voices = [one for one in train if one.kind == "speech"] or [one for one in train if one.kind != "noise"]
     # Where none is clean, all are learned from.
     voices = [one for one in voices if _range_db(one.samples) > _QUIET_DB] or voices
     return Sounds(
         voices=[one.samples for one in voices],
         voice_weights=[min(len(one.samples) / rate, _MOST_SECONDS) ** 0.5 for one in voices],
         musics=[one.samples for one in train if one.kind == "music"],
-        noises=[one.samples for one in by_kind["noise"]],
+        noises=[one.samples for one in train if one.kind == "noise"],
     )
 
 

@@ -31,7 +31,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Settings of the machine, which change how fast a trial is and not what it comes to.
 _MACHINE = {
     *("train.fit.threads", "train.fit.accelerator", "train.fit.devices", "train.fit.num_nodes", "train.fit.strategy"),
-    *("train.fit.compile", "train.data.workers", "train.data.source"),
+    *("train.fit.compile", "train.data.prepared", "train.data.source"),
 }
 _PATIENCE = 4  # heartbeats missed before a worker on another machine counts as killed
 _UNCLAIMED = timedelta(minutes=1)  # a worker signs its trial at once
