@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
     ("overtone.registry", "overtone.registry.*"),
     (
-        *("overtone.stages", "overtone.integrity"),
+        *("overtone.stages", "overtone.integrity", "overtone.scaffold"),
         *("overtone.serving", "overtone.serving.*", "overtone.bulk", "overtone.bulk.*"),
         *("overtone.listening", "overtone.api"),
     ),

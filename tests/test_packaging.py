@@ -84,6 +84,8 @@ def test_wheel_carries_the_released_models_and_the_archive_what_they_are_made_of
         assert listing is not None and digest is not None
         for stored in (digest, *listing.values()):
             objects.remove(released.stored(ROOT, stored).relative_to(ROOT).as_posix())
+    assert {"overtone/template/params.yaml", "overtone/template/dvc.yaml"} <= set(wheel)
+    assert {"params.yaml", "dvc.yaml"} <= archive
     assert objects == set(), "nothing else of the remote, such as the corpus"
     assert not [name for name in wheel if name.startswith(("tests", "setup"))]
 

@@ -21,6 +21,24 @@ def enter() -> None:
     project.enter()
 
 
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Of the new project; it may hold your recordings already.")],
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of your recordings, anywhere. Default: data in the new project.")
+    ] = None,
+) -> None:
+    """Set up a project around your own recordings: settings, stages, DVC and git.
+
+    Example: overtone init my-voice --recordings interviews
+    """
+    from overtone import scaffold
+
+    place = scaffold.create(folder, recordings)
+    print(f"{folder}: a new project\n  recordings: {place}\n  settings: {folder / 'params.yaml'}")
+    print(f"next: cd {folder} && dvc repro")
+
+
 @stage.command()
 def corpus(set: Set = None) -> None:
     """Check, resample and split the raw recordings: data/ -> work/corpus/."""
