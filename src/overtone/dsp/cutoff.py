@@ -19,6 +19,8 @@ _ACTIVE = 1e-3
 # An edge: within so many Hz the level falls by so many dB and never comes back. No voice and no instrument does that.
 _WIDTH_HZ, _FALL_DB = 300.0, 14.0
 _FROM_HZ = 1500.0
+# So near to half the rate it is the edge of the file's own resampler.
+_FULL = 0.94
 # A single line (a hum, a 19 kHz pilot) is no band: the median over so many bins drops it.
 _LINE_BINS = 15
 
@@ -39,7 +41,8 @@ def find_cutoff(excerpts: Iterable[Signal], rate: int) -> float:
     """
     heard = list(excerpts)
     reach = min(max((estimate_bandwidth(excerpt, rate) for excerpt in heard), default=0.0), rate / 2)
-    return min(reach, edge(heard, rate)) if reach else 0.0
+    found = min(reach, edge(heard, rate)) if reach else 0.0
+    return rate / 2 if found >= _FULL * rate / 2 else found
 
 
 def edge(excerpts: list[Signal], rate: int) -> float:
