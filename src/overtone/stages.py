@@ -142,14 +142,14 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
 
 def _start(params: Params, kind: str) -> Path | None:
     """The folder of the model that training begins with; `released` is that of the same family."""
-    from overtone.registry import released, resolve
-    from overtone.tracking import store
+    from overtone.registry import resolve
+    from overtone.registry.released import NAMES, find
 
     start = params.train.fit.start
     if start is None or Path(start).is_dir():
         return None if start is None else Path(start)
     name = f"released-{kind}" if start == "released" else start
-    return released.find(name, store.repository_root()) if name in released.NAMES else resolve.fetched(name)
+    return find(name, project.home() or Path.cwd()) if name in NAMES else resolve.fetched(name)
 
 
 def sync() -> None:

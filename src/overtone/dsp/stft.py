@@ -55,4 +55,5 @@ def overlap_add(spectrum: Tensor) -> Tensor:
         complex (..., N, BINS) -> (..., (N - 1) * HOP).
     """
     frames = torch.fft.irfft(spectrum, n=WINDOW, dim=-1) * window(spectrum.device)
-    return (frames[..., 1:, :HOP] + frames[..., :-1, HOP:]).flatten(-2)
+    signal: Tensor = (frames[..., 1:, :HOP] + frames[..., :-1, HOP:]).flatten(-2)
+    return signal

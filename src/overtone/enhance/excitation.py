@@ -56,13 +56,14 @@ class Excitation:
         if not bool(tonality.any()):
             return noise
         share = tonality[..., None] * self._reach
-        return torch.sqrt(1 - share) * noise + torch.sqrt(share) * self._moved(spectrum)
+        mixed: Tensor = torch.sqrt(1 - share) * noise + torch.sqrt(share) * self._moved(spectrum)
+        return mixed
 
     def _noises(self, frames: int) -> Tensor:
         wanted = (frames + 1) * HOP - self._noise.shape[1]
         drawn = np.stack([generator.standard_normal(wanted) for generator in self._generators]).astype(np.float32)
         self._noise = torch.cat((self._noise, torch.from_numpy(drawn)), dim=1)
-        spectrum = stft.spectra(self._noise) / (WINDOW / 2) ** 0.5
+        spectrum: Tensor = stft.spectra(self._noise) / (WINDOW / 2) ** 0.5
         self._noise = self._noise[:, -HOP:]
         return spectrum
 

@@ -114,9 +114,10 @@ class ExtendFrames:
 
 def loudness(features: Tensor) -> Tensor:
     """How a frame's mean level lies against its slow peaks, log10 power. Shape: (C, N, FEATURES) -> (C, N, 1)."""
-    _, _, peak, seen, mean = features.split((BANDS, BANDS, BANDS, BANDS, 1), dim=-1)
+    _, _, peak, seen, mean = torch.split(features, [BANDS, BANDS, BANDS, BANDS, 1], dim=-1)
     count = (seen > 0).sum(-1, keepdim=True).clamp(min=1)
-    return 3 * (mean - peak.sum(-1, keepdim=True) / count)
+    relative: Tensor = 3 * (mean - peak.sum(-1, keepdim=True) / count)
+    return relative
 
 
 class Correction:

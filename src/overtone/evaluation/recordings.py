@@ -9,10 +9,10 @@ from pathlib import Path
 
 from overtone import audio
 from overtone.data import manifest, pairs
-from overtone.data.bandwidth import dependable_bandwidth, estimate_bandwidth
 from overtone.data.catalog import KINDS
 from overtone.data.corpus import MANIFEST, Clip, read_manifest
 from overtone.data.pairs import Pair
+from overtone.dsp.bandwidth import dependable_bandwidth, estimate_bandwidth
 from overtone.evaluation.judge import JudgeError
 from overtone.params import Params
 

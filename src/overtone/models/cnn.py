@@ -63,11 +63,12 @@ class ConvBody(Body):
         ]
         blocks.insert(params.blocks // 2, Context(params.width, params.context, params.pooling))
         self.blocks = nn.ModuleList(blocks)
+        self._pasts = [block.past for block in blocks]
 
     def initial(self, batch: int) -> list[Tensor]:
         """Zeros."""
         weight = next(self.parameters())
-        return [weight.new_zeros(batch, int(block.past), self.width) for block in self.blocks]
+        return [weight.new_zeros(batch, past, self.width) for past in self._pasts]
 
     def forward(self, hidden: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """See `Body`."""

@@ -165,7 +165,8 @@ def _joined(model: Model) -> nn.ModuleDict:
 
 def _bodies(config: Mapping[str, Any]) -> Bodies[Any]:
     settings: Any = FAMILIES[config["family"]].settings
-    bodies: Bodies[Any] = Bodies.__class_getitem__(settings).model_validate(config["bodies"])
+    made: Any = Bodies[settings]
+    bodies: Bodies[Any] = made.model_validate(config["bodies"])
     return bodies
 
 

@@ -161,7 +161,7 @@ def apply(values: Tensor, ratio: Tensor, spectrum: Tensor, before: Tensor) -> Te
         values (B, N, OUTPUTS), ratio (B, N, GROUPS), spectrum complex (B, N, BINS), before complex (B, TAPS, BINS)
         -> complex (B, N, BINS).
     """
-    slope, offset, turn, taps = values.split((GROUPS, GROUPS, SINGLE, 2 * TAPS * SINGLE), dim=-1)
+    slope, offset, turn, taps = torch.split(values, [GROUPS, GROUPS, SINGLE, 2 * TAPS * SINGLE], dim=-1)
     modulus = torch.sigmoid(torch.tanh(slope) * ratio + 2 * offset + _OPEN) @ _spreading().to(values.device)
     turn = torch.tanh(turn)
     scale = torch.rsqrt(1 + turn.square())
@@ -169,7 +169,7 @@ def apply(values: Tensor, ratio: Tensor, spectrum: Tensor, before: Tensor) -> Te
     joined = torch.cat((before, spectrum), dim=1)[..., :SINGLE]
     made = torch.complex(low, low * turn) * spectrum[..., :SINGLE]
     frames = spectrum.shape[1]
-    real, imag = torch.tanh(taps).unflatten(-1, (2, TAPS, SINGLE)).unbind(-3)
+    real, imag = torch.unflatten(torch.tanh(taps), -1, (2, TAPS, SINGLE)).unbind(-3)
     factor = torch.complex(real, imag) / 2**0.5
     for tap in range(TAPS):
         # Tap 0 is the frame before, tap 1 the one before that.

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import overtone
-from overtone.models.folder import CONFIG, WEIGHTS
+from overtone.models.folder import CONFIG, TASKS, graph_of
+from overtone.models.folder import WEIGHTS as WEIGHTS
 from overtone.tracking import store
 from overtone.tracking.store import TrackingError
 
@@ -132,9 +133,9 @@ def _clean_copies(folder: Path, keep_graph: bool = False) -> Iterator[tuple[Path
         for name in (*REQUIRED, *OPTIONAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
-        if keep_graph and all((folder / graphs.graph_of(task)).is_file() for task in graphs.TASKS):
-            for task in graphs.TASKS:
-                shutil.copyfile(folder / graphs.graph_of(task), model / graphs.graph_of(task))
+        if keep_graph and all((folder / graph_of(task)).is_file() for task in TASKS):
+            for task in TASKS:
+                shutil.copyfile(folder / graph_of(task), model / graph_of(task))
         else:
             graphs.export(model)
         shutil.copytree(

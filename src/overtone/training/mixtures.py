@@ -70,8 +70,8 @@ class Mixer:
         """Examples, each decided by a generator of its own."""
         examples, gains, ends = [], [], []
         for self.rng in rngs:
-            clean, noise, lowest_hz = self._example()
-            examples.append((clean, noise))
+            voice, other, lowest_hz = self._example()
+            examples.append((voice, other))
             gains.append((self._colour(lowest_hz), self._colour(0.0)))
             narrow = self.rng.random() < self.mixing.narrow
             ends.append(0.97 * self.rng.choice(self.mixing.cutoffs) if narrow else np.inf)
@@ -145,17 +145,18 @@ class Mixer:
         piece = recording[start : start + wanted]
         if len(piece) < wanted:
             piece = np.tile(piece, -(-wanted // len(piece)))[:wanted]
-        signal = piece.astype(np.float32) / 32768
+        signal = (piece / 32768).astype(np.float32)
         if speed == 1.0:
-            return signal[: self.samples]
-        return np.interp(np.arange(self.samples) * speed, np.arange(wanted), signal).astype(np.float32)
+            return np.asarray(signal[: self.samples], np.float32)
+        moments = np.arange(self.samples) * speed
+        return np.asarray(np.interp(moments, np.arange(wanted), signal), np.float32)
 
     def _colour(self, lowest_hz: float) -> npt.NDArray[np.float32]:
         """A smooth random gain over frequency that lets nothing pass below `lowest_hz`. Shape: (BINS,)."""
         gain_db = self.rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
         hz = np.arange(BINS) * (self.rate / stft.WINDOW)
         gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(self._knots_hz), gain_db) / 20)
-        return (gain * (hz >= lowest_hz)).astype(np.float32)
+        return np.asarray(gain * (hz >= lowest_hz), np.float32)
 
     def _paused(self, voice: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         length = int(self.rng.uniform(0.2, 0.6) * len(voice))

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -116,7 +116,7 @@ def _prepare(source: Source, rate: int, folder: Path) -> None:
     (folder / _INDEX).write_text(json.dumps([asdict(extent) for extent in extents]))
 
 
-def _written(files: list[BinaryIO]) -> tuple[int, int]:
+def _written(files: Sequence[BinaryIO]) -> tuple[int, int]:
     """Samples and frames so far."""
     return files[0].tell() // 2, files[2].tell() // 4
 

@@ -162,7 +162,7 @@ class RestoreTask(Task):
     mode = "max"
 
     def __init__(self, params: Params, train: Sequence[Recording], valid: Sequence[Recording]) -> None:
-        self.settings = settings = params.train.restore
+        self.settings = self._settings = settings = params.train.restore
         self.rate, self.seed = params.corpus.rate, params.seed
         sounds, mixing = _sounds(train, self.rate), settings.mixing
         if not sounds.noises:
@@ -179,8 +179,8 @@ class RestoreTask(Task):
     def loss(self, run: Run, batch: Mixture) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Task`."""
         made = restored(run, batch.noisy, batch.visible)
-        loss, gain = restoration_loss(made, batch, self.settings.snr_weight)
-        return waveform_loss(made, batch) if self.settings.loss == "mse" else loss, {"gain_db": gain}
+        loss, gain = restoration_loss(made, batch, self._settings.snr_weight)
+        return waveform_loss(made, batch) if self._settings.loss == "mse" else loss, {"gain_db": gain}
 
     def validate(self, run: Run, index: int) -> dict[str, Tensor]:
         """See `Task`."""
@@ -257,7 +257,7 @@ def _noisy(valid: Sequence[Recording], samples: int, rng: np.random.Generator) -
         if noises:
             recorded = noises[index % len(noises)]
             start = int(rng.integers(len(recorded)))
-            noise = np.resize(np.roll(recorded, -start), len(clean)).astype(np.float32) / 32768
+            noise = (np.resize(np.roll(recorded, -start), len(clean)) / 32768).astype(np.float32)
         ratio = float(np.mean(clean**2)) / (float(np.mean(noise**2)) + 1e-12)
         mixed = [clean + noise * np.float32((ratio / 10 ** (snr / 10)) ** 0.5) for snr in SNRS_DB]
         made.append((torch.from_numpy(np.stack([clean] * len(SNRS_DB))), torch.from_numpy(np.stack(mixed))))
