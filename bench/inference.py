@@ -21,7 +21,7 @@ import torch
 
 import measure
 from overtone.evaluation.baselines import Sinc, SpectralBandReplication
-from overtone.upsample import Upsampler
+from overtone.enhance.upsampler import Upsampler
 
 RATE = 16_000
 

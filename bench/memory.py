@@ -41,7 +41,7 @@ def enhance(folder: Path, runtime: Any, threads: int, source: Path, target: Path
     import torch
 
     from overtone import audio
-    from overtone.upsample import Upsampler
+    from overtone.enhance.upsampler import Upsampler
 
     torch.set_num_threads(threads)
     upsampler = Upsampler.load(folder, runtime=runtime)

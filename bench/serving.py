@@ -104,7 +104,7 @@ def loaded(folder: Path) -> Any:
     """The model in this process, on one thread."""
     import torch
 
-    from overtone.upsample import Upsampler
+    from overtone.enhance.upsampler import Upsampler
 
     torch.set_num_threads(1)
     return Upsampler.load(folder)

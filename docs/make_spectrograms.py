@@ -16,7 +16,7 @@ from overtone import audio
 from overtone.data.pairs import Pair, read_pairs
 from overtone.evaluation import figures, judge, metrics
 from overtone.registry import released
-from overtone.upsample import Upsampler
+from overtone.enhance.upsampler import Upsampler
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "work" / "pairs"

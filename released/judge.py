@@ -17,7 +17,7 @@ from overtone.evaluation import report, table
 from overtone.evaluation.judge import Enhancer, judge
 from overtone.evaluation.systems import BASELINES
 from overtone.registry import released
-from overtone.upsample import Upsampler
+from overtone.enhance.upsampler import Upsampler
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "work" / "pairs"

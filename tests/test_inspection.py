@@ -15,7 +15,7 @@ from overtone.audio import AudioError, Signal
 from overtone.data import codecs, degrade
 from overtone.inspection import HOLES, Inspection, Levels, holes, inspect
 from overtone.params import Clip, Codec, PacketLoss, Quantise, Step
-from overtone.upsample import Upsampler
+from overtone.enhance.upsampler import Upsampler
 
 RATE = 48_000
 SECONDS = 4

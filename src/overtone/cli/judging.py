@@ -59,7 +59,7 @@ def _maker(text: str) -> tuple[str, Any]:
 
     from overtone.evaluation import systems
     from overtone.registry import resolve
-    from overtone.upsample import Upsampler
+    from overtone.enhance.upsampler import Upsampler
 
     name, separator, command = text.partition("=")
     if separator:
