@@ -32,6 +32,7 @@ VISIBLE = 0.92
 
 
 @functools.cache
+@torch.inference_mode(False)  # to be of use in training, whoever asks first
 def _averaging() -> Tensor:
     matrix = np.zeros((BINS, BANDS), np.float32)
     for band, (low, high) in enumerate(itertools.pairwise(EDGES)):
@@ -40,6 +41,7 @@ def _averaging() -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # to be of use in training, whoever asks first
 def _interpolation() -> Tensor:
     rows = [np.interp(np.arange(BINS), CENTRES, unit) for unit in np.eye(BANDS)]
     return torch.from_numpy(np.array(rows, np.float32))

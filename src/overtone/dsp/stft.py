@@ -18,6 +18,7 @@ BINS = WINDOW // 2 + 1
 
 
 @functools.cache
+@torch.inference_mode(False)  # to be of use in training, whoever asks first
 def window(device: torch.device | str = "cpu") -> Tensor:
     """The sine window. Shape: (WINDOW,), float32."""
     return torch.sin(math.pi * (torch.arange(WINDOW, device=device) + 0.5) / WINDOW)

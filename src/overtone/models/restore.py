@@ -45,6 +45,7 @@ _OPEN = 1.5
 
 
 @functools.cache
+@torch.inference_mode(False)  # to be of use in training, whoever asks first
 def _grouping() -> Tensor:
     matrix = np.zeros((BINS, GROUPS), np.float32)
     for group, (low, high) in enumerate(itertools.pairwise(EDGES)):
@@ -53,6 +54,7 @@ def _grouping() -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)  # to be of use in training, whoever asks first
 def _spreading() -> Tensor:
     """Values of groups interpolated linearly to bins. Shape: (GROUPS, BINS)."""
     rows = [np.interp(np.arange(BINS), _CENTRES, unit) for unit in np.eye(GROUPS)]
