@@ -107,9 +107,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         ("train.extend.steps: {type: int, low: 8, high: 32}", "steps: the length of a trial is tune.steps"),
         (
             "train.cnn.extend.width: {type: int, low: 8, high: 32}",
-            "expected a setting of train.rnn.extend, train.extend",
+            "expected a setting of train.rnn, train.extend",
         ),
-        ("seed: {type: int, low: 8, high: 32}", "tune.space.rnn.seed: expected a setting of train.rnn.extend"),
+        ("seed: {type: int, low: 8, high: 32}", "tune.space.rnn.seed: expected a setting of train.rnn"),
     ],
 )
 def test_space_that_cannot_be_searched_is_explained_at_loading(dimension: str, message: str) -> None:

@@ -605,9 +605,8 @@ class Params(Settings):
         return self
 
     def _check_dimension(self, kind: str, key: str, dimension: Dimension) -> None:
-        task = self.tune.task
-        tables = (f"train.{kind}.{task}.", f"train.{task}.", "train.fit.")
-        if not key.startswith(tuple(f"train.{table}." for table in (*FAMILIES, "extend", "restore", "fit"))):
+        tables = (f"train.{kind}.", "train.extend.", "train.restore.", "train.fit.")
+        if not key.startswith(tables):
             raise ValueError(f"expected a setting of {', '.join(table[:-1] for table in tables)}")
         if key in ("train.extend.steps", "train.restore.steps", "train.fit.epoch_steps"):
             raise ValueError("the length of a trial is tune.steps and tune.epoch_steps, and not searched")
