@@ -208,7 +208,10 @@ def known_band(signal: Tensor, rate: int, cutoff_hz: float) -> Tensor:
 
 
 def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
-    """Mean of how much louder (dB, 0 where it is not) a prediction is than its target above the bandwidth.
+    """Mean of how much louder (dB, 0 where it is not) a prediction is above the bandwidth than a continuing sound could be.
+
+    Nobody knows what an encoder cut off; natural sound rarely rises there. In each frame the limit is what the target has
+    just below its bandwidth, or above it where that is more.
 
     Args:
         powers, target: log10 power (channels, bins, frames).
@@ -218,6 +221,7 @@ def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
         None where fewer than one group of bins lies above the slope.
     """
     groups = (powers.shape[1] - first) // EXCESS_BINS - 1
+    below = target[:, max(first - 2 * EXCESS_BINS, 0) : max(first - EXCESS_BINS // 2, 1)]
     if groups < 1:
         return None
 
@@ -225,7 +229,8 @@ def _excess(powers: Tensor, target: Tensor, first: int) -> float | None:
         top = one[:, -groups * EXCESS_BINS :]
         return torch.log10((10.0**top).reshape(len(top), groups, EXCESS_BINS, -1).mean(dim=2))
 
-    return float(10.0 * torch.clamp(levels(powers) - levels(target), min=0.0).mean())
+    limit = torch.maximum(levels(target), torch.log10((10.0**below).mean(dim=1, keepdim=True)))
+    return float(10.0 * torch.clamp(levels(powers) - limit, min=0.0).mean())
 
 
 def _texture(prediction: Tensor, target: Tensor, spectra: Tensor, rate: int, high: slice) -> dict[str, float | None]:
@@ -253,7 +258,7 @@ def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandw
 
     - `lsd`, `lsd_hf`, `lsd_lf`: see `log_spectral_distance`; above / up to the cutoff.
     - `bias_hf_db`: mean level above the cutoff, prediction minus target, dB; negative: too dull.
-    - `excess_db`: how much louder than the target the prediction is above the target's bandwidth, dB, 0 at best.
+    - `excess_db`: how much louder the prediction is above the target's bandwidth than the target just below it, dB, 0 at best.
     - `si_sdr`, `snr`: dB, of the known band (see `known_band`).
     - texture above the cutoff, 0 at best: `copies`, `hop_line_db`, `tonality_error_db`; see `overtone.evaluation.texture`.
     - two channels only: `coherence_error`, mean over bins of the modulus of the difference of complex inter-channel
