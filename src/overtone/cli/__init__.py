@@ -14,11 +14,11 @@ from typing import NoReturn
 import typer
 
 from overtone import extras
-from overtone.cli import environment, files, listening, pipeline, registry, serving
+from overtone.cli import environment, files, judging, listening, pipeline, registry, serving
 from overtone.cli.app import READER_LEFT, app
 from overtone.errors import OvertoneError, printable
 
-__all__ = ["app", "environment", "files", "listening", "main", "pipeline", "registry", "serving"]
+__all__ = ["app", "environment", "files", "judging", "listening", "main", "pipeline", "registry", "serving"]
 
 # Of the output: how it shows what it cannot.
 _SHOWN = "overtone-shown"
