@@ -22,10 +22,10 @@ from typing import Any
 import measure
 from overtone import audio, params
 from overtone.data.pairs import read_pairs
+from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import report
 from overtone.evaluation.judge import judge
 from overtone.training.fit import train
-from overtone.enhance.upsampler import Upsampler
 
 PAIRS = Path("work/pairs")
 CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_mono_32k", "loss_16k_zero", "noise_10db")

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 import measure
-from overtone.evaluation.baselines import Sinc, SpectralBandReplication
 from overtone.enhance.upsampler import Upsampler
+from overtone.evaluation.baselines import Sinc, SpectralBandReplication
 
 RATE = 16_000
 

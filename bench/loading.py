@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from overtone.data.crops import in_folder
+from overtone.data.streaming import ShardCrops
 
 import measure
 from overtone import audio, params
 from overtone.data import shards, sources
 from overtone.data.cache import FOLDER
-from overtone.data.crops import in_folder
-from overtone.data.streaming import ShardCrops
 
 PAIRS = Path("work/pairs")
 

@@ -23,15 +23,15 @@ from pathlib import Path
 import torch
 import torch.distributed
 import torch.multiprocessing
+from overtone.data.crops import Crop, CropSampler
+from overtone.training.datamodule import PairsModule
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import measure
 from overtone import params
-from overtone.data.crops import Crop, CropSampler
 from overtone.models import build
-from overtone.training.datamodule import PairsModule
 from overtone.training.module import UpsamplerModule
 
 PAIRS = Path("work/pairs")

@@ -100,7 +100,7 @@ def registered(folder: Path, model: Path) -> None:
     os.chdir(folder)
 
     from overtone import params
-    from overtone.registry import registry
+    from overtone.registry import register
     from overtone.registry.scores import Scored
 
     name = params.load().register_.name
@@ -109,7 +109,7 @@ def registered(folder: Path, model: Path) -> None:
         facts = json.loads((copy / "run.json").read_text()) if (copy / "run.json").is_file() else {}
         (copy / "run.json").write_text(json.dumps(facts | {"run_id": str(number) * 32}))
         scored = Scored({"test_set": "soak", "overall": {"all": {"lsd": float(number)}}})
-        registry.register([registry.Candidate(copy, scored)], gate)
+        register.register([register.Candidate(copy, scored)], gate)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import torch
+from overtone.data.crops import CropSampler
+from overtone.training.datamodule import PairsModule
 from torch.utils.data import DataLoader
 
 import measure
 from overtone import params
-from overtone.data.crops import CropSampler
 from overtone.models import build
-from overtone.training.datamodule import PairsModule
 from overtone.training.module import UpsamplerModule
 
 PAIRS = Path("work/pairs")

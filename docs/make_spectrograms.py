@@ -14,9 +14,9 @@ from PIL import Image
 
 from overtone import audio
 from overtone.data.pairs import Pair, read_pairs
+from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import figures, judge, metrics
 from overtone.registry import released
-from overtone.enhance.upsampler import Upsampler
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "work" / "pairs"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from overtone import params
 from overtone.data.pairs import read_pairs
+from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import report, table
 from overtone.evaluation.judge import Enhancer, judge
 from overtone.evaluation.systems import BASELINES
 from overtone.registry import released
-from overtone.enhance.upsampler import Upsampler
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "work" / "pairs"

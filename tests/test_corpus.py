@@ -11,8 +11,8 @@ import soundfile
 
 from overtone import audio, params
 from overtone.data import catalog, corpus
-from overtone.dsp import bandwidth
 from overtone.data.split import Recording, split_chains, split_recordings
+from overtone.dsp import bandwidth
 from overtone.params import Assign, CorpusParams
 
 SEED = 5

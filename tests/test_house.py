@@ -121,8 +121,7 @@ EXTRAS = {
         *("overtone.evaluation.clips", "overtone.evaluation.systems", "overtone.evaluation.session"),
         "overtone.evaluation.recordings",
         *("overtone.tracking.*", "overtone.tuning.*", "overtone.stages"),
-        *("overtone.registry.registry", "overtone.registry.[a-q]*", "overtone.registry.reproduction"),
-        *("overtone.registry.repair", "overtone.registry.[s-z]*"),
+        *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),
     ),
     "serve": ("overtone.serving.*",),
 }

@@ -13,9 +13,9 @@ from conftest import ModelMaker
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.data import codecs, degrade
+from overtone.enhance.upsampler import Upsampler
 from overtone.inspection import HOLES, Inspection, Levels, holes, inspect
 from overtone.params import Clip, Codec, PacketLoss, Quantise, Step
-from overtone.enhance.upsampler import Upsampler
 
 RATE = 48_000
 SECONDS = 4

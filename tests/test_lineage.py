@@ -16,10 +16,10 @@ from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone import params as settings
 from overtone.data.shards import INDEX, Index, Shard
-from overtone.registry import lineage, packaging, registry, reproduction, versions
+from overtone.registry import lineage, packaging, register, reproduction, versions
 from overtone.registry.lineage import Lineage
 from overtone.registry.origin import Origin
-from overtone.registry.registry import Candidate
+from overtone.registry.register import Candidate
 from overtone.registry.reproduction import ReproductionError
 from overtone.registry.versions import RegistryError
 from overtone.tracking import dvc, provenance, runs, store
@@ -84,7 +84,7 @@ def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.Monkey
         made = scored(1.0)
         (repository / "report").mkdir(exist_ok=True)
         runs.log_evaluation(folder, made.metrics, repository / "report")
-        registry.register([Candidate(folder, made)], GATE)
+        register.register([Candidate(folder, made)], GATE)
         return run.run_id
 
     return train
@@ -314,7 +314,7 @@ def test_model_of_another_store_is_unknown_and_no_fault(
 ) -> None:
     monkeypatch.setattr(packaging, "log", light_log)
     folder = make_model("rnn", run_id="f" * 32, commit=git("rev-parse", "HEAD"), data_digest=DATA)
-    registry.register([Candidate(folder, scored(1.0))], GATE)
+    register.register([Candidate(folder, scored(1.0))], GATE)
     found = trace()
     assert found.holds
     assert states(found)["run"] == states(found)["settings"] == states(found)["commit"] == "unknown"
@@ -421,7 +421,7 @@ def test_commit_while_a_training_runs_is_not_its_commit(
         Path("code.py").write_text("third\n")
         summary = run.summary()
     assert (summary["commit"], summary["dirty"]) == (before, False)
-    registry.register([Candidate(make_model("rnn", **summary), scored(1.0))], GATE)
+    register.register([Candidate(make_model("rnn", **summary), scored(1.0))], GATE)
     assert store.client().get_model_version(NAME, "1").tags["git_commit"] == before
     found = trace()
     assert found.holds and found.origin.commit == before and not found.origin.dirty

@@ -22,7 +22,7 @@ from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone.data import corpus, pairs
 from overtone.params import CorpusParams, Params
-from overtone.registry import packaging, registry
+from overtone.registry import packaging, register, registry
 from overtone.tracking import store
 from test_registry import GATE, light_log, scored
 
@@ -135,8 +135,8 @@ def test_more_versions_and_runs_ask_no_more_of_the_store(
 ) -> None:
     monkeypatch.setattr(packaging, "log", light_log)
     folder = make_model("m1", run_id=f"{1:032x}", seed=1)
-    candidates = [registry.Candidate(folder, scored(1.0), "A card.")]
-    registry.register(candidates, GATE)
+    candidates = [register.Candidate(folder, scored(1.0), "A card.")]
+    register.register(candidates, GATE)
     client = store.client()
     first = client.get_model_version(NAME, "1")
     asked: dict[str, list[int]] = {}
@@ -147,7 +147,7 @@ def test_more_versions_and_runs_ask_no_more_of_the_store(
             client.create_model_version(NAME, str(first.source), run.info.run_id, tags=tags)
         for name, call in (
             ("models", lambda: registry.models(NAME)),
-            ("register", lambda: registry.register(candidates, GATE)),
+            ("register", lambda: register.register(candidates, GATE)),
             ("champion", lambda: registry.has_champion(NAME)),
         ):
             with statements() as seen:

@@ -19,6 +19,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overtone.models.spectral import SpectralUpsampler
+from overtone.upsample import Mode, Upsampler
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,9 +29,7 @@ from overtone import losses, upsample
 from overtone.audio import Signal
 from overtone.evaluation import metrics
 from overtone.models import build, export
-from overtone.models.spectral import SpectralUpsampler
 from overtone.params import LossParams, Params
-from overtone.upsample import Mode, Upsampler
 from test_training import train
 
 RATE = 48_000

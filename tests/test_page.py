@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
     import torch
 
     from overtone.models.model import Model
-    from overtone.registry import registry
+    from overtone.registry import register
     from overtone.registry.scores import Scored
 
     folder = tmp_path_factory.mktemp("page")
@@ -63,7 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
             patch.delenv(name)
         patch.setenv("DVC_ROOT", str(folder))
         patch.chdir(folder)
-        registry.register([registry.Candidate(model, Scored({"test_set": "a", **SCORES}))], own)
+        register.register([register.Candidate(model, Scored({"test_set": "a", **SCORES}))], own)
     return folder
 
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT, ModelMaker
 from overtone import params as settings
 from overtone.params import Params
-from overtone.registry import card, packaging, registry
-from overtone.registry.registry import Candidate
+from overtone.registry import card, packaging, register, registry
+from overtone.registry.register import Candidate
 from overtone.tracking import baselines, description, naming, runs, scoreboard, store
 from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored
@@ -234,7 +234,7 @@ def test_registered_model_shows_the_champions_card_whoever_made_it_champion(
 
     for number, lsd in ((1, 1.0), (2, 1.5), (3, 0.5)):
         folder = make_model(f"m{number}", run_id=f"{number:032x}", seed=number)
-        registry.register([Candidate(folder, scored(lsd), f"card {number}")], GATE)
+        register.register([Candidate(folder, scored(lsd), f"card {number}")], GATE)
         assert client.get_model_version(NAME, str(number)).description == f"card {number}"
         champion = 3 if number == 3 else 1
         assert f"Champion: version {champion} (rnn)\n\ncard {champion}" in shown()
@@ -243,7 +243,7 @@ def test_registered_model_shows_the_champions_card_whoever_made_it_champion(
     registry.rollback(NAME)
     assert "Champion: version 3 (rnn)\n\ncard 3" in shown()
     # A card that says more now, of a version that was judged before.
-    registry.register([Candidate(project / "models" / "m3", scored(0.5), "card 3, again")], GATE)
+    register.register([Candidate(project / "models" / "m3", scored(0.5), "card 3, again")], GATE)
     assert shown().endswith("card 3, again")
 
 

@@ -198,10 +198,10 @@ def test_registered_code_is_not_run_by_overtone(
     project: Path, make_model: ModelMaker, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything of a version but the model folder may be anyone's: it is neither fetched nor imported."""
-    from overtone.registry import fetch, packaging, registry
+    from overtone.registry import fetch, packaging, register
 
     monkeypatch.setattr(packaging, "log", light_log)
-    registry.register([registry.Candidate(make_model(), scored(1.0))], GATE)
+    register.register([register.Candidate(make_model(), scored(1.0))], GATE)
     (weights,) = (project / "mlruns").rglob(WEIGHTS)
     code = f"import os; os.mkdir({str(mark)!r})"
     for place in (weights.parents[2], weights.parent):

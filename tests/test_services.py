@@ -39,7 +39,13 @@ SMALL = (
         "train.fit.epoch_steps=2",
     ),
     *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.fit.accelerator=cpu"),
-    *("train.fit.threads=1", "train.fit.patience=50", "evaluate.figures=1"),
+    *(
+        "train.fit.threads=1",
+        "train.fit.patience=50",
+        "evaluate.figures=1",
+        "evaluate.baselines=[]",
+        "register.guards=[]",
+    ),
 )
 OVERRIDES = tuple(word for override in SMALL for word in ("--set", override))
 

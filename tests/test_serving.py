@@ -23,7 +23,7 @@ from overtone import audio
 from overtone.models import graphs
 from overtone.models.session import open_sessions
 from overtone.params import RegisterParams
-from overtone.registry import fetch, packaging, registry
+from overtone.registry import fetch, packaging, register, registry
 from overtone.registry.scores import Scored
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
@@ -132,14 +132,14 @@ def test_model_that_cannot_serve_is_not_registered(project: Path, make_model: Mo
     folder = make_model()
     (folder / "weights.safetensors").write_bytes(b"bad")
     with pytest.raises(ModelError, match=r"weights\.safetensors"):
-        registry.register([registry.Candidate(folder, SCORES)], GATE)
+        register.register([register.Candidate(folder, SCORES)], GATE)
     assert registry.models("overtone") == []
 
 
 def test_registered_model_runs_its_own_copy_of_the_package(
     project: Path, make_model: ModelMaker, environment: dict[str, str]
 ) -> None:
-    decision = registry.register([registry.Candidate(make_model(), SCORES)], GATE)
+    decision = register.register([register.Candidate(make_model(), SCORES)], GATE)
     assert decision.promoted
     code = """
 import mlflow.pyfunc, sys
@@ -203,7 +203,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 def server(project: Path, make_model: ModelMaker, environment: dict[str, str]) -> Iterator[str]:
     """The address of a server of an untrained champion."""
-    registry.register([registry.Candidate(make_model(), SCORES)], GATE)
+    register.register([register.Candidate(make_model(), SCORES)], GATE)
     with served(project, environment) as address:
         yield address
 

@@ -19,8 +19,8 @@ import pytest
 
 from conftest import ModelMaker
 from overtone.params import Params
-from overtone.registry import fetch, registry, repair, resolve
-from overtone.registry.registry import Candidate
+from overtone.registry import fetch, register, registry, repair, resolve
+from overtone.registry.register import Candidate
 from overtone.registry.versions import RegistryError
 from overtone.tracking import address, store
 from overtone.tracking.runs import TrainingRun
@@ -65,7 +65,7 @@ def test_first_use_makes_the_store_of_a_folder_of_any_name(bare_project: Path, m
 
 def test_registered_names_may_hold_what_addresses_cannot(shelf: ModelMaker, project: Path) -> None:  # noqa: F811
     for name in ("over%20tone", "what?", "it's"):
-        registry.register([Candidate(shelf(1), scored(1.0))], GATE.model_copy(update={"name": name}))
+        register.register([Candidate(shelf(1), scored(1.0))], GATE.model_copy(update={"name": name}))
         assert [row.version for row in registry.models(name)] == [1]
         assert (fetch.fetch(name, "champion", project / "cache") / "weights.safetensors").is_file()
 
@@ -100,7 +100,7 @@ def test_user_without_a_name_can_work(project: Path, params: Params, monkeypatch
 @pytest.fixture
 def champion(shelf: ModelMaker, project: Path) -> Path:  # noqa: F811
     """A project whose champion is registered."""
-    registry.register([Candidate(shelf(1), scored(1.0))], GATE)
+    register.register([Candidate(shelf(1), scored(1.0))], GATE)
     return project
 
 
@@ -141,7 +141,7 @@ def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
     from overtone.registry import packaging
 
     folder = shelf(1)
-    registry.register([Candidate(folder, scored(1.0))], GATE)
+    register.register([Candidate(folder, scored(1.0))], GATE)
     shutil.rmtree(project / "mlruns")
     with pytest.raises(RegistryError, match=r"`overtone repair 1` puts them back from .*/models/m1"):
         fetch.fetch(NAME, "champion", project / "cache")

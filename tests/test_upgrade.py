@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from overtone.models.build import ModelError
+from overtone.upsample import Mode, Upsampler
 
 from conftest import ROOT, ModelMaker
 from overtone import audio, migration
 from overtone import params as settings
 from overtone.models import build, export
-from overtone.models.build import ModelError
 from overtone.params import ParamsError
-from overtone.upsample import Mode, Upsampler
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name for path in (FIXTURES / "versions").iterdir())

@@ -468,15 +468,11 @@ class Guard(Settings):
     tolerance: NonNegative
 
 
-class BootstrapParams(Settings):
-    """How sure the gate must be of a gain: test sources and clips are drawn anew, `resamples` times each."""
-
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
-
-
 class RegisterParams(Settings):
     """Stage `register`. Metrics are dotted paths into `reports/<model>/metrics.json`: group.kind.metric.
+
+    `promote`: `auto` makes a version that passes the gate champion, `never` leaves that to `overtone promote`, `clean-tree`
+    does it only for a model that was trained without uncommitted changes, from a folder that has none now.
 
     `on_champion` is a command, as a list of arguments or as a line for the shell, that runs after each change of champion.
     """
@@ -486,8 +482,8 @@ class RegisterParams(Settings):
     better: Literal["lower", "higher"]
     margin: NonNegative = 0.0
     samples: Annotated[int, Field(ge=2)] = 2
-    bootstrap: BootstrapParams = BootstrapParams()
     guards: tuple[Guard, ...] = ()
+    promote: Literal["auto", "never", "clean-tree"] = "auto"
     on_champion: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
     on_champion_seconds: PositiveFloat = 60.0
 

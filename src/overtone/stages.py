@@ -273,7 +273,7 @@ def register(params: Params) -> None:
 
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
-    from overtone.registry import card, hooks, registry
+    from overtone.registry import card, hooks, register
     from overtone.tracking import baselines, transfer
 
     if project.in_copy():
@@ -283,20 +283,24 @@ def register(params: Params) -> None:
         return
     names = (*params.evaluate.baselines, *KINDS)
     metrics = {name: read_metrics(report_folder(name)) for name in names if report_folder(name).is_dir()}
-    scored = {kind: _scored(REPORTS / kind) for kind in KINDS}
+    scored = {kind: _scored(REPORTS / kind, params) for kind in KINDS}
     for name in params.evaluate.baselines:
         baselines.log(name, read_metrics(report_folder(name)), report_folder(name))
     _record_models(KINDS)
     heard = card.heard(CORPUS, params.corpus.path)
     candidates = [
-        registry.Candidate(
+        register.Candidate(
             MODELS / kind,
             scored[kind],
             card.write(kind, metrics, transfer.read_run(MODELS / kind), heard),
         )
         for kind in KINDS
     ]
-    decision = registry.register(candidates, params.register_, functools.partial(_rescore, params), params.seed)
+    baseline_scores: dict[str, Scored] = {
+        name: _scored(report_folder(name), params) for name in params.evaluate.baselines
+    }
+    rescore = functools.partial(_rescore, params)
+    decision = register.register(candidates, params.register_, rescore, baseline_scores)
     verb = "registered" if decision.created else "known already"
     print(f"{decision.model} -> {decision.name} version {decision.version} ({verb}): {decision.reason}")
     for comparison in decision.comparisons:
@@ -384,14 +388,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _scored(folder: Path) -> Scored:
+def _scored(folder: Path, params: Params) -> Scored:
     """A report's metrics and its scores by clip."""
-    from overtone.registry.scores import Scored
+    from overtone.registry import scores
 
-    metrics, table = read_metrics(folder), folder / "scores.csv"
-    if not table.is_file():
-        raise OvertoneError(f"{table}: no such file; expected the output of the stage evaluate (dvc repro)")
-    return Scored(metrics, table.read_bytes().decode())
+    return scores.read(folder, params.evaluate.model_dump(mode="json", include={"visqol", "perceptual"}))
 
 
 def _rescore(params: Params, folder: Path) -> Scored:
@@ -412,7 +413,7 @@ def _rescore(params: Params, folder: Path) -> Scored:
         room.write(
             judge("champion", maker, pairs, PAIRS, plain, progress=progress), room.fingerprint(pairs, PAIRS), out
         )
-        return _scored(out)
+        return _scored(out, params)
 
 
 def _fingerprint(params: Params, kind: str, content: bytes) -> str:

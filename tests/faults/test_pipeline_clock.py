@@ -120,6 +120,7 @@ def test_promotions_are_in_their_order_whatever_the_clock_says(
         }
 
     mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
     again = "from overtone.tracking import store; c = store.client(); v = c.get_model_version('overtone', '1')"
     again += "; c.create_model_version('overtone', v.source, v.run_id, tags=v.tags)"
     mine.run("python", "-c", again)

@@ -72,13 +72,14 @@ def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_c
     record = ledger("damaged registered artifact")
     mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
     mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
     (stored,) = (mine.folder / "mlruns").rglob("artifacts/model/weights.safetensors")
     damage(stored)
     record.tried()
     said = refused(mine, "overtone", "fetch", "champion", "fetched")
     assert "not those that were registered" in said
     assert not (mine.folder / "fetched").exists()
-    (source,) = re.findall(r"`(cp [^`]+)`", said)
+    (source,) = re.findall(r"`(overtone repair [^`]+)`", said)
     mine.run(*source.split())
     mine.run("overtone", "fetch", "champion", "fetched")
     model = mine.rows("select value from model_version_tags where key = 'model'")[0][0]

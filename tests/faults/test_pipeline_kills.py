@@ -112,6 +112,7 @@ def test_killed_registration_leaves_one_version_and_one_champion(
         if killed(mine, events, ("mlruns", "mlflow.db"), "overtone", "stage", "register"):
             record.tried()
     mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
     aliases = mine.rows("select alias, version from registered_model_aliases")
     assert {name: int(version) for name, version in aliases} == {"champion": 1, "challenger": 1}
     assert mine.rows("select count(*) from model_versions") == [(1,)]
@@ -134,6 +135,7 @@ def test_killed_promotion_ends_with_the_version_it_was_asked_for(
     record = ledger("kill -9 in promote")
     mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
     mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
     # The same model again, as a version of its own.
     again = "from overtone.tracking import store; c = store.client(); v = c.get_model_version('overtone', '1')"
     again += "; c.create_model_version('overtone', v.source, v.run_id, tags=v.tags)"

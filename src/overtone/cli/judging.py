@@ -57,9 +57,9 @@ def _maker(text: str) -> tuple[str, Any]:
     """A system's name, and what makes it or its command line."""
     import functools
 
+    from overtone.enhance.upsampler import Upsampler
     from overtone.evaluation import systems
     from overtone.registry import resolve
-    from overtone.enhance.upsampler import Upsampler
 
     name, separator, command = text.partition("=")
     if separator:

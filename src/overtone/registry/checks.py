@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from overtone.data.objects import open_objects
 from overtone.data.shards import read_index
 from overtone.errors import OvertoneError
-from overtone.registry import decisions, gate, packaging, scores
+from overtone.registry import decisions, packaging, scores
 from overtone.registry.origin import Case
 from overtone.registry.versions import RegistryError
 from overtone.tracking import dvc, entries, git, provenance, runs, store, transfer
@@ -111,10 +111,10 @@ def _run_json(case: Case) -> dict[str, str]:
 
 def _scores(case: Case) -> Iterator[Link]:
     tags = case.version.tags
-    test_set = tags.get("test_set", "")
+    test_set, key = tags.get("test_set", ""), tags.get(scores.KEY, "")
     value = ", ".join(f"{name} {number:g}" for name, number in decisions.scores(case.version).items())
     try:
-        kept = scores.kept(case.client, case.version, test_set)
+        kept = scores.kept(case.client, case.version, key)
     except RegistryError as error:
         yield Link("scores", value, "differs" if "other scores" in str(error) else "unknown", str(error))
         return
@@ -122,8 +122,8 @@ def _scores(case: Case) -> Iterator[Link]:
         yield Link("scores", value, "unknown", "the version keeps no scores by clip")
         return
     noted = decisions.scores(case.version)
-    wrong = [name for name, number in noted.items() if gate.value(kept.metrics, name) != number]
-    place = scores.folder(case.version, test_set)
+    wrong = [name for name, number in noted.items() if kept.value(name) != number]
+    place = scores.folder(case.version, key)
     if case.run is not None and case.run_tags.get("test_set") == test_set:
         logged = case.run.data.metrics
         for name, number in entries.leaves(kept.metrics):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from overtone import project
-from overtone.registry import gate, versions
+from overtone.registry import versions
 from overtone.registry.gate import Comparison
 from overtone.tracking import git, store
 
@@ -139,5 +139,5 @@ def tags_of(promoted: bool, reason: str, comparisons: Sequence[Comparison], cham
     return tags | {f"gate.{one.metric}": f"{'passed' if one.passed else 'failed'}: {one}" for one in comparisons}
 
 
-def score_tags(found: gate.Scores) -> dict[str, str]:
+def score_tags(found: Mapping[str, float]) -> dict[str, str]:
     return {f"score.{metric}": repr(number) for metric, number in found.items()}

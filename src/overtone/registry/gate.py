@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from overtone.params import RegisterParams
-from overtone.registry import statistics
-from overtone.registry.statistics import Gain, Row
+from overtone.registry import scores
+from overtone.registry.scores import Gain, Scored
+from overtone.registry.versions import RegistryError
+from overtone.tracking import entries
 
-Scores = Mapping[str, float]
+CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What the main metric must show: a gain surely above `margin`, on at least `samples` clips."""
+    """What the main metric must show: a gain surely above `margin`, on at least `samples` sources."""
 
     margin: float
     samples: int
-    confidence: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of candidate and champion.
+    """One metric of a candidate and of what it has to beat.
 
-    `tolerance`: how much worse passes; None for the main metric, which must improve by `rule`, with `gain` as its evidence.
-    Guards go by the means alone: a bound would either let any fall pass on few clips, or block any model on them.
+    `against`: the champion or a baseline. `tolerance`: how much worse passes; None for the main metric, which must improve
+    by `rule`, with `gain` as its evidence. Guards go by the means alone: a bound would either let any fall pass on few
+    sources, or block any model on them.
     """
 
     metric: str
     better: Literal["lower", "higher"]
     tolerance: float | None
-    candidate: float | None
-    champion: float | None
+    candidate: float
+    champion: float
     rule: Rule | None = None
     gain: Gain | None = None
+    against: str = CHAMPION
 
     @property
     def passed(self) -> bool:
-        """The main metric is surely better, a guard not worse beyond its tolerance; a guard neither model has passes."""
-        if self.candidate is None or self.champion is None:
-            return self.tolerance is not None and self.candidate is None and self.champion is None
+        """The main metric is surely better, a guard not worse beyond its tolerance."""
         if self.tolerance is None:
             return not self.shortfall
         gain = self.champion - self.candidate if self.better == "lower" else self.candidate - self.champion
@@ -52,35 +53,20 @@ class Comparison:
     @property
     def shortfall(self) -> str:
         """What the main metric lacks; empty where it lacks nothing."""
-        if self.rule is None or self.gain is None or self.candidate is None or self.champion is None:
+        if self.rule is None or self.gain is None:
             return "no scores by clip to compare"
-        if self.gain.clips < self.rule.samples:
-            return f"only {self.gain.clips} test clips, {self.rule.samples} needed"
+        if self.gain.sources < self.rule.samples:
+            return f"only {self.gain.sources} test sources, {self.rule.samples} needed"
         # Not the other way round: a bound that is not a number is no gain.
         return "" if self.gain.lower > self.rule.margin else f"gain not surely above {self.rule.margin:g}"
 
     def __str__(self) -> str:
-        figures = " against ".join(
-            "none" if value is None else f"{value:.4f}" for value in (self.candidate, self.champion)
-        )
         rule = "" if self.tolerance is None else f", tolerance {self.tolerance:g}"
-        text = f"{self.metric} {figures} ({self.better} is better{rule})"
-        if self.rule is None or self.gain is None:
+        text = f"{self.metric} {self.candidate:.4f} against {self.champion:.4f} ({self.better} is better{rule})"
+        if self.gain is None:
             return text
-        return (
-            f"{text}, gain {self.gain.mean:.4f}, at {self.rule.confidence:.0%} confidence above {self.gain.lower:.4f} "
-            f"({self.gain.clips} clips of {self.gain.sources} sources)"
-        )
-
-
-def value(tree: Mapping[str, Any], path: str) -> float | None:
-    """The number at a dotted path of a metrics tree; None where there is none or it is not finite."""
-    node: Any = tree
-    for part in path.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    if isinstance(node, bool) or not isinstance(node, int | float) or not math.isfinite(node):
-        return None
-    return float(node)
+        sources = f"{self.gain.sources} source{'s' * (self.gain.sources != 1)}"
+        return f"{text}, gain {self.gain.mean:.4f}, 95 % interval from {self.gain.lower:.4f} ({sources})"
 
 
 def metrics(params: RegisterParams) -> tuple[str, ...]:
@@ -88,9 +74,27 @@ def metrics(params: RegisterParams) -> tuple[str, ...]:
     return tuple(dict.fromkeys((params.metric, *(guard.metric for guard in params.guards))))
 
 
-def scores(tree: Mapping[str, Any], params: RegisterParams) -> dict[str, float]:
-    """The gate's metrics that a tree holds."""
-    return {path: number for path in metrics(params) if (number := value(tree, path)) is not None}
+def figures(scored: Scored, params: RegisterParams) -> dict[str, float]:
+    """The gate's metrics that a system has."""
+    return {path: number for path in metrics(params) if (number := scored.value(path)) is not None}
+
+
+def require(scored: Scored, params: RegisterParams, who: str) -> None:
+    """Make sure that a system has every metric of the gate: one that does not exist would guard nothing.
+
+    Raises:
+        RegistryError: a metric is missing; the message names the setting and the metrics that are most like it.
+    """
+    for place, path in enumerate(metrics(params)):
+        if scored.value(path) is not None:
+            continue
+        setting = "register.metric" if place == 0 else "register.guards"
+        known = [name for name, _ in entries.leaves(scored.metrics)]
+        near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+        raise RegistryError(
+            f"{setting}: {who} has no finite {path!r}; expected a dotted path of its metrics.json"
+            + (f", such as {', '.join(near)}" if near else "")
+        )
 
 
 def better(first: float, second: float, params: RegisterParams) -> bool:
@@ -98,39 +102,69 @@ def better(first: float, second: float, params: RegisterParams) -> bool:
     return first < second if params.better == "lower" else first > second
 
 
-def compare(
-    candidate: Scores,
-    champion: Scores,
-    params: RegisterParams,
-    candidate_rows: Sequence[Row] = (),
-    champion_rows: Sequence[Row] = (),
-    seed: int = 0,
+def compare(candidate: Scored, champion: Scored, params: RegisterParams) -> tuple[Comparison, ...]:
+    """Main metric and guards of two models scored by the same code on the same test set.
+
+    Raises:
+        RegistryError: one of the two lacks a metric.
+    """
+    require(candidate, params, "the candidate")
+    require(champion, params, "the champion")
+    guards = (
+        Comparison(g.metric, g.better, g.tolerance, _value(candidate, g.metric), _value(champion, g.metric))
+        for g in params.guards
+    )
+    return (_main(candidate, champion, params, CHAMPION), *guards)
+
+
+def compare_baselines(
+    candidate: Scored, baselines: Mapping[str, Scored], params: RegisterParams
 ) -> tuple[Comparison, ...]:
-    """Main metric and guards of two models scored on the same test set, from their means and from their clips' scores."""
-    gain = statistics.gain(champion_rows, candidate_rows, params.metric, params.better, params.bootstrap, seed)
-    main = Comparison(
+    """The main metric of a candidate and of each baseline: what a first champion must beat.
+
+    Raises:
+        RegistryError: one of them lacks the metric, or is scored on another test set.
+    """
+    main = params.model_copy(update={"guards": ()})
+    for name, one in baselines.items():
+        require(one, main, f"baseline {name}")
+        if one.key != candidate.key:
+            raise RegistryError(f"baseline {name}: scored on another test set than the candidate; run dvc repro")
+    return tuple(_main(candidate, one, params, name) for name, one in baselines.items())
+
+
+def _main(candidate: Scored, other: Scored, params: RegisterParams, against: str) -> Comparison:
+    return Comparison(
         params.metric,
         params.better,
         None,
-        candidate.get(params.metric),
-        champion.get(params.metric),
-        Rule(params.margin, params.samples, params.bootstrap.confidence),
-        gain,
+        _value(candidate, params.metric),
+        _value(other, params.metric),
+        Rule(params.margin, params.samples),
+        scores.gain(other, candidate, params.metric, params.better),
+        against,
     )
-    guards = (
-        Comparison(g.metric, g.better, g.tolerance, candidate.get(g.metric), champion.get(g.metric))
-        for g in params.guards
-    )
-    return (main, *guards)
+
+
+def _value(scored: Scored, path: str) -> float:
+    found = scored.value(path)
+    assert found is not None, path
+    return found
 
 
 def verdict(comparisons: Sequence[Comparison]) -> tuple[bool, str]:
     """Whether all comparisons pass, and the sentence that says why."""
     failed = [comparison for comparison in comparisons if not comparison.passed]
     if not failed:
-        return True, f"beats the champion: {comparisons[0]}; no guard metric falls"
+        beaten = ", ".join(_named(one) for one in comparisons if one.tolerance is None)
+        guards = "; no guard metric falls" if any(one.tolerance is not None for one in comparisons) else ""
+        return True, f"beats {beaten}: {comparisons[0]}{guards}"
     kinds = [
-        f"does not beat the champion, {one.shortfall}" if one.tolerance is None else "falls on a guard metric"
+        f"does not beat {_named(one)}, {one.shortfall}" if one.tolerance is None else "falls on a guard metric"
         for one in failed
     ]
     return False, "; ".join(f"{kind}: {one}" for kind, one in zip(kinds, failed, strict=True))
+
+
+def _named(comparison: Comparison) -> str:
+    return "the champion" if comparison.against == CHAMPION else f"baseline {comparison.against}"

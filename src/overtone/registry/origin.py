@@ -136,7 +136,7 @@ def summary(case: Case) -> Origin:
     tags, patch = case.version.tags, case.files.get(provenance.PATCH)
     kept: Scored | None
     try:
-        kept = scores.kept(case.client, case.version, tags.get("test_set", ""))
+        kept = scores.kept(case.client, case.version, tags.get(scores.KEY, ""))
     except RegistryError:
         kept = None
     metrics = dict(entries.leaves(kept.metrics)) if kept else {}

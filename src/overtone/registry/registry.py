@@ -1,44 +1,19 @@
-"""The model registry: versions that lead back to run, commit and data, a gate before the champion, and a way back."""
+"""The model registry by hand: what it holds, promotion past the gate, and the way back."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone.params import RegisterParams
-from overtone.registry import card, decisions, gate, packaging, scores, statistics, versions
+from overtone.registry import card, decisions, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
-from overtone.registry.fetch import FILES, fetch
-from overtone.registry.gate import Comparison
-from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.tracking import store, transfer
+from overtone.tracking import store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-Rescore = Callable[[Path], Scored]
-# Metrics are rounded to 6 decimals, and so are the scores that they are means of.
-_ROUNDING = 1e-4
-# Settings that no verdict depends on.
-_UNJUDGED = {"on_champion", "on_champion_seconds"}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model folder, what it scored, and its card in Markdown, which becomes the version's description."""
-
-    folder: Path
-    scored: Scored
-    card: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,193 +30,6 @@ class ModelRow:
     test_set: str
     scores: Mapping[str, float]
     decision: str
-
-
-# --- the gate's stage -------------------------------------------------------------------------------------------------
-
-
-def register(
-    candidates: Sequence[Candidate], params: RegisterParams, rescore: Rescore | None = None, seed: int = 0
-) -> Decision:
-    """Make the best candidate a registered version and challenger, and champion if it passes the gate.
-
-    A version of the same weights and run is never made twice, nor judged twice on the same figures; a version that was
-    taken back by `rollback` is not promoted again except by `promote`.
-
-    Args:
-        candidates: evaluated model folders.
-        params: registered name, main metric, what it must show, guards.
-        rescore: model folder -> scores on the candidates' test set; called when the champion's are not known. Without it
-            such a champion stays.
-        seed: of the bootstrap.
-
-    Raises:
-        RegistryError: no candidate has the main metric, its scores by clip are of another evaluation, or a model folder is
-            incomplete.
-        TrackingError: the store cannot be used.
-    """
-    best = _best(candidates, params)
-    client = store.client()
-    _ensure_model(client, params.name)
-    with store.lock("registry"):
-        version, created = _ensure_version(client, best, params)
-        registered = client.get_registered_model(params.name)
-        if str(registered.aliases.get(versions.CHALLENGER)) != str(version.version):
-            client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
-        if best.card and version.description != best.card:
-            client.update_model_version(params.name, version.version, best.card)
-        decision = _judge(client, version, created, best.scored, params, rescore, seed)
-        card.show_champion(client, params.name)
-        return decision
-
-
-def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
-    best: Candidate | None = None
-    for candidate in candidates:
-        score = gate.value(candidate.scored.metrics, params.metric)
-        if score is None:
-            continue
-        held = gate.value(best.scored.metrics, params.metric) if best else None
-        if held is None or gate.better(score, held, params):
-            best = candidate
-    if best is None:
-        folders = ", ".join(str(candidate.folder) for candidate in candidates) or "none"
-        raise RegistryError(
-            f"register: no candidate has a finite {params.metric!r} among its metrics (folders: {folders})"
-        )
-    reported, counted = gate.value(best.scored.metrics, params.metric), statistics.mean(best.scored.rows, params.metric)
-    if reported is not None and counted is not None and abs(reported - counted) > _ROUNDING:
-        raise RegistryError(
-            f"{best.folder}: {params.metric} is {reported:g} in metrics.json and {counted:g} by scores.csv; expected "
-            "both of one evaluation (dvc repro)"
-        )
-    return best
-
-
-def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParams) -> tuple[ModelVersion, bool]:
-    """The version of the candidate's weights and run, and whether it was made just now."""
-    info = transfer.read_run(best.folder)
-    digest = _weights_digest(best.folder)
-    for version in versions.listed(client, params.name):
-        if version.tags.get("weights_sha256") == digest and version.tags.get("origin_run_id") == info["run_id"]:
-            return version, False
-    run_id = transfer.open_run(best.folder)
-    facts = {
-        "weights_sha256": digest,
-        "origin_run_id": info["run_id"],
-        "run_id": run_id,
-        "model": info.get("model"),
-        "git_commit": info.get("commit"),
-        "data_digest": info.get("data_digest"),
-        "test_set": best.scored.test_set,
-    }
-    figures = gate.scores(best.scored.metrics, params)
-    tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(figures)
-    logged = packaging.log(client, best.folder, run_id)
-    tags[FILES] = json.dumps(logged.digests)
-    version = client.create_model_version(
-        params.name,
-        f"models:/{logged.model_id}",
-        run_id,
-        tags=tags,
-        description=f"{info.get('model', 'model')} of run {run_id}",
-        model_id=logged.model_id,
-    )
-    return version, True
-
-
-def _ensure_model(client: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _judge(
-    client: MlflowClient,
-    version: ModelVersion,
-    created: bool,
-    scored: Scored,
-    params: RegisterParams,
-    rescore: Rescore | None,
-    seed: int,
-) -> Decision:
-    """Decide about the candidate's version unless that was done on the same figures, and write the decision on it."""
-    registered = client.get_registered_model(params.name)
-    number, champion = int(version.version), versions.champion(registered)
-    figures = gate.scores(scored.metrics, params)
-    settings = params.model_dump(mode="json", exclude=_UNJUDGED)
-    question = hashlib.sha256(json.dumps([figures, scored.digest, settings, seed], sort_keys=True).encode()).hexdigest()
-    comparisons: tuple[Comparison, ...] = ()
-    judged = False
-    if champion is not None and version.tags.get("judged") == question:
-        passed, reason = False, f"nothing new since it was {version.tags.get('decision', 'judged')}"
-    elif champion == number:
-        passed, reason, judged = False, "is the champion already", True
-    elif WITHDRAWN in version.tags:
-        passed, reason = False, f"was taken back on {version.tags[WITHDRAWN]}; only promote brings it back"
-    elif champion is None:
-        passed, reason, judged = True, "first champion: there was none to beat", True
-    else:
-        comparisons, passed, reason = _against(client, champion, scored, params, rescore, seed)
-        judged = True
-    record = {}
-    if judged:
-        scores.keep(client, version, scored)
-        tags = decisions.score_tags(figures) | {"test_set": scored.test_set}
-        versions.write(client, params.name, number, tags)
-        version = client.get_model_version(params.name, str(number))
-        if passed:
-            versions.make_champion(client, registered, number)
-        facts = {"test_set": scored.test_set, "settings": params.model_dump(mode="json"), "seed": seed}
-        record = decisions.write(client, registered, version, "register", passed, reason, comparisons, **facts)
-        versions.write(client, params.name, number, {"judged": question})
-    after = number if passed else champion
-    score, model = figures[params.metric], version.tags.get("model", "")
-    return Decision(
-        params.name, number, model, score, created, judged, passed, after, champion, comparisons, reason, record
-    )
-
-
-def _against(
-    client: MlflowClient, champion: int, scored: Scored, params: RegisterParams, rescore: Rescore | None, seed: int
-) -> tuple[tuple[Comparison, ...], bool, str]:
-    """The candidate against the champion's scores on the candidate's test set, measured afresh where they are not known."""
-    from mlflow.exceptions import MlflowException
-
-    from overtone.models.folder import ModelError
-
-    version = client.get_model_version(params.name, str(champion))
-    figures = gate.scores(scored.metrics, params)
-    try:
-        held = scores.kept(client, version, scored.test_set)
-    except RegistryError:
-        held = None
-    if held is None or any(metric not in gate.scores(held.metrics, params) for metric in figures):
-        if rescore is None:
-            where = scored.test_set[:12] or "without digest"
-            return (), False, f"champion {champion} has no scores by clip on test set {where}: not comparable"
-        with tempfile.TemporaryDirectory(prefix="overtone-") as cache:
-            try:
-                held = rescore(fetch(params.name, str(champion), Path(cache)))
-            except ModelError as error:
-                why = str(error).replace(cache, "").partition(": ")[2]
-                return (
-                    (),
-                    False,
-                    f"champion {champion} cannot be run by this code ({why}): not comparable, promote by hand",
-                )
-        # A champion may outlive its run; it is scored again the next time.
-        with suppress(MlflowException, OSError):
-            scores.keep(client, version, held)
-    comparisons = gate.compare(figures, gate.scores(held.metrics, params), params, scored.rows, held.rows, seed)
-    return comparisons, *gate.verdict(comparisons)
-
-
-# --- by hand ----------------------------------------------------------------------------------------------------------
 
 
 def promote(name: str, reference: str | int) -> Decision:
@@ -350,11 +138,3 @@ def has_champion(name: str) -> bool:
             return False
         raise
     return True
-
-
-def _weights_digest(folder: Path) -> str:
-    path = folder / packaging.WEIGHTS
-    if not path.is_file():
-        raise RegistryError(f"{path}: no such file; expected a model folder with {packaging.WEIGHTS} and config.json")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,90 +1,239 @@
-"""What a version scored on a test set, kept with its run: the metrics and the scores by clip that the gate goes by."""
+"""What a version scored: read from a report, kept with its run, and how much better one is than another.
+
+All that the registry knows of the form of reports is here: `metrics.json` (group -> kind -> metric -> mean, `test_set`) and
+`scores.csv`, a row for each clip under each condition.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from overtone.registry import statistics, versions
-from overtone.registry.statistics import Row
+import overtone
+from overtone.errors import OvertoneError
+from overtone.evaluation import statistics
+from overtone.registry import versions
 from overtone.registry.versions import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-_TAG = "scores_sha256"
+# Tag of a version: which of the kept scores are the last.
+KEY = "scores_key"
+_DIGEST = "scores_sha256"
+_FIELDS = ("condition", "mode", "kind", "source", "clip")
+_LABELS = {*_FIELDS, "system", "cutoff_hz", "bandwidth_hz"}
+# The code that a clip's scores come from.
+_CODE = ("alignment", "judge", "metrics", "perceptual", "statistics", "texture")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one test clip under one condition; a metric that is not defined for it is absent."""
+
+    condition: str
+    mode: str
+    kind: str
+    source: str
+    clip: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better the second of two systems is on one metric.
+
+    `mean` is positive where the second is better, `lower` the lower end of its 95 % interval over sources, minus infinity
+    where one source alone has the metric.
+    """
+
+    mean: float
+    lower: float
+    sources: int
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The tree of a report's `metrics.json`, and the text of its `scores.csv`."""
+    """What a system scored: the tree of a report's `metrics.json`, the text of its `scores.csv`, and by which code.
+
+    `code` is the digest of the metrics' code and of the settings of the evaluation: scores by other code do not compare.
+    """
 
     metrics: Mapping[str, Any]
     table: str = ""
+    code: str = ""
 
     @cached_property
     def rows(self) -> list[Row]:
-        return statistics.read(self.table) if self.table else []
+        return _rows(self.table) if self.table else []
 
     @property
     def test_set(self) -> str:
         return str(self.metrics.get("test_set") or "")
 
     @property
+    def key(self) -> str:
+        """Names test set, metrics' code and settings: scores compare where it is the same."""
+        return hashlib.sha256(json.dumps([self.test_set, self.code]).encode()).hexdigest()[:16]
+
+    @property
     def digest(self) -> str:
-        """SHA-256 over both."""
+        """SHA-256 over means and table."""
         return hashlib.sha256(f"{_text(self.metrics)}\n{self.table}".encode()).hexdigest()
+
+    def value(self, path: str) -> float | None:
+        """The mean at a dotted path (group.kind.metric); None where there is none or it is not finite."""
+        node: Any = self.metrics
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, bool) or not isinstance(node, int | float) or not math.isfinite(node):
+            return None
+        return float(node)
+
+    def counted(self, path: str) -> float | None:
+        """The same from the clips' scores; None where no clip has the metric."""
+        rows, kind, metric = _selected(self.rows, path)
+        found = statistics.figure(rows, kind, metric)
+        return found.mean if found else None
+
+
+def read(folder: Path, settings: Mapping[str, Any]) -> Scored:
+    """A report's scores.
+
+    Args:
+        folder: of the report.
+        settings: of the evaluation.
+
+    Raises:
+        OvertoneError: `metrics.json` or `scores.csv` is missing or damaged.
+    """
+    metrics, table = folder / "metrics.json", folder / "scores.csv"
+    for path in (metrics, table):
+        if not path.is_file():
+            raise OvertoneError(f"{path}: no such file; expected the output of the stage evaluate (dvc repro)")
+    try:
+        tree = json.loads(metrics.read_text())
+    except json.JSONDecodeError as error:
+        raise OvertoneError(f"{metrics}: not valid JSON: {error}") from None
+    # Read as bytes: a universal newline would change the digest.
+    return Scored(tree, table.read_bytes().decode(), code_digest(settings))
+
+
+def code_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the metrics' code and the settings of the evaluation."""
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode())
+    for name in _CODE:
+        digest.update((Path(overtone.__path__[0]) / "evaluation" / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def gain(before: Scored, after: Scored, path: str, better: Literal["lower", "higher"]) -> Gain | None:
+    """How much better the second is on a metric, paired by source on the clips and conditions that both have.
+
+    Args:
+        path: dotted path of the metric: group.kind.metric.
+
+    Returns:
+        None where the two have nothing in common.
+
+    Source:
+        Student's t interval of a mean over sources, see `evaluation.statistics`.
+    """
+    (first, kind, metric), (second, _, _) = _selected(before.rows, path), _selected(after.rows, path)
+    found = statistics.difference(first, second, kind, metric)
+    if found is None:
+        return None
+    mean = found.mean if better == "higher" else -found.mean
+    return Gain(mean, -math.inf if found.half is None else mean - found.half, found.sources)
+
+
+def _selected(rows: Sequence[Row], path: str) -> tuple[list[Row], str, str]:
+    """The rows that a dotted path is about, its kind and its metric."""
+    group, kind, metric = path.split(".") if path.count(".") == 2 else ("", "", "")
+    return statistics.of_group(rows, group), kind, metric
+
+
+def _rows(table: str) -> list[Row]:
+    rows = []
+    for number, line in enumerate(csv.DictReader(io.StringIO(table)), 2):
+        fields = {name: line[name] for name in _FIELDS if line.get(name) is not None}
+        if len(fields) < len(_FIELDS):
+            raise RegistryError(f"scores.csv: expected the columns {', '.join(_FIELDS)}")
+        found = {name: score for name, text in line.items() if (score := _number(name, text)) is not None}
+        if not found:
+            raise RegistryError(f"scores.csv, line {number}: holds no score")
+        rows.append(Row(**fields, scores=found))
+    return rows
+
+
+def _number(name: str, text: str | None) -> float | None:
+    if name in _LABELS or not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _text(metrics: Mapping[str, Any]) -> str:
     return json.dumps(metrics, indent=2, sort_keys=True)
 
 
-def _short(test_set: str) -> str:
-    return test_set[:16] or "unnamed"
+# --- kept with the version's run ----------------------------------------------------------------------------------------
 
 
-def folder(version: ModelVersion, test_set: str) -> str:
-    """Where among the run's artifacts a version's scores on a test set are."""
-    return f"registered/version-{version.version}/{_short(test_set)}"
+def folder(version: ModelVersion, key: str) -> str:
+    """Where among the run's artifacts a version's scores are."""
+    return f"registered/version-{version.version}/{key}"
+
+
+def is_kept(version: ModelVersion, scored: Scored) -> bool:
+    """Whether these very scores are kept with a version."""
+    return bool(version.tags.get(f"{_DIGEST}.{scored.key}") == scored.digest)
 
 
 def keep(client: MlflowClient, version: ModelVersion, scored: Scored) -> None:
     """Keep scores among the artifacts of the version's run, and their digest on the version."""
-    tag = f"{_TAG}.{_short(scored.test_set)}"
-    if version.tags.get(tag) == scored.digest:
-        return
-    place = folder(version, scored.test_set)
-    client.log_text(versions.run_of(version), _text(scored.metrics), f"{place}/metrics.json")
-    client.log_text(versions.run_of(version), scored.table, f"{place}/scores.csv")
-    client.set_model_version_tag(version.name, version.version, tag, scored.digest)
+    if not is_kept(version, scored):
+        place = folder(version, scored.key)
+        client.log_text(versions.run_of(version), _text(scored.metrics), f"{place}/metrics.json")
+        client.log_text(versions.run_of(version), scored.table, f"{place}/scores.csv")
+        client.set_model_version_tag(version.name, version.version, f"{_DIGEST}.{scored.key}", scored.digest)
+    if version.tags.get(KEY) != scored.key:
+        client.set_model_version_tag(version.name, version.version, KEY, scored.key)
 
 
-def kept(client: MlflowClient, version: ModelVersion, test_set: str) -> Scored | None:
-    """A version's scores on a test set; None where none were kept.
+def kept(client: MlflowClient, version: ModelVersion, key: str, code: str = "") -> Scored | None:
+    """A version's scores under a key; None where none were kept.
+
+    Args:
+        code: of the key.
 
     Raises:
         RegistryError: they cannot be fetched, or are not those that were kept.
     """
     from mlflow.exceptions import MlflowException
 
-    digest = version.tags.get(f"{_TAG}.{_short(test_set)}")
+    digest = version.tags.get(f"{_DIGEST}.{key}")
     if digest is None:
         return None
-    where = folder(version, test_set)
+    where = folder(version, key)
     try:
         with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
             found = Path(client.download_artifacts(versions.run_of(version), where, temporary))
             metrics = json.loads((found / "metrics.json").read_text())
-            # Read as bytes: a universal newline would change the digest.
-            scored = Scored(metrics, (found / "scores.csv").read_bytes().decode())
+            scored = Scored(metrics, (found / "scores.csv").read_bytes().decode(), code)
     except (MlflowException, OSError, ValueError) as error:
         raise RegistryError(f"{version.name} version {version.version}: {where} cannot be fetched: {error}") from None
     if scored.digest != digest:
