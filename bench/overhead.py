@@ -38,7 +38,7 @@ IMPORTS = {
     "stage corpus": "overtone.stages, overtone.data.corpus",
     "stage degrade": "overtone.stages, overtone.data.pairs",
     "stage train": "overtone.stages, overtone.tracking.runs, overtone.training.fit, mlflow",
-    "stage evaluate": "overtone.stages, overtone.report, overtone.upsample, overtone.tracking.runs, mlflow",
+    "stage evaluate": "overtone.stages, overtone.report, overtone.enhance.upsampler, overtone.tracking.runs, mlflow",
     "stage register": "overtone.stages, overtone.registry.registry, mlflow",
 }
 
