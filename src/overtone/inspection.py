@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from overtone import audio
 from overtone.audio import AudioError, Info, Signal
-from overtone.dsp.bandwidth import estimate_bandwidth
+from overtone.dsp.cutoff import find_cutoff
+from overtone.dsp.damage import NOISY_DB, speech_snr
+from overtone.dsp.gaps import LONGEST, repeats, silences
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,8 +39,6 @@ CLIPPED, CREST = 20, 8.0
 COARSE = 0.07
 # Gaps and repeated packets in all.
 LOST = 3
-# Share of frequencies that are steady, as noise is, and the most that it may lie below the whole, in dB.
-STEADY, NOISE_DB = 0.5, 28.0
 DC = 0.005
 
 
@@ -102,8 +102,7 @@ def inspect(path: Path) -> Inspection:
         raise AudioError(f"{path}: holds no samples; expected audio")
     levels = Levels.of(path, info)
     excerpts = list(_excerpts(path, info))
-    bandwidth = max(estimate_bandwidth(excerpt, info.rate) for excerpt in excerpts)
-    bandwidth = min(bandwidth, info.rate / 2)
+    bandwidth = find_cutoff(excerpts, info.rate)
     clipped, coarse = levels.clipped(), levels.coarse()
     lost = [] if coarse else _lost(levels, info.rate)
     found = [
@@ -113,11 +112,11 @@ def inspect(path: Path) -> Inspection:
         *_clipping(levels, clipped),
         *([coarse] if coarse else []),
         *lost,
-        *_noise(excerpts, info.rate, bandwidth, levels),
+        *_noise(excerpts, info.rate),
         *_channels(levels),
         *_offset(levels),
     ]
-    mode, cutoff = _advice(info, {finding.name for finding in found}, bandwidth)
+    mode, cutoff = _advice({finding.name for finding in found}, bandwidth)
     return Inspection(
         path,
         info,
@@ -160,6 +159,7 @@ class Levels:
                 raise AudioError(f"{path}: holds NaN or infinite samples; expected finite audio")
             made._add(block)
             packets.push(block, made)
+        packets.push(np.zeros((channels, 0), np.float32), made, last=True)
         return made
 
     def _add(self, block: Signal) -> None:
@@ -219,50 +219,16 @@ class _Packets:
     """Finds gaps, where sound breaks off and begins again at once, and packets that repeat the one before."""
 
     def __init__(self, rate: int, channels: int) -> None:
-        self._rate = rate
-        self._shortest, self._longest = max(round(0.004 * rate), 8), round(0.25 * rate)
-        self._edge = max(round(0.002 * rate), 8)
+        self._rate, self._ahead = rate, round((LONGEST + 0.05) * rate)
         self._past = np.zeros((channels, 0), np.float32)
 
-    def push(self, block: Signal, into: Levels) -> None:
+    def push(self, block: Signal, into: Levels, last: bool = False) -> None:
         signal = np.concatenate((self._past, block), axis=1)
         # A gap is judged when what follows it is known, and once.
-        start, stop = self._past.shape[1] - self._edge, signal.shape[1] - self._edge
-        quiet: npt.NDArray[np.bool_] = np.all(np.abs(signal) < 0.5 / _LEVELS, axis=0)
-        for first, last in _runs(quiet):
-            if (
-                start < last <= stop
-                and self._shortest <= last - first <= self._longest
-                and self._cut(signal, first, last)
-            ):
-                into.gaps.append(last - first)
-        for milliseconds in (10, 20, 30):
-            size = round(milliseconds * self._rate / 1000)
-            if signal.shape[1] <= 2 * size:
-                continue
-            same: npt.NDArray[np.bool_] = np.all(signal[:, size:] == signal[:, :-size], axis=0) & ~quiet[size:]
-            for first, last in _runs(same):
-                # Shorter is chance, longer is a tone or a loop, and softer the rounding of silence.
-                long = 0.98 * size <= last - first <= 10.02 * size
-                if start < last + size <= stop and long and np.ptp(signal[:, first:last]) > 64.0 / _LEVELS:
-                    into.repeats.append(last - first)
-        self._past = signal[:, -2 * self._longest :]
-
-    def _cut(self, signal: Signal, first: int, last: int) -> bool:
-        """Whether it is loud up to the gap and from its end on: a pause fades."""
-        before, after = signal[:, max(first - self._edge, 0) : first], signal[:, last : last + self._edge]
-        around = signal[:, max(first - 10 * self._edge, 0) : first]
-        if before.shape[1] < self._edge or after.shape[1] < self._edge:
-            return False
-        level = float(np.sqrt(np.mean(around**2)))
-        enough = max(0.2 * level, 20.0 / _LEVELS)
-        return all(float(np.sqrt(np.mean(part**2))) > enough for part in (before, after))
-
-
-def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and one past the last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    return [(int(first), int(last)) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+        begin, end = self._past.shape[1] - self._ahead, signal.shape[1] - (0 if last else self._ahead)
+        for found, runs in ((into.gaps, silences(signal, self._rate)), (into.repeats, repeats(signal, self._rate))):
+            found.extend(stop - start for start, stop in sorted(set(runs)) if begin <= start < end)
+        self._past = signal[:, -2 * self._ahead :]
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -342,35 +308,9 @@ def _lost(levels: Levels, rate: int) -> list[Finding]:
     return found
 
 
-def _noise(excerpts: list[Signal], rate: int, bandwidth: float, levels: Levels) -> list[Finding]:
-    shares, floors = zip(*(noise_floor(excerpt, rate, bandwidth) for excerpt in excerpts), strict=True)
-    steady, floor = float(np.median(shares)), float(np.median(floors))
-    below = _db(levels.power) - floor
-    if steady < STEADY or below > NOISE_DB or floor < -75.0:
-        return []
-    return [
-        Finding(
-            "noise", f"{steady:.0%} of the frequencies are steady, at {floor:.0f} dBFS, {below:.0f} dB below the whole"
-        )
-    ]
-
-
-def noise_floor(signal: Signal, rate: int, bandwidth: float) -> tuple[float, float]:
-    """Share of the frequencies whose power varies no more than noise's, and the level in dBFS of the noise that fits.
-
-    Source: minimum statistics (Martin 2001): between words and notes a recording falls back to its noise. The power of noise
-    is exponentially distributed, so that its 10th percentile lies 8.2 dB below its median.
-    """
-    size = 2 ** round(math.log2(rate / 47.0))
-    low, high = max(round(150.0 * size / rate), 1), round(0.95 * bandwidth * size / rate)
-    if signal.shape[1] < 16 * size or high - low < 16:
-        return 0.0, -math.inf
-    window = np.hanning(size)
-    power = _frames(signal.mean(axis=0), size, window) / ((window**2).sum() * size / 2)
-    tenth, half = np.percentile(power, (10.0, 50.0), axis=0)
-    steady = half[low:high] < 10**1.1 * tenth[low:high]
-    share = float(steady.mean())
-    return share, _db(float((tenth / 0.105).sum()) / 2)
+def _noise(excerpts: list[Signal], rate: int) -> list[Finding]:
+    snr = speech_snr(excerpts, rate)
+    return [Finding("noise", f"steady noise behind a voice, {snr:.0f} dB below it")] if snr <= NOISY_DB else []
 
 
 def _channels(levels: Levels) -> list[Finding]:
@@ -394,13 +334,11 @@ def _offset(levels: Levels) -> list[Finding]:
     return [Finding("DC offset", f"mean of {offset:+.4f} of full scale")] if abs(offset) > DC else []
 
 
-def _advice(info: Info, names: set[str], bandwidth: float) -> tuple[Literal["extend", "restore"] | None, float | None]:
+def _advice(names: set[str], cutoff: float) -> tuple[Literal["extend", "restore"] | None, float | None]:
     """The mode and cutoff for `overtone enhance`."""
-    cutoff = info.rate / 2 if info.rate < 44_100 else bandwidth
     if "silence" in names or cutoff < 200.0:
         return None, None
-    # Noise alone asks for nothing: the released models leave it as it is.
-    if names & {"lossy codec", "clipping", "coarse levels", "lost packets"}:
+    if names & {"lossy codec", "clipping", "coarse levels", "lost packets", "noise"}:
         return "restore", cutoff
     return ("extend", cutoff) if "narrow band" in names else (None, None)
 
