@@ -16,7 +16,7 @@ from overtone.dsp.gaps import find_gaps
 Array = npt.NDArray[np.float64]
 
 # From these shares of the samples on something is repaired.
-_LOST, _CLIPPED = 0.002, 2e-4
+_LOST, _CLIPPED = 0.002, 5e-4
 # Below this signal-to-noise ratio a voice is freed of its noise.
 NOISY_DB = 21.0
 # Level between the loud moments of a voice (95th percentile) and its pauses (10th) at a signal-to-noise ratio of 0 dB.
