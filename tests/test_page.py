@@ -213,7 +213,7 @@ def test_sample_is_damaged_then_enhanced_as_its_condition_asks(page: Any, server
     assert name == "german-sinc_8k.wav"
     clip = PATIENT.get(f"{server}/v1/samples/german").content
     assert before == PATIENT.post(f"{server}/v1/degrade?condition=sinc_8k&format=wav", content=clip).content
-    page.select_option("#condition", "mp3_32k")
+    page.select_option("#condition", "mp3_mono_32k")
     ready(page)
     assert page.locator("#download").is_disabled()
     assert page.locator('[name="track"][value="after"]').is_disabled()

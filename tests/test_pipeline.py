@@ -55,7 +55,7 @@ TINY: dict[str, Any] = {
     "evaluate.figures": 2,
 }
 GIT = ("git", "-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
-CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_32k", "noise_10db")
+CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_mono_32k", "noise_10db")
 
 
 def voice(seed: int, seconds: float, rate: int, channels: int = 1) -> Signal:

@@ -152,7 +152,7 @@ def narrowed(paths: Iterable[Path], cutoff_hz: float) -> list[Task]:
 
 
 def pairs(folder: Path, clips: int) -> list[Task]:
-    """The first clips of each condition of the test split, as tasks.
+    """The first clips of each condition of the validation split, as tasks: comparing models is choosing.
 
     Raises:
         OvertoneError: there are no pairs.
@@ -160,7 +160,7 @@ def pairs(folder: Path, clips: int) -> list[Task]:
     from overtone.data.pairs import read_pairs
 
     tasks, counts = [], dict[str, int]()
-    for pair in read_pairs(folder, "test"):
+    for pair in read_pairs(folder, "valid"):
         counts[pair.condition] = counts.get(pair.condition, 0) + 1
         if counts[pair.condition] <= clips:
             (signal, rate), (target, _) = audio.read(folder / pair.input), audio.read(folder / pair.target)

@@ -71,12 +71,14 @@ def compare(
     ] = None,
     on: Annotated[
         list[Path] | None,
-        typer.Option(help="Full-band file to try two models on; repeatable. Default: the test pairs in work/pairs."),
+        typer.Option(
+            help="Full-band file to try two models on; repeatable. Default: the validation pairs in work/pairs."
+        ),
     ] = None,
     cutoff: Annotated[
         float, typer.Option(min=1000, max=20000, help="Hz that files of --on are cut to first.")
     ] = 8000.0,
-    clips: Annotated[int, typer.Option(min=1, help="Test clips of each condition.")] = 2,
+    clips: Annotated[int, typer.Option(min=1, help="Validation clips of each condition.")] = 2,
     picture: Annotated[Path | None, typer.Option(help="PNG to draw the spectrograms into.")] = None,
     as_json: Json = False,
 ) -> None:

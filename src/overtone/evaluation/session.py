@@ -13,6 +13,8 @@ from overtone.params import EvaluateParams
 
 Maker = Callable[[], Enhancer]
 PAGE = "index.html"
+# So many conditions have clips to listen to where none of the main ones is judged.
+SHOWN = 4
 
 
 def chosen(pairs: Sequence[Pair], conditions: Sequence[str]) -> list[Pair]:
@@ -60,8 +62,8 @@ def run(
             told = progress(name) if progress else None
             report.write(judge(name, maker, pairs, folder, params, out / name, told), test_set, out / name)
         loaded = [shown.load(name, out / name) for name in found]
-        conditions = [name for name in dict.fromkeys(pair.condition for pair in pairs) if name in params.visqol]
-        wanted = clips.worst(loaded, conditions or [pairs[0].condition])
+        every = list(dict.fromkeys(pair.condition for pair in pairs))
+        wanted = clips.worst(loaded, [name for name in every if name in params.visqol] or every[:SHOWN])
         cards = clips.cards(wanted, pairs, folder, {name: one for name, one in found.items() if name != "sinc"}, loaded)
         page.write(out / PAGE, loaded, cards)
     trees = {system.name: system.metrics for system in loaded}
