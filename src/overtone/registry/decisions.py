@@ -89,29 +89,17 @@ def write(
     time = datetime.now(UTC)
     champion = versions.champion(registered)
     before = None if champion is None else client.get_model_version(registered.name, str(champion))
-    root = project.source() or Path.cwd()
-    record: dict[str, Any] = {
+    record = {
         "number": int(registered.tags.get(COUNT, "0")) + 1,
         "time": time.isoformat(),
         "action": action,
-        "name": registered.name,
-        "version": int(version.version),
-        "model": version.tags.get("model", ""),
-        "run_id": version.run_id,
-        "weights_sha256": version.tags.get("weights_sha256", ""),
         "promoted": promoted,
         "reason": reason,
         "champion": int(version.version) if promoted else champion,
         "previous": champion,
-        "scores": scores(version),
         "previous_scores": scores(before) if before else {},
         "comparisons": [_plain(one) for one in comparisons],
-        "by": {
-            "user": store.user(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "commit": git.commit(root),
-            "dirty": git.dirty(root),
-        },
+        **_about(version),
         **facts,
     }
     client.set_registered_model_tag(registered.name, COUNT, str(record["number"]))
@@ -125,6 +113,25 @@ def write(
         tags["decision_artifact"] = f"not written: {error}"[:500]
     versions.write(client, registered.name, int(version.version), tags)
     return record
+
+
+def _about(version: ModelVersion) -> dict[str, Any]:
+    """What a decision is about, and who asks for it."""
+    root = project.source() or Path.cwd()
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "model": version.tags.get("model", ""),
+        "run_id": version.run_id,
+        "weights_sha256": version.tags.get("weights_sha256", ""),
+        "scores": scores(version),
+        "by": {
+            "user": store.user(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "commit": git.commit(root),
+            "dirty": git.dirty(root),
+        },
+    }
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
