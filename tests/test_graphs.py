@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from overtone.models import extend, graphs, restore
-from overtone.models.model import Model, ModelError
+from overtone.models.folder import ModelError
+from overtone.models.model import Model
 from overtone.params import Bodies, Params, RnnParams
 
 VARIANTS = ("gru", "lstm", "cnn", "max")
@@ -18,8 +19,9 @@ VARIANTS = ("gru", "lstm", "cnn", "max")
 
 def variant(params: Params, name: str) -> Model:
     torch.manual_seed(5)
+    body: Any
     if name in ("gru", "lstm"):
-        body = RnnParams(cell=name, width=12, layers=2, dropout=0.1)
+        body = RnnParams(cell="gru" if name == "gru" else "lstm", width=12, layers=2, dropout=0.1)
         return Model.untrained("rnn", Bodies[RnnParams](extend=body, restore=body), 48_000)
     body = params.train.cnn.extend.model_copy(update={"pooling": "max" if name == "max" else "average"})
     return Model.untrained("cnn", Bodies[Any](extend=body, restore=body), 48_000)
@@ -66,7 +68,7 @@ def test_graphs_of_other_weights_are_not_used(folder: Path, params: Params, tmp_
         (tmp_path / path.name).write_bytes(path.read_bytes())
     model = Model.load(tmp_path)
     with torch.no_grad():
-        model.extend.head.bias += 1
+        model.extend.head.bias.add_(1)
     model.save(tmp_path)
     assert not Model.load(tmp_path, runtime="auto").sessions
     with pytest.raises(ModelError, match=r"expected extend\.onnx and restore\.onnx of the folder's weights"):
@@ -76,7 +78,7 @@ def test_graphs_of_other_weights_are_not_used(folder: Path, params: Params, tmp_
 def test_graph_that_differs_is_refused(folder: Path) -> None:
     model = Model.load(folder, runtime="onnx")
     with torch.no_grad():
-        model.restore.head.bias += 1
+        model.restore.head.bias.add_(1)
     with pytest.raises(ModelError, match=r"restore\.onnx: differs from the network by 1"):
         graphs.check(model.restore, model.sessions["restore"], folder / "restore.onnx")
 

@@ -146,7 +146,7 @@ def test_version_of_a_clean_commit_leads_back_without_a_gap(trained: Trainer) ->
 
 def test_shards_that_a_training_read_are_compared_with_those_there_now(trained: Trainer) -> None:
     shard = Shard(name="train-00000-000000000000.tar", samples=1, bytes=1, sha256="0" * 64)
-    index = Index(train=(shard,), valid=(shard,), noise=())
+    index = Index(train=(shard,), valid=(shard,))
     place = Path("work/shards")
     place.mkdir(parents=True)
     (place / INDEX).write_text(index.text())

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from overtone.models.families import FAMILIES
-from overtone.models.model import Model, ModelError
+from overtone.models.folder import ModelError
+from overtone.models.model import Model
 from overtone.params import FAMILIES as NAMES
 from overtone.params import Params
 

@@ -103,7 +103,7 @@ def test_graphs_give_what_torch_gives_however_cut(model: Models, tmp_path: Path,
     model(family).save(tmp_path)
     graphs.export(tmp_path)
     assert open_sessions(tmp_path) is not None
-    plain, graph = (Upsampler.load(tmp_path, runtime=runtime) for runtime in ("torch", "onnx"))  # type: ignore[arg-type]
+    plain, graph = (Upsampler.load(tmp_path, runtime=runtime) for runtime in ("torch", "onnx"))
     signal = noise(20_000, 2)
     for mode in ("extend", "restore"):
         expected = plain.enhance(signal, RATE, mode=mode, cutoff_hz=6_000.0)

@@ -37,7 +37,7 @@ def changed(folder: Path, key: str, value: Any, remove: bool = False) -> Path:
 def test_settings_of_the_project_are_valid() -> None:
     loaded = params.load(PROJECT)
     assert loaded.corpus.rate == 48_000
-    assert loaded.train.cnn.depths
+    assert loaded.train.cnn.extend.blocks
 
 
 def test_defaults_are_read_from_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +60,17 @@ def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
 @pytest.mark.parametrize(
     "key",
     [
-        *("seed", "corpus.rate", "degrade.views", "degrade.target.colour_db", "train.loss.mse", "train.loss.shift"),
+        *(
+            "seed",
+            "corpus.rate",
+            "degrade.views",
+            "degrade.target.colour_db",
+            "train.restore.loss",
+            "train.extend.steps",
+        ),
         *("degrade.damage.noise_layers", "degrade.damage.noise_speed", "degrade.damage.noise_colour_db"),
-        "train.loss.harm",
-        *("train.cnn.phase", "train.rnn.cell", "train.rnn.width", "register.metric"),
+        "train.fit.average",
+        *("train.cnn.extend", "train.rnn.extend", "train.rnn.restore", "register.metric"),
     ],
 )
 def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
@@ -86,33 +93,33 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
         ("degrade.narrowband.filters", ["brick"]),
         ("degrade.damage.snr_db", [1.0, 2.0, 3.0]),
         ("degrade.conditions", {}),
-        ("train.data.batch", 0),
-        ("train.data.workers", -1),
+        ("train.extend.batch", 0),
+        ("train.restore.seconds", -1),
         ("degrade.damage.noise_layers", 0),
         ("degrade.damage.noise_layers", 9),
         ("degrade.damage.noise_layers", 1.5),
         ("degrade.damage.noise_speed", 0.9),
         ("degrade.damage.noise_speed", 4.1),
         ("degrade.damage.noise_colour_db", -1.0),
-        ("train.data.redraw", 1.1),
-        ("train.loss.error_ratio", -0.1),
-        ("train.loss.harm", -0.1),
-        ("train.loss.beyond", 1.5),
-        ("train.loss.beyond", -0.5),
-        ("train.loss.shift", "sometimes"),
+        ("train.extend.ranges.reference", 1.1),
+        ("train.restore.snr_weight", -0.1),
+        ("train.restore.mixing.clean", -0.1),
+        ("train.restore.mixing.music", 1.5),
+        ("train.extend.ranges.raw", -0.5),
+        ("train.restore.loss", "guessed"),
         ("train.fit.average", 1.0),
         ("train.fit.precision", "8-bit"),
         ("train.fit.compile", "maybe"),
         ("train.fit.start", 7),
-        ("train.cnn.dropout", 1.0),
-        ("train.cnn.pooling", "median"),
-        ("train.cnn.phase", "guessed"),
-        ("train.rnn.phase", None),
-        ("train.rnn.cell", "transformer"),
-        ("train.rnn.width", 0),
-        ("train.rnn.expansion", 0),
-        ("train.rnn.layers", 0),
-        ("train.rnn.learning_rate", 0),
+        ("train.cnn.extend.dropout", 1.0),
+        ("train.cnn.extend.pooling", "median"),
+        ("train.cnn.restore.kernel", 1),
+        ("train.rnn.extend.cell", None),
+        ("train.rnn.extend.cell", "transformer"),
+        ("train.rnn.extend.width", 0),
+        ("train.rnn.restore.width", 0),
+        ("train.rnn.extend.layers", 0),
+        ("train.extend.learning_rate", 0),
         ("evaluate.baselines", ["magic"]),
         ("evaluate.figures", -1),
         ("register.better", "faster"),
@@ -138,29 +145,11 @@ def test_value_out_of_range_is_an_error_that_names_the_key(tmp_path: Path, key: 
             {"mode": "extend", "steps": [{"op": "clip", "share": 0.1}]},
             "may not be called 'overall'",
         ),
-        ("train.cnn.kernel", 4, "kernel must be odd"),
     ],
 )
 def test_values_that_do_not_go_together_are_explained(tmp_path: Path, key: str, value: Any, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         params.load(changed(tmp_path, key, value))
-
-
-def test_loss_without_any_weight_is_refused(tmp_path: Path) -> None:
-    names = ("log_spectral", "magnitude", "phase", "mse", "error_ratio", "harm")
-    zeros = tuple(f"train.loss.{name}=0" for name in names)
-    with pytest.raises(ParamsError, match="at least one loss weight must be above 0"):
-        params.load(PROJECT, zeros)
-    for name in names:
-        assert getattr(params.load(PROJECT, (*zeros, f"train.loss.{name}=0.5")).train.loss, name) == 0.5
-
-
-def test_odd_cells_cannot_be_bidirectional() -> None:
-    odd = ("train.rnn.bidirectional=true", "train.rnn.hidden=17")
-    with pytest.raises(ParamsError, match=r"train\.rnn: .*hidden must be even when bidirectional"):
-        params.load(PROJECT, odd)
-    assert params.load(PROJECT, odd[1:]).train.rnn.hidden == 17
-    assert params.load(PROJECT, (odd[0], "train.rnn.hidden=16", "train.rnn.width=17")).train.rnn.width == 17
 
 
 @pytest.mark.parametrize(
@@ -187,9 +176,9 @@ def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], me
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ParamsError) as caught:
-        params.load(PROJECT, ("seed=-1", "train.rnn.layers=0", "train.cnn.pooling=median"))
+        params.load(PROJECT, ("seed=-1", "train.rnn.extend.layers=0", "train.cnn.extend.pooling=median"))
     message = str(caught.value)
-    assert all(key in message for key in ("seed", "train.rnn.layers", "train.cnn.pooling"))
+    assert all(key in message for key in ("seed", "train.rnn.extend.layers", "train.cnn.extend.pooling"))
     assert len(message.splitlines()) == 3
 
 
@@ -218,8 +207,15 @@ def test_errors_are_ones_that_users_can_mend() -> None:
 
 
 def test_override_replaces_the_files_value() -> None:
-    loaded = params.load(PROJECT, ("train.rnn.layers=7", "train.cnn.depths=[3, 1]", "train.rnn.cell=lstm", "seed=5"))
-    assert (loaded.train.rnn.layers, loaded.train.cnn.depths, loaded.train.rnn.cell) == (7, (3, 1), "lstm")
+    loaded = params.load(
+        PROJECT,
+        ("train.rnn.extend.layers=7", "train.extend.ranges.level=[3, 4]", "train.rnn.extend.cell=lstm", "seed=5"),
+    )
+    assert (loaded.train.rnn.extend.layers, loaded.train.extend.ranges.level, loaded.train.rnn.extend.cell) == (
+        7,
+        (3.0, 4.0),
+        "lstm",
+    )
     assert loaded.seed == 5
 
 
@@ -256,13 +252,13 @@ def test_settings_cannot_be_changed_after_loading() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         loaded.seed = 1
     with pytest.raises(ValidationError, match="frozen"):
-        loaded.train.rnn.layers = 1
+        loaded.train.rnn.extend.layers = 1
 
 
 def test_flat_settings_lead_back_to_the_tree() -> None:
     loaded = params.load(PROJECT)
     flat = params.flatten(loaded)
-    assert flat["train.rnn.cell"] == loaded.train.rnn.cell
+    assert flat["train.rnn.extend.cell"] == loaded.train.rnn.extend.cell
     assert flat["register.name"] == loaded.register_.name
     assert flat["corpus.path"] == "data"
     assert not any(isinstance(value, dict) for value in flat.values())

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from conftest import ROOT, TINY
 from overtone import params as settings_file
@@ -21,7 +22,8 @@ from overtone.dsp import bands, stft
 from overtone.dsp.bands import BANDS
 from overtone.models import extend
 from overtone.models.extend import Trackers
-from overtone.models.model import Model, ModelError, network
+from overtone.models.folder import ModelError
+from overtone.models.model import Model, network
 from overtone.params import Params
 from overtone.training import fit
 from overtone.training.envelopes import envelope_loss
@@ -93,7 +95,7 @@ def test_each_network_overfits_a_batch(corpus_folder: Path, family: str) -> None
         for _ in range(200):
             loss, values = task.loss(run, batch)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             figures.append(float(next(iter(values.values()))))
         if name == "extend":
@@ -259,7 +261,7 @@ def test_loss_ignores_bands_above_the_clips_bandwidth(corpus_folder: Path) -> No
     batch = task.draw(1, range(4))
     made = torch.zeros(*batch.target.shape[:2], BANDS, requires_grad=True)
     loss, _ = envelope_loss(made, batch.target, batch.asked)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert made.grad is not None
     above = bands.band_tops(48_000) > top
     assert bool(above.any()) and not made.grad[..., above].any()
@@ -294,7 +296,7 @@ def test_interrupted_training_ends_where_an_undisturbed_one_does(
     """In either network; what is done is not done again."""
     task, step = where.split(":")
 
-    class Stop(fit.Callback):
+    class Stop(Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             if pl_module.task.name == task and trainer.global_step == int(step):
                 raise KeyboardInterrupt

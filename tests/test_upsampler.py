@@ -189,7 +189,8 @@ def test_extended_sample_waits_for_twenty_five_milliseconds_at_most(make: Maker,
     one, other = noise(20_000), noise(20_000)
     other[:, 10_000:] = noise(10_000, seed=1)
     outs = [pushed(make(family).stream(1, mode="extend", cutoff_hz=8_000.0), each, [512]) for each in (one, other)]
-    assert np.array_equal(*(out[:, : 10_000 - stream.lookahead] for out in outs))
+    first, second = (out[:, : 10_000 - stream.lookahead] for out in outs)
+    assert np.array_equal(first, second)
     held = 0
     for start in range(0, 20_000, 100):
         held += 100 - stream.push(one[:, start : start + 100]).shape[1]

@@ -266,7 +266,7 @@ def _scores_of(case: _Case, champion: ModelVersion) -> tuple[Scored | None, str]
     """
     from mlflow.exceptions import MlflowException
 
-    from overtone.models.build import ModelError
+    from overtone.models.folder import ModelError
 
     try:
         held = scores.kept(case.client, champion, case.scored.key, case.scored.code)
