@@ -18,13 +18,14 @@ Array = npt.NDArray[np.float64]
 # From these shares of the samples on something is repaired.
 _LOST, _CLIPPED = 0.002, 5e-4
 # Below this signal-to-noise ratio a voice is freed of its noise.
-NOISY_DB = 21.0
+NOISY_DB = 20.0
 # Level between the loud moments of a voice (95th percentile) and its pauses (10th) at a signal-to-noise ratio of 0 dB.
 _SPREAD_DB = 12.0
 # Steady sound that never pauses is music, or nothing but noise.
 _LEAST_SPREAD_DB = 10.0
-# In its quiet moments a noisy voice has noise, without partials that stand out (dB), and steady in part of the band.
-_PARTIALS_DB, _STEADY = 1.5, 0.16
+# In the quiet moments of a noisy voice no partials stand out by so many dB; where the sound is steady in part of the band
+# noise may have more of them.
+_PARTIALS_DB, _STEADY, _PARTIALS_STEADY_DB = 0.6, 0.16, 1.5
 _BAND_HZ = (200.0, 6000.0)
 _NEIGHBOURS = 15
 
@@ -104,7 +105,7 @@ def speech_snr(excerpts: list[Signal], rate: int) -> float:
     partials = float(10.0 * (np.log10(arithmetic) - geometric).mean())
     tenth, half = np.percentile(power, (10.0, 50.0), axis=0)
     steady = float((half < 10**1.1 * tenth).mean())
-    if spread < _LEAST_SPREAD_DB or partials > _PARTIALS_DB or steady < _STEADY:
+    if spread < _LEAST_SPREAD_DB or partials > (_PARTIALS_STEADY_DB if steady >= _STEADY else _PARTIALS_DB):
         return math.inf
     return spread - _SPREAD_DB
 
