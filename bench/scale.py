@@ -222,11 +222,11 @@ def save_small(folder: Path) -> None:
     import torch
 
     from overtone import params
-    from overtone.models import build
+    from overtone.models.model import Model
 
     settings = params.load(overrides=("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"))
     torch.manual_seed(settings.seed)
-    build.save(build.network(settings.train.rnn, settings.corpus.rate), folder, "rnn", settings.train.rnn)
+    Model.untrained("rnn", settings.train.rnn, settings.corpus.rate).save(folder)
     (folder / "run.json").write_text(json.dumps({"run_id": "0" * 32, "model": "rnn"}))
 
 

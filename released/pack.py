@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from overtone.models import build
-from overtone.params import CnnParams, RnnParams
+from overtone.models.folder import WEIGHTS, read_config
+from overtone.models.model import Model
 
 
 def main() -> None:
@@ -31,25 +31,23 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="that it was trained on")
     parser.add_argument("--earlier", type=Path, help="model folder that the training started from")
     options = parser.parse_args()
-    model, config = build.load(options.trained)
-    families: dict[str, type[CnnParams] | type[RnnParams]] = {"cnn": CnnParams, "rnn": RnnParams}
-    settings = families[config["model"]].model_validate(config["network"])
-    training = without_place(config["train"])
+    model = Model.load(options.trained)
+    training = without_place(model.config["train"])
     options.out.mkdir(parents=True, exist_ok=True)
-    build.save(model, options.out, config["model"], settings, dtype=torch.float16, facts={"train": training})
+    model.save(options.out, dtype=torch.float16, facts={"train": training})
     shutil.copyfile(options.trained / "history.csv", options.out / "history.csv")
     lineage: dict[str, Any] = {
         "commit": commit(),
         "pairs_sha256": digest(options.pairs / "manifest.csv"),
         "corpus_sha256": digest(options.corpus / "manifest.csv"),
         "training_seconds_by_source": sources(options.corpus / "manifest.csv"),
-        "steps": settings.steps,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": last_step(options.trained / "history.csv"),
+        "parameters": model.parameters,
     }
     if options.earlier:
-        _, before = build.load(options.earlier)
+        before = read_config(options.earlier)
         lineage["started_from"] = {
-            "weights_sha256": digest(options.earlier / build.WEIGHTS),
+            "weights_sha256": digest(options.earlier / WEIGHTS),
             "steps": last_step(options.earlier / "history.csv"),
             "train": without_place(before["train"]),
         }
