@@ -1,6 +1,6 @@
-"""Make a released model of a trained one: weights in half precision, and a run.json that says where it comes from.
+"""Make a released model of trained networks: weights in half precision, and a run.json that says where they come from.
 
-    python released/pack.py models/rnn released/rnn --corpus work/corpus --pairs work/pairs --earlier models/first
+    python released/pack.py rnn OUT/extend-rnn.safetensors OUT/restore-rnn.safetensors released/rnn --index CORPUS/index.csv
 
 Then `dvc add released/rnn` and `dvc push released/rnn.dvc`.
 """
@@ -11,82 +11,71 @@ import argparse
 import csv
 import hashlib
 import json
-import shutil
 import subprocess
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
-from overtone.models.folder import WEIGHTS, read_config
+from overtone import params
 from overtone.models.model import Model
+
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trained", type=Path)
+    parser.add_argument("family", choices=params.FAMILIES)
+    parser.add_argument("extend", type=Path)
+    parser.add_argument("restore", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--corpus", type=Path, required=True, help="that it was trained on")
-    parser.add_argument("--pairs", type=Path, required=True, help="that it was trained on")
-    parser.add_argument("--earlier", type=Path, help="model folder that the training started from")
+    parser.add_argument("--index", type=Path, required=True, help="of the corpus that they were trained on (gather.py)")
+    parser.add_argument(
+        "--heard", nargs=2, type=float, required=True, metavar="HOURS", help="of audio, by extend and restore"
+    )
     options = parser.parse_args()
-    model = Model.load(options.trained)
-    training = without_place(model.config["train"])
+    settings = params.load(ROOT / "params.yaml")
+    model = Model.untrained(options.family, getattr(settings.train, options.family), settings.corpus.rate)
+    model.extend.load_state_dict(load_file(options.extend))
+    model.restore.load_state_dict(load_file(options.restore))
     options.out.mkdir(parents=True, exist_ok=True)
-    model.save(options.out, dtype=torch.float16, facts={"train": training})
-    shutil.copyfile(options.trained / "history.csv", options.out / "history.csv")
+    training = settings.train.model_dump(mode="json", exclude={*params.FAMILIES, "data"})
+    model.save(options.out, dtype=torch.float16, facts={"train": {"seed": settings.seed, **training}})
+    rows = [path.with_suffix(".csv") for path in (options.extend, options.restore)]
+    (options.out / "history.csv").write_text(history([path for path in rows if path.is_file()]))
     lineage: dict[str, Any] = {
-        "commit": commit(),
-        "pairs_sha256": digest(options.pairs / "manifest.csv"),
-        "corpus_sha256": digest(options.corpus / "manifest.csv"),
-        "training_seconds_by_source": sources(options.corpus / "manifest.csv"),
-        "steps": last_step(options.trained / "history.csv"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "corpus_sha256": hashlib.sha256(options.index.read_bytes()).hexdigest(),
+        "training_seconds_by_source": sources(options.index),
+        "hours_heard": dict(zip(("extend", "restore"), options.heard, strict=True)),
         "parameters": model.parameters,
     }
-    if options.earlier:
-        before = read_config(options.earlier)
-        lineage["started_from"] = {
-            "weights_sha256": digest(options.earlier / WEIGHTS),
-            "steps": last_step(options.earlier / "history.csv"),
-            "train": without_place(before["train"]),
-        }
     (options.out / "run.json").write_text(json.dumps(lineage, indent=2, sort_keys=True) + "\n")
     size = sum(path.stat().st_size for path in options.out.iterdir())
-    print(f"{options.out}: {size / 1e6:.1f} MB, {lineage['parameters'] / 1e6:.2f} M parameters")
+    print(f"{options.out}: {size / 1e6:.1f} MB, {model.parameters / 1e6:.2f} M weights")
 
 
-def without_place(train: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a training without where its start lay: that says nothing to anybody else, and its digest is kept."""
-    return train | {"fit": train["fit"] | {"start": None}}
+def history(paths: list[Path]) -> str:
+    """The validation curves of both networks as one table, in the columns of a trained model's `history.csv`."""
+    lines = ["task,epoch,step,minutes,valid"]
+    for path in paths:
+        with path.open(newline="") as file:
+            for epoch, row in enumerate(csv.reader(list(file)[1:])):
+                lines.append(f"{row[0]},{epoch},{row[1]},{row[2]},{float(row[3]):.6g}")
+    return "\n".join(lines) + "\n"
 
 
-def sources(manifest: Path) -> dict[str, float]:
-    """Seconds of training audio by source."""
-    seconds: dict[str, float] = defaultdict(float)
-    with manifest.open(newline="", encoding="utf-8") as file:
+def sources(index: Path) -> dict[str, float]:
+    """Seconds by source."""
+    total: dict[str, float] = defaultdict(float)
+    with index.open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["split"] == "train":
-                seconds[row["source"]] += float(row["seconds"])
-    return {name: round(value, 1) for name, value in sorted(seconds.items())}
-
-
-def last_step(history: Path) -> int | None:
-    """The optimiser step of a training's best validation, None where its history is not there."""
-    if not history.is_file():
-        return None
-    with history.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("valid_lsd")]
-    return int(float(min(rows, key=lambda row: float(row["valid_lsd"]))["step"]))
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+            total[row["source"]] += float(row["seconds"])
+    return {name: round(seconds, 1) for name, seconds in sorted(total.items())}
 
 
 if __name__ == "__main__":
