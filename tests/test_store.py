@@ -47,6 +47,7 @@ def test_folders_of_any_name_have_their_store_and_files_in_them(
     monkeypatch.chdir(folder)
     with TrainingRun("rnn", params) as run:
         pass
+    assert registry.models(NAME) == []
     assert store.public_uri() == "sqlite:///mlflow.db"
     assert (folder / "mlruns" / "overtone" / run.run_id / "artifacts" / "source" / "params.yaml").is_file()
     assert {path.name for path in bare_project.iterdir()} == {name}

@@ -124,6 +124,9 @@ def client() -> MlflowClient:
     with nullcontext() if _has_tables(database) else lock(_OPEN), _no_stray_folder(database):
         opened = mlflow.MlflowClient(uri, uri)
         opened.search_experiments(max_results=1)
+        if quote(str(database)) != str(database):
+            # The registry is opened by itself, and makes such a folder too.
+            opened.search_registered_models(max_results=1)
     if (home := project.home()) is not None and database.is_relative_to(home):
         relocation.relocate(database, home)
     return opened
