@@ -121,6 +121,25 @@ def test_equal_channels_stay_equal_and_are_those_of_one(make: Maker, family: str
     np.testing.assert_allclose(both[:1], make(family).enhance(one, 16_000, mode=mode, cutoff_hz=8_000.0), atol=2e-5)
 
 
+@pytest.mark.parametrize("mask", [0, 0x3F, 0x60F])
+def test_centre_and_low_frequencies_of_5_1_do_not_share_a_pair(make: Maker, mask: int) -> None:
+    """Front, rear or side loudspeakers do: what one of them holds tells in the other."""
+    model = make().model
+
+    def enhanced(signal: Signal) -> Signal:
+        stream = Stream(model, 6, Treatment(cutoff_hz=4_000.0), mask)
+        return np.concatenate((stream.push(signal), stream.finish()), axis=1)
+
+    signal = narrow(noise(24_000, 6), 4_000.0)
+    plain = enhanced(signal)
+    for changed in range(6):
+        other = signal.copy()
+        other[changed] = narrow(noise(24_000, 1, seed=9), 4_000.0)[0]
+        same = [bool(np.allclose(*pair, atol=1e-6)) for pair in zip(enhanced(other), plain, strict=True)]
+        pairs = {0: [0, 1], 1: [0, 1], 4: [4, 5], 5: [4, 5]}
+        assert [place for place in range(6) if not same[place]] == pairs.get(changed, [changed])
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_silence_stays_silence(make: Maker, mode: Mode) -> None:
     assert peak(make().enhance(np.zeros((2, 16_000), np.float32), 16_000, mode=mode, cutoff_hz=8_000.0)) == 0.0

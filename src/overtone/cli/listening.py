@@ -53,6 +53,7 @@ def _told(found: Inspection) -> str:
         f"  peak {found.peak_dbfs:.1f} dBFS, RMS {found.rms_dbfs:.1f} dBFS, DC {found.dc:+.5f}, "
         f"{found.clipped} clipped samples",
         f"  bandwidth {found.bandwidth_hz:.0f} Hz of {info.rate / 2:.0f} Hz",
+        *(f"  {note}" for note in info.notes),
         *(f"  {finding.name}: {finding.evidence}" for finding in found.findings),
     ]
     if found.mode is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ import scipy.signal
 import torch
 
 from overtone.audio import Signal
+from overtone.audio import channels as loudspeakers
 from overtone.dsp.conceal import Concealer
 from overtone.dsp.stft import BINS, HOP, WINDOW, overlap_add, spectra
 from overtone.enhance.frames import SEAM, ExtendFrames, RestoreFrames
@@ -62,27 +64,27 @@ class Treatment:
 
 
 class MidSide:
-    """Pairs of channels as mid and side, so that what is made of equal channels is equal.
+    """Left and right channels as mid and side, so that what is made of equal channels is equal.
 
     Args:
-        channels: those of a last one without a partner stay as they are.
+        pairs: positions of left and right channels; those that are in no pair stay as they are.
     """
 
-    def __init__(self, channels: int) -> None:
-        self._end = channels // 2 * 2
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self._left, self._right = ([pair[place] for pair in pairs] for place in (0, 1))
 
     def encode(self, signal: Signal) -> Signal:
         """Shape: (channels, samples) in and out."""
         out = np.array(signal, dtype=np.float32)
-        left, right = signal[0 : self._end : 2], signal[1 : self._end : 2]
-        out[0 : self._end : 2], out[1 : self._end : 2] = (left + right) / 2, (left - right) / 2
+        left, right = signal[self._left], signal[self._right]
+        out[self._left], out[self._right] = (left + right) / 2, (left - right) / 2
         return out
 
     def decode(self, signal: Signal) -> Signal:
         """Shape: (channels, samples) in and out."""
         out = np.array(signal, dtype=np.float32)
-        mid, side = signal[0 : self._end : 2], signal[1 : self._end : 2]
-        out[0 : self._end : 2], out[1 : self._end : 2] = mid + side, mid - side
+        mid, side = signal[self._left], signal[self._right]
+        out[self._left], out[self._right] = mid + side, mid - side
         return out
 
 
@@ -175,19 +177,20 @@ class Stream:
     """Enhances a signal at the canonical rate that arrives in blocks; the result does not depend on how it is cut.
 
     An output sample waits for at most 25 ms of input where only the band above the cutoff is made; a signal with lost
-    packets waits 4 ms more. Pairs of channels are modelled as mid and side; a side that is silent stays silent.
+    packets waits 4 ms more. Left and right channels are modelled as mid and side; a side that is silent stays silent.
 
     Args:
         model: both networks.
         channels: of every block.
         treatment: what is done; `declip` is for files, before they come here.
+        mask: which channel is which loudspeaker's (see `audio.channels`), 0 for the usual ones of so many.
     """
 
-    def __init__(self, model: Model, channels: int, treatment: Treatment) -> None:
+    def __init__(self, model: Model, channels: int, treatment: Treatment, mask: int = 0) -> None:
         rate, cutoff = model.rate, treatment.cutoff_hz
         self.channels = channels
         self._concealer = Concealer(channels, rate, live=True) if treatment.conceal else None
-        self._pairs = MidSide(channels)
+        self._pairs = MidSide(loudspeakers.pairs(mask, channels))
         restore = extend = None
         if treatment.denoise:
             restore = RestoreFrames(model.run_restore, model.restore_state(channels), channels, cutoff, rate)

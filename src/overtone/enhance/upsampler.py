@@ -142,10 +142,11 @@ class Upsampler:
         info = audio.probe(source)
         found = self.treatment_of(source, info, mode, cutoff_hz, profile, brightness_db)
         blocks = self.blocks(source, info, found, rate=rate, progress=progress)
-        format, subtype = audio.container(target, info.subtype)
+        length = audio.resampled_length(info.frames, info.rate, rate or self.rate)
+        format, subtype = audio.container_for(target, info, length)
         with (
             audio.replacing(target) as temporary,
-            audio.Writer(temporary, rate or self.rate, info.channels, format, subtype) as out,
+            audio.Writer(temporary, rate or self.rate, info.channels, format, subtype, mask=info.mask) as out,
         ):
             for block in blocks:
                 out.write(block)
@@ -256,7 +257,7 @@ class Upsampler:
         # Many channels take no more memory than two.
         size = max(HOP, size * 2 // max(2, info.channels))
         held: Signal | None = None
-        for block in self._enhanced(checked(), info.rate, info.channels, treatment, size):
+        for block in self._enhanced(checked(), info.rate, info.channels, treatment, size, info.mask):
             if held is not None:
                 written += held.shape[1]
                 yield held
@@ -270,7 +271,7 @@ class Upsampler:
             progress(1.0)
 
     def _enhanced(
-        self, blocks: Iterable[Signal], rate: int, channels: int, treatment: Treatment, size: int
+        self, blocks: Iterable[Signal], rate: int, channels: int, treatment: Treatment, size: int, mask: int = 0
     ) -> Iterator[Signal]:
         """Repairs at the signal's own rate, then resampling, then the networks."""
         if treatment.conceal:
@@ -280,7 +281,7 @@ class Upsampler:
         blocks = _resampled(blocks, rate, self.rate, channels)
         if treatment.denoise and treatment.denoiser == "deepfilternet":
             blocks, treatment = _denoised(blocks, channels), replace(treatment, denoise=False)
-        stream = Stream(self.model, channels, replace(treatment, conceal=False))
+        stream = Stream(self.model, channels, replace(treatment, conceal=False), mask)
         for block in _regrouped(blocks, size):
             yield stream.push(block)
         yield stream.finish()
