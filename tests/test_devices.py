@@ -23,8 +23,9 @@ from overtone.training import launch
 from overtone.training.launch import LaunchError, Layout
 from test_training import SMALL
 
-# Sums of gradients come in another order; after 12 steps a curve has moved by less than this share of its value.
-TOLERANCE = 1e-3
+# Each process's share has means of its own, over the frames and examples that count, and sums come in another order: after
+# 12 steps of 4 examples a curve has moved by less than this share of its value, or so many dB.
+TOLERANCE, TOLERANCE_DB = 0.02, 0.05
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -122,7 +123,7 @@ def assert_same_curve(one: pd.DataFrame, other: pd.DataFrame) -> None:
     assert list(one["step"]) == list(other["step"])
     # The norm of a gradient feels the order of sums a hundred times as much as the loss does.
     for name in one.columns.drop(["task", "extend_gradient_norm", "restore_gradient_norm"]):
-        np.testing.assert_allclose(one[name], other[name], rtol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(one[name], other[name], rtol=TOLERANCE, atol=TOLERANCE_DB, err_msg=name)
 
 
 @pytest.mark.slow

@@ -43,7 +43,12 @@ SPACE = (
 )
 SMALL = (
     *TRAINED,
-    *("train.extend.ranges.cutoffs=[4000.0, 8000.0]", "train.fit.warmup_steps=1", "train.fit.average=0"),
+    *(
+        "train.extend.ranges.cutoffs=[4000.0, 8000.0]",
+        "train.extend.ranges.raw=0.6",
+        "train.fit.warmup_steps=1",
+        "train.fit.average=0",
+    ),
     *("tune.steps=9", "tune.epoch_steps=3", "tune.prune_after_trials=1", "tune.prune_after_epochs=0", SPACE),
 )
 STORAGES = ("sqlite:///optuna.db", "journal:///trials.journal")
@@ -70,7 +75,8 @@ def states(study: optuna.Study) -> list[str]:
 @pytest.fixture
 def tuned(project: Path, corpus_folder: Path) -> Path:
     """A project with settings and pairs, and nothing trained."""
-    shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
+    own = {"train.extend.ranges.raw": 0.6, "train.extend.ranges.cutoffs": [4000.0, 8000.0]}
+    (project / "params.yaml").write_text(settings.edited((ROOT / "params.yaml").read_text(), own))
     (project / "work").mkdir()
     shutil.copytree(corpus_folder, project / "work" / "corpus")
     return project
@@ -448,10 +454,10 @@ def test_turn_of_a_dead_call_does_not_hold_up_the_next(tuned: Path, url: str) ->
         check=True,
     )
     kept = room.storage(made)
-    dead = kept.create_new_study([optuna.study.StudyDirection.MINIMIZE], "overtone-rnn.opening")
+    dead = kept.create_new_study([optuna.study.StudyDirection.MINIMIZE], "overtone-rnn-extend.opening")
     kept.set_study_user_attr(dead, "holder", json.loads(holder.stdout))
     with room.opening(made):
-        assert optuna.get_all_study_names(room.storage(made)) == ["overtone-rnn.opening"]
+        assert optuna.get_all_study_names(room.storage(made)) == ["overtone-rnn-extend.opening"]
     assert optuna.get_all_study_names(room.storage(made)) == []
 
 
