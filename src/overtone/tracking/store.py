@@ -45,7 +45,7 @@ _SILENT_SECONDS = 5.0
 # The lock of those that make a database's tables, which takes ten seconds and is no news.
 _OPEN = "open"
 # How long a server that is just being started again is waited for, and how long its answer counts.
-ANSWER_SECONDS = 4.0
+ANSWER_SECONDS = 3.0
 _FRESH_SECONDS = 30.0
 _answered = ("", 0.0)
 
