@@ -29,8 +29,8 @@ All settings are in `params.yaml`; this page is made from their types by `make d
 value out of range stops a command before it starts, and the message names the field.
 
 Change a setting in the file, for one command with `--set` (`overtone stage train --model rnn --set train.extend.steps=100`), or
-for one DVC experiment with `-S` (`dvc exp run -S train.extend.steps=100`). `dvc repro` re-runs the stages that a setting belongs
-to and those after them.
+for one DVC experiment with `-S` (`dvc exp run -S train.extend.steps=100`). `dvc repro` re-runs the stages that a setting
+belongs to and those after them.
 """
 
 

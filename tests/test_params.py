@@ -48,7 +48,7 @@ def test_defaults_are_read_from_the_working_directory(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "key",
     [
-        *("sead", "corpus.colour", "degrade.damage.volume", "degrade.target.colour", "train.rnn.depth"),
+        *("sead", "corpus.colour", "degrade.volume", "train.rnn.depth"),
         *("train.fit.epochs", "evaluate.pesq", "register.stage"),
     ],
 )
@@ -60,8 +60,7 @@ def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
 @pytest.mark.parametrize(
     "key",
     [
-        *("seed", "corpus.rate", "degrade.views", "degrade.target.colour_db", "train.loss.mse", "train.loss.shift"),
-        *("degrade.damage.noise_layers", "degrade.damage.noise_speed", "degrade.damage.noise_colour_db"),
+        *("seed", "corpus.rate", "degrade.clips", "degrade.seconds", "train.loss.mse", "train.loss.shift"),
         "train.loss.harm",
         *("train.cnn.phase", "train.rnn.cell", "train.rnn.width", "register.metric"),
     ],
@@ -79,21 +78,11 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
         ("corpus.rate", 0),
         ("corpus.test_share", 1.5),
         ("corpus.max_bad_share", -0.1),
-        ("degrade.views", 0),
-        ("degrade.extend_share", 2),
-        ("degrade.target.colour_db", -1.0),
-        ("degrade.narrowband.rates", []),
-        ("degrade.narrowband.filters", ["brick"]),
-        ("degrade.damage.snr_db", [1.0, 2.0, 3.0]),
+        ("degrade.clips", 0),
+        ("degrade.seconds", 0),
         ("degrade.conditions", {}),
         ("train.data.batch", 0),
         ("train.data.workers", -1),
-        ("degrade.damage.noise_layers", 0),
-        ("degrade.damage.noise_layers", 9),
-        ("degrade.damage.noise_layers", 1.5),
-        ("degrade.damage.noise_speed", 0.9),
-        ("degrade.damage.noise_speed", 4.1),
-        ("degrade.damage.noise_colour_db", -1.0),
         ("train.data.redraw", 1.1),
         ("train.loss.error_ratio", -0.1),
         ("train.loss.harm", -0.1),
@@ -128,11 +117,6 @@ def test_value_out_of_range_is_an_error_that_names_the_key(tmp_path: Path, key: 
     [
         ("corpus.clip_seconds", 0.1, "clip_seconds must be at least min_seconds"),
         ("corpus.test_share", 0.95, "must leave something to train on"),
-        (
-            "degrade.valid_conditions",
-            ["nonsense"],
-            "valid_conditions names 'nonsense', which conditions does not define",
-        ),
         (
             "degrade.conditions.overall",
             {"mode": "extend", "steps": [{"op": "clip", "share": 0.1}]},
