@@ -84,7 +84,6 @@ def project(folder: Path, **changes: dict[str, Any]) -> Path:
     tree = yaml.safe_load(Path("params.yaml").read_text())
     for group, values in changes.items():
         tree[group] |= values
-    tree["degrade"] |= {"views": 1, "valid_conditions": ["sinc_8k"]}
     tree["degrade"]["conditions"] = {name: tree["degrade"]["conditions"][name] for name in ("sinc_8k", "noise_10db")}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

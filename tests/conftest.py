@@ -148,7 +148,7 @@ def pairs_folder(params: settings.Params, tmp_path_factory: pytest.TempPathFacto
     changes = {"path": folder / "data", "valid_share": 0.3, "test_share": 0.3, "assign": settings.Assign()}
     corpus.build(params.corpus.model_copy(update=changes), 1, folder / "corpus", workers=1)
     conditions = {name: params.degrade.conditions[name] for name in ("sinc_8k", "noise_10db")}
-    few = {"views": 3, "conditions": conditions, "valid_conditions": tuple(conditions)}
+    few = {"conditions": conditions}
     pairs.build(params.degrade.model_copy(update=few), 1, folder / "corpus", folder / "pairs", workers=1)
     return folder / "pairs"
 

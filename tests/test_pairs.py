@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,7 @@ def put(path: Path, seconds: float, channels: int, seed: int, level: float = 0.1
 
 @pytest.fixture(scope="module")
 def settings() -> DegradeParams:
-    degrade = params.load(ROOT / "params.yaml").degrade
-    target = degrade.target.model_copy(update={"mix_share": 0.5})
-    return degrade.model_copy(update={"views": 5, "target": target})
+    return params.load(ROOT / "params.yaml").degrade
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +67,15 @@ def test_same_seed_same_bytes_whatever_the_workers(
     monkeypatch.setattr(parallel, "_long", lambda seconds, _: len(seconds) == 2)
     pairs.build(settings, 1, made[0], tmp_path / "both")
     assert contents(tmp_path / "both") == contents(made[1])
-    assert done == [(n, 6) for n in range(1, 7)]
+    assert done == [(n, 4) for n in range(1, 5)]
 
 
-def test_another_seed_draws_other_views(made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path) -> None:
-    small = settings.model_copy(update={"views": 1})
-    pairs.build(small, 2, made[0], tmp_path / "other", workers=1)
+def test_another_seed_draws_other_losses_and_noises(
+    made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path
+) -> None:
+    pairs.build(settings, 2, made[0], tmp_path / "other", workers=1)
     before, after = contents(made[1]), contents(tmp_path / "other")
-    inputs = [name for name in after if name.endswith(".input.flac")]
+    inputs = [name for name in after if "/noise_" in name]
     assert inputs
     assert all(before[name] != after[name] for name in inputs)
 
@@ -87,7 +85,7 @@ def test_every_split_has_its_conditions_and_noise_is_never_a_pair(
 ) -> None:
     found = pairs.read_pairs(made[1])
     assert {pair.kind for pair in found} == {"speech", "music"}
-    assert {pair.condition for pair in found if pair.split == "train"} == {"train"}
+    assert {pair.split for pair in found} == {"valid", "test"}
     for split in ("valid", "test"):
         for kind in ("speech", "music"):
             wanted = {name for name, one in settings.conditions.items() if kind in (one.kinds or (kind,))}
@@ -110,60 +108,18 @@ def test_input_and_target_are_16_bit_of_equal_duration_and_never_clip(made: tupl
 def test_a_recipe_makes_its_pair_again(made: tuple[Path, Path], settings: DegradeParams) -> None:
     clips = corpus.read_manifest(made[0])
     by_name = {clip.clip: clip for clip in clips}
-    mixed = 0
     for pair in pairs.read_pairs(made[1]):
         recipe = pairs.Recipe.model_validate_json(pair.recipe)
-        noises, musics = (
-            pairs.Recordings(made[0], [clip for clip in clips if clip.kind == kind and clip.split == pair.split])
-            for kind in ("noise", "music")
-        )
+        own = [clip for clip in clips if clip.kind == "noise" and clip.split == pair.split]
         signal, _ = audio.read(made[0] / by_name[pair.clip].path)
-        if pair.split == "train":
-            again, target, cutoff = pairs.replay(recipe, signal, RATE, noises, musics)
-        else:
-            condition = settings.conditions[pair.condition]
-            target = pairs.original(pairs.middle(signal, RATE, settings.seconds), RATE, condition)
-            rng = degrade.generator(recipe.key, "steps")
-            again, rate, cutoff = degrade.received(recipe.steps, target, RATE, rng, noises)
-            assert rate == pair.input_rate
-            again, target = again * np.float32(recipe.gain), target * np.float32(recipe.gain)
+        target = pairs.original(pairs.middle(signal, RATE, settings.seconds), RATE, settings.conditions[pair.condition])
+        rng = degrade.generator(recipe.key, "steps")
+        again, rate, cutoff = degrade.received(recipe.steps, target, RATE, rng, pairs.Recordings(made[0], own))
+        assert rate == pair.input_rate
         for path, remade in ((pair.input, again), (pair.target, target)):
             stored, _ = audio.read(made[1] / path)
-            assert np.abs(remade - stored).max() <= 1.01 / 32_768
+            assert np.abs(remade * np.float32(recipe.gain) - stored).max() <= 1.01 / 32_768
         assert cutoff == pytest.approx(pair.cutoff_hz, abs=0.1)
-        mixed += recipe.target is not None and recipe.target.mix_clip is not None
-    assert mixed
-
-
-def test_extend_views_are_band_limited_at_their_cutoff_and_nothing_else(made: tuple[Path, Path]) -> None:
-    extend = [pair for pair in pairs.read_pairs(made[1], "train") if pair.mode == "extend"]
-    assert extend
-    for pair in extend:
-        steps = json.loads(pair.recipe)["steps"]
-        assert [step["op"] for step in steps] == ["narrowband"]
-        assert pair.cutoff_hz == pytest.approx(steps[0]["cut"] * steps[0]["rate"] / 2, abs=0.1)
-        signal, target = (audio.read(made[1] / path)[0] for path in (pair.input, pair.target))
-        kept, whole = (np.abs(np.fft.rfft(x[0] * np.hanning(pair.frames))) ** 2 for x in (signal, target))
-        hz = np.fft.rfftfreq(pair.frames, 1 / RATE)
-        above, below = hz > 1.25 * pair.cutoff_hz, hz < 0.5 * pair.cutoff_hz
-        assert kept[above].sum() < 0.15 * whole[above].sum()
-        assert kept[below].sum() == pytest.approx(whole[below].sum(), rel=0.25)
-
-
-def test_the_share_of_band_limited_views_is_as_asked(made: tuple[Path, Path]) -> None:
-    train = pairs.read_pairs(made[1], "train")
-    by_clip: dict[str, list[str]] = {}
-    for pair in train:
-        by_clip.setdefault(pair.clip, []).append(pair.mode)
-    # 0.6 of 5 views.
-    assert all(modes.count("extend") == 3 for modes in by_clip.values())
-
-
-def test_bandwidth_follows_the_speed_and_ends_at_half_the_rate(made: tuple[Path, Path]) -> None:
-    clips = {clip.clip: clip for clip in corpus.read_manifest(made[0])}
-    for pair in pairs.read_pairs(made[1], "train"):
-        speed = json.loads(pair.recipe)["target"]["speed"]
-        assert pair.bandwidth_hz == pytest.approx(min(RATE / 2, clips[pair.clip].bandwidth_hz * speed), abs=0.1)
 
 
 def test_conditions_share_a_clips_target_where_they_leave_it_as_it_is(made: tuple[Path, Path]) -> None:
@@ -181,7 +137,7 @@ def test_few_clips_of_each_source_are_judged_and_no_more_seconds_than_asked(
     many = [replace(clip, clip=f"{clip.clip}-{turn}") for clip in clips for turn in range(7)]
     chosen = pairs._few(many, 3)
     assert len(chosen) == 3 * len(clips) and len({clip.clip for clip in chosen}) == len(chosen)
-    few = settings.model_copy(update={"views": 1, "seconds": 0.25})
+    few = settings.model_copy(update={"seconds": 0.25})
     pairs.build(few, 1, made[0], tmp_path / "pairs", workers=1)
     assert {pair.frames for pair in pairs.read_pairs(tmp_path / "pairs", "test")} == {RATE // 4}
 
@@ -199,37 +155,29 @@ def test_packets_are_lost_at_the_rate_of_the_call(made: tuple[Path, Path]) -> No
     assert (np.abs(frames[~silent]) > 0).mean() > 0.95
 
 
-def test_recorded_noise_of_the_training_split_alone_is_kept_beside_the_pairs(made: tuple[Path, Path]) -> None:
-    """Whole and as it was, so that damage can be drawn afresh without the corpus."""
-    noises = [clip for clip in corpus.read_manifest(made[0]) if clip.kind == "noise"]
-    wanted = [clip for clip in noises if clip.split == "train"]
-    assert 0 < len(wanted) < len(noises)
-    kept = pairs.training_noise(made[1])
-    assert kept.clips == wanted == corpus.read_manifest(made[1] / "noise")
-    assert len(kept) == len(wanted)
-    for clip, signal in zip(wanted, kept, strict=True):
-        expected, _ = audio.read(made[0] / clip.path)
-        assert np.array_equal(signal, expected)
-    files = {str(path.relative_to(made[1] / "noise")) for path in (made[1] / "noise").rglob("*") if path.is_file()}
-    assert files == {corpus.MANIFEST, *(clip.path for clip in wanted)}
-
-
-def test_corpus_without_noise_leaves_none(made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path) -> None:
+def test_a_split_without_noise_gets_some_all_the_same(
+    made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path
+) -> None:
     shutil.copytree(made[0], tmp_path / "corpus")
-    clips = [clip for clip in corpus.read_manifest(made[0]) if clip.kind != "noise" or clip.split != "train"]
+    clips = [clip for clip in corpus.read_manifest(made[0]) if clip.kind != "noise"]
     manifest.write(tmp_path / "corpus" / corpus.MANIFEST, corpus.Clip, clips)
-    small = settings.model_copy(update={"views": 1})
-    pairs.build(small, 1, tmp_path / "corpus", tmp_path / "pairs", workers=1)
-    kept = pairs.training_noise(tmp_path / "pairs")
-    assert len(kept) == 0
-    assert list(kept) == []
-    assert [path.name for path in (tmp_path / "pairs" / "noise").iterdir()] == [corpus.MANIFEST]
-    assert pairs.read_pairs(tmp_path / "pairs", "train")
+    noisy = {"noise_10db": settings.conditions["noise_10db"]}
+    few = settings.model_copy(update={"conditions": noisy})
+    pairs.build(few, 1, tmp_path / "corpus", tmp_path / "pairs", workers=1)
+    for pair in pairs.read_pairs(tmp_path / "pairs"):
+        given, target = (audio.read(tmp_path / "pairs" / path)[0] for path in (pair.input, pair.target))
+        ratio = np.mean(target**2) / np.mean((given - target) ** 2)
+        assert 10 * np.log10(ratio) == pytest.approx(10.0, abs=0.1)
 
 
-def test_folder_without_kept_noise_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(pairs.PairsError, match=r"noise.manifest\.csv: no such file"):
-        pairs.training_noise(tmp_path)
+def test_a_corpus_of_training_clips_alone_is_refused(
+    made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path
+) -> None:
+    shutil.copytree(made[0], tmp_path / "corpus")
+    clips = [clip for clip in corpus.read_manifest(made[0]) if clip.split == "train"]
+    manifest.write(tmp_path / "corpus" / corpus.MANIFEST, corpus.Clip, clips)
+    with pytest.raises(pairs.PairsError, match="expected some to judge by"):
+        pairs.build(settings, 1, tmp_path / "corpus", tmp_path / "pairs", workers=1)
 
 
 def test_a_failed_build_leaves_the_old_pairs(made: tuple[Path, Path], settings: DegradeParams, tmp_path: Path) -> None:

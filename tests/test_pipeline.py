@@ -36,8 +36,7 @@ TINY: dict[str, Any] = {
     "corpus.valid_share": 0.2,
     "corpus.test_share": 0.2,
     "corpus.assign": {"valid": [], "test": []},
-    "degrade.views": 2,
-    "degrade.valid_conditions": ["sinc_8k", "noise_10db"],
+    "degrade.clips": 2,
     "train.data.crop_seconds": 0.4,
     "train.data.batch": 4,
     "train.data.workers": 0,
@@ -358,12 +357,12 @@ def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(line: 
 
 
 def test_degradation_settings_rerun_all_from_there_on(line: Line) -> None:
-    line.set(degrade__views=3)
+    line.set(degrade__clips=3)
     try:
         changed = json.loads(line.run("dvc", "status", "--json"))
         downstream = line.run("dvc", "dag", "--dot", "degrade", "--full")
     finally:
-        line.set(degrade__views=2)
+        line.set(degrade__clips=2)
     assert "degrade" in changed
     assert "corpus" not in changed
     edges = re.findall(r'"([^"]+)" -> "([^"]+)"', downstream)

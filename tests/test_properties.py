@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.data import degrade, noise, targets
+from overtone.data import degrade, noise, variation
 from overtone.enhance.stream import UNTOUCHED
 from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import metrics
@@ -248,13 +248,13 @@ def test_speed_and_colour_of_a_target_are_bounded(
     signal: Signal, speed: float, tilt: float, colour: float, seed: int
 ) -> None:
     before = signal.copy()
-    gains = targets.draw_colour(colour, np.random.default_rng(seed)) if colour else ()
-    coloured = targets.filtered(signal, RATE, tilt, gains)
+    gains = variation.draw_colour(colour, np.random.default_rng(seed)) if colour else ()
+    coloured = variation.filtered(signal, RATE, tilt, gains)
     assert coloured.shape == signal.shape and np.isfinite(coloured).all()
     most = max(tilt, 0.0) + max((*gains, 0.0))
     # The gain between two centres may not pass theirs; padding and rounding of the transform get a tenth of a dB.
     assert power(coloured) <= power(signal) * 10 ** ((most + 0.1) / 10) + 1e-12
-    faster = targets.change_speed(signal, RATE, speed)
+    faster = variation.change_speed(signal, RATE, speed)
     assert faster.shape[0] == signal.shape[0] and np.isfinite(faster).all()
     assert abs(faster.shape[1] - signal.shape[1] / speed) <= max(2.0, 1e-4 * signal.shape[1])
     assert np.array_equal(signal, before)
@@ -297,7 +297,8 @@ def test_excerpt_of_noise_is_as_long_as_asked_and_no_louder(
 )
 def test_any_chain_keeps_shape_and_is_decided_by_its_seed(steps: list[Step], signal: Signal, seed: int) -> None:
     def run() -> tuple[Signal, float]:
-        return degrade.apply_and_measure(steps, signal, RATE, np.random.default_rng(seed), RECORDINGS)
+        out = degrade.apply(steps, signal, RATE, np.random.default_rng(seed), RECORDINGS)
+        return out, degrade.cutoff_of(steps, RATE, len(signal))
 
     out, cutoff = run()
     again, same = run()

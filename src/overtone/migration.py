@@ -30,15 +30,19 @@ GONE: dict[str, str] = {
             *("cell", "hidden", "layers", "bidirectional"),
         )
     },
+    **{
+        f"degrade.{name}": "training makes its own degradations now: train.extend.ranges and train.restore.mixing"
+        for name in ("views", "extend_share", "target", "narrowband", "damage")
+    },
+    "degrade.valid_conditions": "leave it out: valid and test are judged under all of degrade.conditions",
     "register.bootstrap": "leave it out: the gate goes by a 95 % interval over test sources, which has no settings",
 }
 
 # New key -> (value that keeps what the line did before, what it is). Keys of one table of settings follow each other.
 NEW: dict[str, tuple[str, str]] = {
-    "degrade.target.colour_db": ("0.0", "no random microphone"),
-    "degrade.damage.noise_layers": ("1", "one recording at a time"),
-    "degrade.damage.noise_speed": ("1.0", "recordings at their own speed"),
-    "degrade.damage.noise_colour_db": ("0.0", "recordings in their own colour"),
+    "degrade.clips": ("3", "how many clips of each source are judged"),
+    "degrade.seconds": ("6.0", "how much of each of those clips"),
+    "evaluate.visqol": ("[]", "ViSQOL of no condition"),
     "train.fit.num_nodes": ("auto", "one machine unless a launcher says otherwise"),
     "train.fit.strategy": ("auto", "one process"),
     "train.fit.accumulate": ("1", "the batch is computed at once"),

@@ -184,69 +184,18 @@ class Condition(Settings):
         return self
 
 
-class TargetParams(Settings):
-    """What a training view does to its own target before it is degraded (drawn uniformly from each range)."""
-
-    speed: Range
-    tilt_db: Range
-    colour_db: NonNegative
-    level_dbfs: Range
-    floor_dbfs: Range
-    floor_tilt_db: Range
-    mix_share: Share
-    mix_snr_db: Range
-
-
-class NarrowBandDraw(Settings):
-    """Ranges from which training draws its band limits."""
-
-    rates: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    filters: Annotated[tuple[Filter, ...], Field(min_length=1)]
-    order: tuple[int, int]
-    ripple_db: Range
-    cut: Range
-
-
-class DamageDraw(Settings):
-    """Ranges from which training draws its damages, and how likely each family is (weights, any positive scale)."""
-
-    weights: dict[Literal["codec", "packet_loss", "bit_errors", "noise", "clip", "quantise", "none"], NonNegative]
-    second: Share
-    narrowband: Share
-    mp3_kbps: Range
-    opus_kbps: Range
-    vorbis_quality: Range
-    loss_share: Range
-    loss_burst: Range
-    bit_error_rate: Range
-    snr_db: Range
-    noise_layers: Annotated[int, Field(ge=1, le=8)]
-    noise_speed: Annotated[float, Field(ge=1.0, le=4.0)]
-    noise_colour_db: NonNegative
-    clip_share: Range
-
-
 class DegradeParams(Settings):
-    """Stage `degrade`: views of each training clip, and the fixed evaluation conditions of the other splits.
+    """Stage `degrade`: the fixed conditions under which clips of the validation and the test split are judged.
 
     Of each source in those at most `clips` are used, of each clip at most `seconds`.
     """
 
-    views: PositiveInt
-    extend_share: Share
     clips: PositiveInt
     seconds: PositiveFloat
-    valid_conditions: Annotated[tuple[str, ...], Field(min_length=1)]
-    target: TargetParams
-    narrowband: NarrowBandDraw
-    damage: DamageDraw
     conditions: Annotated[dict[str, Condition], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _check(self) -> DegradeParams:
-        missing = [name for name in self.valid_conditions if name not in self.conditions]
-        if missing:
-            raise ValueError(f"valid_conditions names {missing[0]!r}, which conditions does not define")
         reserved = {"extend", "restore", "overall", "train", "oracle", "interval", "test_set"} & set(self.conditions)
         if reserved:
             raise ValueError(f"a condition may not be called {sorted(reserved)[0]!r}: the report uses that name")

@@ -6,38 +6,29 @@ Each takes and gives (channels, samples), full scale 1.0, of the same length and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.data import codecs, noise, targets
+from overtone.data import codecs, noise, variation
 from overtone.data.bandlimit import narrowband
 from overtone.dsp.bandwidth import measure_cutoff
 from overtone.params import (
     BitErrors,
     Clip,
     Codec,
-    DamageDraw,
     NarrowBand,
-    NarrowBandDraw,
     Noise,
     PacketLoss,
     Quantise,
-    Range,
     Resample,
     Step,
 )
 
 MAX_BURST = 10
-
-# How often training meets each encoder.
-_CODECS = {"mp3": 6, "opus": 5, "vorbis": 3, "gsm610": 2, "mulaw": 1, "alaw": 1, "ima_adpcm": 2}
-# What happens first on the way from a voice to a listener: room, microphone, band limit, converter, encoder, network.
-_ORDER = ("noise", "clip", "narrowband", "quantise", "codec", "bit_errors", "packet_loss")
 
 
 def generator(*key: object) -> np.random.Generator:
@@ -134,9 +125,9 @@ def _recorded(
         length = int(np.ceil(frames * speed)) + 16 if step.speed > 1.0 else frames
         part = noise.excerpt(noises, channels, length, rate, rng)
         if step.speed > 1.0:
-            part = audio.fit_length(targets.change_speed(part, rate, speed), frames)
+            part = audio.fit_length(variation.change_speed(part, rate, speed), frames)
         if step.colour_db:
-            part = targets.filtered(part, rate, 0.0, targets.draw_colour(step.colour_db, rng))
+            part = variation.filtered(part, rate, 0.0, variation.draw_colour(step.colour_db, rng))
         loud = noise.rms(part)
         if step.layers > 1 and loud:
             softer = float(rng.uniform(0.0, 12.0)) if layer else 0.0
@@ -180,18 +171,6 @@ def apply(
     return signal
 
 
-def apply_and_measure(
-    steps: Sequence[Step], signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal] = ()
-) -> tuple[Signal, float]:
-    """As `apply`; also the cutoff in Hz, measured at each encoder whose cutoff depends on what it encodes."""
-    cutoff = cutoff_of(steps, rate, signal.shape[0])
-    for step in steps:
-        before, signal = signal, _apply_one(step, signal, rate, rng, noises)
-        if isinstance(step, Codec) and step.codec in ("mp3", "opus", "vorbis"):
-            cutoff = measure_cutoff(signal, before, rate, cutoff)
-    return signal, cutoff
-
-
 def _apply_one(step: Step, signal: Signal, rate: int, rng: np.random.Generator, noises: Sequence[Signal]) -> Signal:
     match step:
         case NarrowBand():
@@ -217,7 +196,7 @@ def received(
 ) -> tuple[Signal, int, float]:
     """What a user receives at the end of the steps: (signal, its rate in Hz, cutoff in Hz).
 
-    Unlike `apply`, the signal stays at the rate to which `resample` brought it, or at which an encoder left it: packets are
+    Unlike with `apply`, the signal stays at the rate to which `resample` brought it or at which an encoder left it: packets are
     lost at the rate of the call. Opus and Vorbis decode to 48 kHz whatever they encoded.
 
     Args:
@@ -261,93 +240,3 @@ def cutoff_of(steps: Sequence[Step], rate: int, channels: int = 1) -> float:
             if step.codec == "mp3":
                 cutoff = min(cutoff, codecs.mp3_lowpass(step.kbps or 0.0, channels))
     return cutoff
-
-
-# --- draws ------------------------------------------------------------------------------------------------------------
-
-
-def draw_narrowband(ranges: NarrowBandDraw, rng: np.random.Generator) -> NarrowBand:
-    """A band limit: rate, filter family, order, ripple and edge, each uniform over its range or list.
-
-    Half of the `sinc` draws are the plain resampler (edge 1).
-    """
-    rate = ranges.rates[int(rng.integers(len(ranges.rates)))]
-    family = ranges.filters[int(rng.integers(len(ranges.filters)))]
-    order = int(rng.integers(ranges.order[0], ranges.order[1] + 1))
-    # Steps of a hundredth: designed filters are kept and used again.
-    ripple = max(0.01, round(float(rng.uniform(*ranges.ripple_db)), 2))
-    cut = round(float(rng.uniform(*ranges.cut)), 2)
-    if family == "sinc" and rng.random() < 0.5:
-        cut = 1.0
-    return NarrowBand(rate=rate, filter=family, order=order, ripple_db=ripple, cut=cut)
-
-
-def draw_damage(damage: DamageDraw, band: NarrowBandDraw, rng: np.random.Generator) -> tuple[Step, ...]:
-    """A recipe: one family by weight, perhaps a second, perhaps a band limit, in the order in which they happen in life.
-
-    Family `none` is no damage at all: such pairs teach that a clean input stays as it is.
-    """
-    families = [name for name, weight in damage.weights.items() if weight > 0.0]
-    if not families:
-        return ()
-    weights = np.array([damage.weights[name] for name in families])
-    first = families[int(rng.choice(len(families), p=weights / weights.sum()))]
-    if first == "none":
-        return ()
-    chosen: list[str] = [first]
-    others = [(name, weight) for name, weight in zip(families, weights, strict=True) if name not in (first, "none")]
-    if others and rng.random() < damage.second:
-        total = sum(weight for _, weight in others)
-        chosen.append(others[int(rng.choice(len(others), p=[weight / total for _, weight in others]))][0])
-    steps: dict[str, Step] = {name: _DRAWS[name](damage, rng) for name in chosen}
-    if rng.random() < damage.narrowband:
-        steps["narrowband"] = draw_narrowband(band, rng)
-    return tuple(steps[name] for name in _ORDER if name in steps)
-
-
-def _uniform(bounds: Range, rng: np.random.Generator, digits: int = 3) -> float:
-    return round(float(rng.uniform(*bounds)), digits)
-
-
-def _logarithmic(bounds: Range, rng: np.random.Generator, digits: int = 6) -> float:
-    """Uniform in the logarithm: as many between 1 and 2 as between 2 and 4."""
-    low, high = np.log(bounds)
-    return round(float(np.clip(np.exp(rng.uniform(low, high)), *bounds)), digits)
-
-
-def _draw_codec(damage: DamageDraw, rng: np.random.Generator) -> Codec:
-    names: list[Any] = list(_CODECS)
-    weights = np.array(list(_CODECS.values())) / sum(_CODECS.values())
-    name = names[int(rng.choice(len(names), p=weights))]
-    if name == "vorbis":
-        return Codec(codec=name, quality=_uniform(damage.vorbis_quality, rng))
-    if name in ("mp3", "opus"):
-        return Codec(codec=name, kbps=_logarithmic(damage.mp3_kbps if name == "mp3" else damage.opus_kbps, rng, 1))
-    return Codec(codec=name)
-
-
-def _draw_noise(damage: DamageDraw, rng: np.random.Generator) -> Noise:
-    snr = _uniform(damage.snr_db, rng, 2)
-    if rng.random() < 0.7:
-        layers = int(rng.integers(1, damage.noise_layers + 1))
-        return Noise(snr_db=snr, layers=layers, speed=damage.noise_speed, colour_db=damage.noise_colour_db)
-    colours: list[Any] = ["white", "pink", "brown", "blue"]
-    return Noise(snr_db=snr, colour=colours[int(rng.integers(len(colours)))])
-
-
-def _draw_loss(damage: DamageDraw, rng: np.random.Generator) -> PacketLoss:
-    return PacketLoss(
-        share=_uniform(damage.loss_share, rng),
-        burst=_uniform(damage.loss_burst, rng),
-        fill="zero" if rng.random() < 0.5 else "repeat",
-    )
-
-
-_DRAWS: dict[str, Callable[[DamageDraw, np.random.Generator], Step]] = {
-    "codec": _draw_codec,
-    "packet_loss": _draw_loss,
-    "bit_errors": lambda damage, rng: BitErrors(rate=_logarithmic(damage.bit_error_rate, rng)),
-    "noise": _draw_noise,
-    "clip": lambda damage, rng: Clip(share=_uniform(damage.clip_share, rng)),
-    "quantise": lambda damage, rng: Quantise(bits=8),
-}

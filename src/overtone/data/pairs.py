@@ -1,14 +1,13 @@
-"""Stage `degrade`: clips of the corpus -> pairs of a degraded input and its target, and the recipe of each.
+"""Stage `degrade`: clips of the validation and the test split -> pairs of a degraded input and its target, with recipes.
 
-The input of an evaluation pair is at the rate at which a user would have it, that of a training view at its target's.
+An input is at the rate at which a user would have it. Training makes its own, from the corpus.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -17,13 +16,11 @@ import scipy.signal
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.data import degrade, manifest, parallel, targets
+from overtone.data import degrade, manifest, parallel
 from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
 from overtone.errors import OvertoneError
 from overtone.params import Condition, DegradeParams, Settings, Step
 
-# Folder within the pairs of the training split's recorded noise, laid out as a corpus: damage is drawn afresh from it.
-NOISE = "noise"
 _PEAK = 0.99
 _KEPT = 32  # recordings of noise that a process holds in memory
 
@@ -58,14 +55,9 @@ class Pair:
 
 
 class Recipe(Settings):
-    """All that made a pair out of its clip: `replay` makes it again.
-
-    `key` seeds the random parts, `target` is what the view did to its own target (None: nothing), `gain` what both
-    signals were multiplied with in the end so that neither clips.
-    """
+    """All that made a pair out of its clip: `key` seeds what is random, `gain` keeps both signals from clipping."""
 
     key: str
-    target: targets.TargetRecipe | None = None
     steps: tuple[Step, ...] = ()
     gain: float = 1.0
 
@@ -78,24 +70,6 @@ def read_pairs(folder: Path, split: str | None = None) -> list[Pair]:
     """
     pairs = manifest.read(folder / MANIFEST, Pair, "degrade", PairsError)
     return [pair for pair in pairs if split in (None, pair.split)]
-
-
-def read_input(source: audio.Source, pair: Pair, start: int = 0, frames: int = -1) -> Signal:
-    """A pair's input, or the part of it that belongs to a part of the target, at the target's rate.
-
-    Args:
-        source: the input's file.
-        start, frames: of the target's samples.
-
-    Shape:
-        (channels, frames).
-    """
-    if pair.input_rate == pair.rate:
-        return audio.read(source, start, frames)[0]
-    wanted = pair.frames - start if frames < 0 else frames
-    ratio = pair.input_rate / pair.rate
-    signal, _ = audio.read(source, round(start * ratio), round(wanted * ratio) + 1)
-    return audio.fit_length(audio.resample(signal, pair.input_rate, pair.rate), wanted)
 
 
 class Recordings(Sequence[Signal]):
@@ -128,58 +102,19 @@ class Recordings(Sequence[Signal]):
         self._kept.move_to_end(index)
         return self._kept[index]
 
-    def named(self, name: str) -> Signal:
-        """The recording of the clip of that name.
-
-        Raises:
-            PairsError: there is none.
-        """
-        for index, clip in enumerate(self.clips):
-            if clip.clip == name:
-                return self[index]
-        raise PairsError(f"{self._corpus}: no clip {name!r}; the recipe belongs to another corpus")
-
-
-def replay(
-    recipe: Recipe, signal: Signal, rate: int, noises: Sequence[Signal], musics: Recordings | None = None
-) -> tuple[Signal, Signal, float]:
-    """Make a pair: (input, target, cutoff in Hz).
-
-    Args:
-        recipe: what to do.
-        signal: the clip.
-        rate: Hz.
-        noises: recorded noise of the clip's split, in the corpus's order.
-        musics: music of the clip's split, needed if the recipe mixes some in.
-
-    Shape:
-        signal: (channels, samples) -> twice (channels, samples'), of equal length.
-    """
-    target = signal
-    if recipe.target is not None:
-        name = recipe.target.mix_clip
-        music = musics.named(name) if name and musics is not None else None
-        target = targets.make(recipe.target, signal, rate, degrade.generator(recipe.key, "target"), music)
-    damaged, cutoff = degrade.apply_and_measure(
-        recipe.steps, target, rate, degrade.generator(recipe.key, "steps"), noises
-    )
-    gain = np.float32(recipe.gain)
-    return damaged * gain, target * gain, cutoff
-
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What every process needs; `noises` and `musics` by split."""
+    """What every process needs; `noises` by split."""
 
     params: DegradeParams
     seed: int
     out: Path
     corpus: Path
     noises: dict[str, Recordings]
-    musics: dict[str, Recordings]
 
 
 def build(
@@ -191,98 +126,38 @@ def build(
     workers: int | None = None,
     ray: str | None = None,
 ) -> None:
-    """Write the pairs of all clips but noise to `out`, which is replaced as a whole.
+    """Write the pairs of the validation and the test split to `out`, which is replaced as a whole.
 
     Args:
-        params: views, ranges, conditions, and how much of each source is judged.
-        seed: with the clip's name and the view's number it decides everything random in a pair.
+        params: the conditions, and how much of each source is judged.
+        seed: with the names of clip and condition it decides everything random in a pair.
         corpus: output of stage `corpus`.
-        out: gets `manifest.csv`, the folders `train`, `valid`, `test` of 16-bit FLAC files, and in `noise` the
-            recorded noise that training may use.
+        out: gets `manifest.csv` and the folders `valid` and `test` of 16-bit FLAC files.
         progress: called with (clips done, clips).
         workers: processes, None for one a core. The result does not depend on it.
         ray: address of a Ray cluster whose machines share these folders, see `parallel.run`. Nor does it on this.
 
     Raises:
         CorpusError: no corpus there.
-        PairsError: a corpus of nothing but noise.
+        PairsError: nothing to judge by in it.
     """
-    clips = read_manifest(corpus)
-    wanted = [clip for clip in clips if clip.kind != "noise"]
+    clips = [clip for clip in read_manifest(corpus) if clip.split != "train"]
+    wanted = _few([clip for clip in clips if clip.kind != "noise"], params.clips)
     if not wanted:
-        raise PairsError(f"{corpus / MANIFEST}: no clips of speech, music or other; expected some to make pairs of")
-    by_split = {clip.split: [other for other in clips if other.split == clip.split] for clip in clips}
-    by_split.setdefault("train", [])
-    noises = {s: Recordings(corpus, [c for c in group if c.kind == "noise"]) for s, group in by_split.items()}
-    musics = {s: Recordings(corpus, [c for c in group if c.kind == "music"]) for s, group in by_split.items()}
+        raise PairsError(
+            f"{corpus / MANIFEST}: no clips of speech, music or other in valid and test; expected some to judge by"
+        )
+    noises = {
+        split: Recordings(corpus, [clip for clip in clips if (clip.kind, clip.split) == ("noise", split)])
+        for split in {clip.split for clip in clips}
+    }
     with replacing_folder(out) as folder:
-        plan = _Plan(params, seed, folder, corpus, noises, musics)
-        judged = _few([clip for clip in wanted if clip.split != "train"], params.clips)
-        wanted = [clip for clip in wanted if clip.split == "train"] + judged
+        plan = _Plan(params, seed, folder, corpus, noises)
         # Long clips first, so that no process is left alone with one at the end.
         order = sorted(wanted, key=lambda clip: -clip.frames * clip.channels)
-        rows = [pair for pairs in parallel.run(_degrade, plan, order, workers, progress, ray) for pair in pairs]
+        rows = [pair for pairs in parallel.run(_conditions, plan, order, workers, progress, ray) for pair in pairs]
         rows.sort(key=lambda pair: (pair.split, pair.condition, pair.pair))
         manifest.write(folder / MANIFEST, Pair, rows)
-        _keep_noise(noises["train"], corpus, folder / NOISE)
-
-
-def _keep_noise(noises: Recordings, corpus: Path, out: Path) -> None:
-    out.mkdir()
-    for clip in noises.clips:
-        (out / clip.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(corpus / clip.path, out / clip.path)
-    manifest.write(out / MANIFEST, Clip, noises.clips)
-
-
-def training_noise(folder: Path) -> Recordings:
-    """The recorded noise of the training split, kept beside the pairs.
-
-    Raises:
-        PairsError: none was kept: the folder is not of stage `degrade`.
-    """
-    return Recordings(folder / NOISE, manifest.read(folder / NOISE / MANIFEST, Clip, "degrade", PairsError))
-
-
-def _degrade(plan: _Plan, clip: Clip) -> list[Pair]:
-    """All pairs of one clip."""
-    signal, _ = audio.read(plan.corpus / clip.path)
-    if clip.split == "train":
-        return [_view(plan, clip, signal, view) for view in range(plan.params.views)]
-    return _conditions(plan, clip, signal)
-
-
-def _view(plan: _Plan, clip: Clip, signal: Signal, view: int) -> Pair:
-    """One random view of a training clip."""
-    params, key = plan.params, f"{plan.seed}:{clip.clip}:{view}"
-    rng = degrade.generator(key, "draw")
-    musics = plan.musics[clip.split]
-    changes = targets.draw(params.target, clip.kind, [music.clip for music in musics.clips], rng)
-    mode = _mode(plan, clip, view)
-    steps: tuple[Step, ...] = (
-        (degrade.draw_narrowband(params.narrowband, rng),)
-        if mode == "extend"
-        else degrade.draw_damage(params.damage, params.narrowband, rng)
-    )
-    recipe = Recipe(key=key, target=changes, steps=steps)
-    damaged, target, cutoff = replay(recipe, signal, clip.rate, plan.noises[clip.split], musics)
-    gain = _headroom([damaged, target])
-    recipe = recipe.model_copy(update={"gain": gain})
-    name = f"{clip.clip}.{view}"
-    paths = f"train/{name}.input.flac", f"train/{name}.target.flac"
-    for path, made in zip(paths, (damaged, target), strict=True):
-        audio.write(plan.out / path, made * np.float32(gain), clip.rate, "PCM_16")
-    widths = [clip.bandwidth_hz] + [music.bandwidth_hz for music in musics.clips if music.clip == changes.mix_clip]
-    bandwidth = min(clip.rate / 2.0, widths[0] * changes.speed, *widths[1:])
-    return _row(clip, name, "train", mode, paths, target.shape[1], cutoff, bandwidth, recipe)
-
-
-def _mode(plan: _Plan, clip: Clip, view: int) -> Literal["extend", "restore"]:
-    """Spread so that of a clip's views the asked share is merely band-limited, to the nearest whole number at random."""
-    params = plan.params
-    phase = degrade.generator(plan.seed, clip.clip, "mode").random()
-    reached = np.floor((view + 1) * params.extend_share + phase) > np.floor(view * params.extend_share + phase)
-    return "extend" if reached else "restore"
 
 
 def _few(clips: Sequence[Clip], most: int) -> list[Clip]:
@@ -297,8 +172,9 @@ def _few(clips: Sequence[Clip], most: int) -> list[Clip]:
     return few
 
 
-def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
-    """The middle of a clip under every evaluation condition that is for it, all at one gain."""
+def _conditions(plan: _Plan, clip: Clip) -> list[Pair]:
+    """The middle of a clip under every condition that is for it, all at one gain."""
+    signal, _ = audio.read(plan.corpus / clip.path)
     signal = middle(signal, clip.rate, plan.params.seconds)
     made: dict[str, _Received] = {}
     for name, condition in plan.params.conditions.items():
@@ -321,11 +197,26 @@ def _conditions(plan: _Plan, clip: Clip, signal: Signal) -> list[Pair]:
             if not (plan.out / place).exists():
                 audio.write(plan.out / place, made_signal * np.float32(gain), rate, "PCM_16")
         recipe = Recipe(key=one.key, steps=condition.steps, gain=gain)
-        row = _row(
-            clip, f"{clip.clip}.{name}", name, condition.mode, (path, wanted), signal.shape[1], one.cutoff, clip.bandwidth_hz,
-            recipe,
-        )  # fmt: skip
-        rows.append(replace(row, channels=len(one.target), input_rate=one.rate))
+        rows.append(
+            Pair(
+                pair=f"{clip.clip}.{name}",
+                split=clip.split,
+                condition=name,
+                mode=condition.mode,
+                kind=clip.kind,
+                source=clip.source,
+                clip=clip.clip,
+                input=path,
+                target=wanted,
+                channels=len(one.target),
+                frames=one.target.shape[1],
+                rate=clip.rate,
+                input_rate=one.rate,
+                cutoff_hz=round(one.cutoff, 1),
+                bandwidth_hz=round(clip.bandwidth_hz, 1),
+                recipe=recipe.model_dump_json(),
+            )
+        )
     return rows
 
 
@@ -365,34 +256,3 @@ def _headroom(signals: Sequence[Signal]) -> float:
     """The gain at which none of the signals exceeds `_PEAK`, at most 1."""
     peak = max(float(np.abs(signal).max(initial=0.0)) for signal in signals)
     return _PEAK / peak if peak > _PEAK else 1.0
-
-
-def _row(
-    clip: Clip,
-    name: str,
-    condition: str,
-    mode: Literal["extend", "restore", "clean"],
-    paths: tuple[str, str],
-    frames: int,
-    cutoff: float,
-    bandwidth: float,
-    recipe: Recipe,
-) -> Pair:
-    return Pair(
-        pair=name,
-        split=clip.split,
-        condition=condition,
-        mode=mode,
-        kind=clip.kind,
-        source=clip.source,
-        clip=clip.clip,
-        input=paths[0],
-        target=paths[1],
-        channels=clip.channels,
-        frames=frames,
-        rate=clip.rate,
-        input_rate=clip.rate,
-        cutoff_hz=round(cutoff, 1),
-        bandwidth_hz=round(bandwidth, 1),
-        recipe=recipe.model_dump_json(exclude_defaults=False),
-    )
