@@ -461,7 +461,7 @@ def test_every_setting_is_documented() -> None:
 
 def parents(key: str) -> Iterator[str]:
     """Tables of names that the user makes up are documented as a whole."""
-    yield from (table for table in ("degrade.conditions", "degrade.damage.weights") if key.startswith(f"{table}."))
+    yield from (table for table in ("degrade.conditions",) if key.startswith(f"{table}."))
 
 
 def test_page_of_settings_is_up_to_date() -> None:

@@ -181,21 +181,25 @@ def test_format_that_is_no_number_is_refused(make_model: ModelMaker, format: Any
 @pytest.mark.parametrize("path", OLD_SETTINGS, ids=lambda path: path.stem)
 def test_older_settings_are_refused_with_what_to_write(path: Path, tmp_path: Path) -> None:
     """And what the message says to write makes them settings of today."""
+    tree, today = (yaml.safe_load(one.read_text()) for one in (path, ROOT / "params.yaml"))
     with pytest.raises(ParamsError) as caught:
         settings.load(path)
-    tree = yaml.safe_load(path.read_text())
     for line in str(caught.value).splitlines():
-        found = re.fullmatch(r".*?\.yaml: ([\w.]+): missing, since .*; write (\w+): (\S+) \(.+\)", line)
+        gone = re.fullmatch(r".*?\.yaml: ([\w.]+): no such setting; .+", line)
+        new = re.fullmatch(r".*?\.yaml: ([\w.]+): missing, since .*; write (\w+): (\S+) \(.+\)", line)
+        found = gone or new
         assert found, line
         *parents, leaf = found[1].split(".")
-        assert found[2] == leaf
-        node = tree
+        node, same = tree, today
         for part in parents:
-            node = node[part]
-        assert leaf not in node
-        node[leaf] = yaml.safe_load(found[3])
-    # The one whole part that is to be copied.
-    tree["tune"] = yaml.safe_load((ROOT / "params.yaml").read_text())["tune"]
+            node, same = node[part], same.get(part, {})
+        if gone:
+            del node[leaf]
+        elif new:
+            assert new[2] == leaf and leaf not in node
+            # Whole parts are to be copied.
+            node[leaf] = same[leaf] if new[3] == "{...}" else yaml.safe_load(new[3])
+    tree["tune"] = today["tune"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     settings.load(tmp_path / "params.yaml")
 
