@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,27 @@ import yaml
 from conftest import ROOT
 from overtone import params, scaffold
 from overtone.errors import OvertoneError
-from test_pipeline import EVERY_STAGE, TINY, edit, make_data, ran
+from test_pipeline import EVERY_STAGE, edit, make_data, ran
+
+# Everything as small as it goes.
+SMALL: dict[str, Any] = {
+    "corpus.min_seconds": 0.5,
+    "corpus.clip_seconds": 2.0,
+    "corpus.min_bandwidth_hz": 12_000,
+    "corpus.valid_share": 0.2,
+    "corpus.test_share": 0.2,
+    "train.extend.steps": 4,
+    "train.extend.batch": 4,
+    "train.extend.frames": 60,
+    "train.restore.steps": 4,
+    "train.restore.batch": 2,
+    "train.restore.seconds": 0.5,
+    "train.fit.epoch_steps": 2,
+    "train.fit.warmup_steps": 1,
+    "train.fit.accelerator": "cpu",
+    "evaluate.figures": 1,
+    "evaluate.visqol": [],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +133,7 @@ def test_pipeline_runs_in_a_new_project(tmp_path: Path, environment: dict[str, s
     make_data(tmp_path / "recordings")
     command = [sys.executable, "-m", "overtone", "init", "new", "--recordings", "recordings"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    edit(tmp_path / "new" / "params.yaml", TINY)
+    edit(tmp_path / "new" / "params.yaml", SMALL)
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro"], cwd=tmp_path / "new", env=environment, capture_output=True, text=True
     )
