@@ -214,7 +214,7 @@ def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: 
     assert found.data.tags["overtone.restored_from"] == "e" * 32
     assert found.data.tags["git_commit"] == "c0ffee"
     assert found.data.params["network.hidden"] == "16"
-    assert points(run_id, "valid_lsd") == [(50, 1.5), (100, 1.25)]
+    assert points(run_id, "extend_valid_lsd") == [(50, 1.5), (100, 1.25)]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"run_id": ""}'])

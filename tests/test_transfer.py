@@ -104,7 +104,7 @@ def test_sync_brings_models_runs_and_what_they_scored(team: Path, project: Path)
     assert run.data.params["train.rnn.hidden"] == "16"
     assert run.data.tags["environment.python"]
     assert run.data.metrics["test/overall.all.lsd"] == 1.25
-    assert run.data.metrics["valid_lsd"] == 1.25
+    assert run.data.metrics["extend_valid_lsd"] == 1.25
     assert run.inputs.dataset_inputs
     assert "whole in sqlite:///team.db" in result.output
     before = len(store.client().get_metric_history(run.info.run_id, "test/overall.all.lsd"))
