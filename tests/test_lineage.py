@@ -57,12 +57,12 @@ def write_made(what: str, content: str) -> str:
 
 @pytest.fixture
 def repository(project: Path) -> Path:
-    """A committed project with settings, a pointer to data, and a lock that names corpus and pairs."""
+    """A committed project with settings, a pointer to data, and a lock that names the corpus."""
     (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (project / "data.dvc").write_text(f"outs:\n- md5: {DATA}\n  path: data\n")
     (project / "code.py").write_text("first\n")
     (project / ".gitignore").write_text("/mlruns/\n/mlflow.db*\n/models/\n/.dvc/\n/work/\n/.overtone/\n")
-    write_lock(**{stage: write_made(what, what) for what, stage in (("corpus", "corpus"), ("pairs", "degrade"))})
+    write_lock(corpus=write_made("corpus", "corpus"))
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "first")
@@ -152,7 +152,7 @@ def test_shards_that_a_training_read_are_compared_with_those_there_now(trained: 
     (place / INDEX).write_text(index.text())
     trained(Shards(str(place), index.digest))
     assert states(trace())["shards"] == "ok"
-    (place / INDEX).write_text(index.model_copy(update={"noise": (shard,)}).text())
+    (place / INDEX).write_text(index.model_copy(update={"valid": ()}).text())
     assert states(trace())["shards"] == "differs"
     (place / INDEX).unlink()
     assert states(trace())["shards"] == "unknown"
@@ -256,7 +256,7 @@ def tamper_data(project: Path) -> None:
 
 
 def tamper_commit(project: Path) -> None:
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("views: 4", "views: 5"))
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("frames: 300", "frames: 301"))
     git("commit", "-qam", "other settings")
     client = store.client()
     client.set_model_version_tag(NAME, "1", "git_commit", git("rev-parse", "HEAD"))
@@ -266,7 +266,7 @@ def tamper_lock(project: Path) -> None:
     client = store.client()
     run = client.get_model_version(NAME, "1").run_id
     assert run
-    client.set_tag(run, "pairs_manifest", "other")
+    client.set_tag(run, "corpus_manifest", "other")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def tamper_lock(project: Path) -> None:
         (tamper_logged_metrics, {"scores"}),
         (tamper_data, {"run", "data"}),
         (tamper_commit, {"run", "settings"}),
-        (tamper_lock, {"pairs"}),
+        (tamper_lock, {"corpus"}),
     ],
 )
 def test_whatever_was_changed_is_noticed(
@@ -301,12 +301,12 @@ def test_command_ends_with_status_1_if_something_differs(trained: Trainer, repos
 
 def test_settings_of_the_run_are_compared_one_by_one(trained: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     load = settings.load
-    changed = ("train.rnn.steps=7", "train.cnn.steps=7", "evaluate.figures=0")
+    changed = ("train.rnn.extend.layers=7", "train.cnn.extend.blocks=7", "evaluate.figures=0")
     monkeypatch.setattr(settings, "load", lambda path: load(path, changed))
     trained()
     (link,) = (link for link in trace().links if link.what == "settings")
     assert link.state == "differs"
-    assert link.note.endswith("the run has another train.rnn.steps")
+    assert link.note.endswith("the run has another train.rnn.extend.layers")
 
 
 def test_model_of_another_store_is_unknown_and_no_fault(
@@ -416,7 +416,7 @@ def test_commit_while_a_training_runs_is_not_its_commit(
     before = git("rev-parse", "HEAD")
     with runs.TrainingRun("rnn", settings.load(repository / "params.yaml")) as run:
         Path("code.py").write_text("second\n")
-        write_made("pairs", "made again")
+        write_made("corpus", "made again")
         git("commit", "-qam", "while it trains")
         Path("code.py").write_text("third\n")
         summary = run.summary()
@@ -425,14 +425,14 @@ def test_commit_while_a_training_runs_is_not_its_commit(
     assert store.client().get_model_version(NAME, "1").tags["git_commit"] == before
     found = trace()
     assert found.holds and found.origin.commit == before and not found.origin.dirty
-    assert states(found)["pairs"] == states(found)["corpus"] == "ok"
+    assert states(found)["corpus"] == "ok"
 
 
-def test_pairs_of_a_stage_run_by_hand_are_not_those_that_the_lock_names(trained: Trainer) -> None:
-    write_made("pairs", "made with other settings")
+def test_corpus_of_a_stage_run_by_hand_is_not_the_one_that_the_lock_names(trained: Trainer) -> None:
+    write_made("corpus", "made with other settings")
     trained()
     found = trace()
-    assert states(found)["pairs"] == "differs" and states(found)["corpus"] == "ok"
+    assert states(found)["corpus"] == "differs"
     assert not found.holds
 
 

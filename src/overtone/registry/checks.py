@@ -226,31 +226,31 @@ def _data(case: Case) -> Iterator[Link]:
 
 
 def _made(case: Case) -> Iterator[Link]:
-    """Corpus and pairs, by the manifests that were read.
+    """The corpus, by the manifest that was read.
 
     A stage that was run by hand, with other settings or from other recordings, makes another manifest than `dvc.lock` names.
     """
-    for what, stage in (("corpus", "corpus"), ("pairs", "degrade")):
-        noted = case.run_tags.get(f"{what}_manifest")
-        if not noted:
-            yield Link(what, f"stage {stage}", "unknown", "the run noted no manifest of it")
-            continue
-        value = f"{provenance.MANIFEST}, md5 {noted}"
-        locked = dvc.output(case.files.get(dvc.LOCK) if case.is_kept(dvc.LOCK) else None, stage)
-        named = dvc.listed(case.home, locked, provenance.MANIFEST) if locked else None
-        here = case.root / "work" / what / provenance.MANIFEST
-        if named is not None:
-            same = named == noted
-            note = f"dvc.lock, as it was at the beginning of the run, names {'it' if same else 'another'} ({locked})"
-            yield Link(what, value, "ok" if same else "differs", note)
-        elif here.is_file() and dvc.file_md5(here) == noted:
-            yield Link(what, value, "ok", "what lies here now; not named by a dvc.lock whose files are in this cache")
-        else:
-            yield Link(what, value, "unknown", "neither dvc.lock nor what lies here names it")
+    noted = case.run_tags.get("corpus_manifest")
+    if not noted:
+        if not case.run_tags.get("shards"):
+            yield Link("corpus", "stage corpus", "unknown", "the run noted no manifest of it")
+        return
+    value = f"{provenance.MANIFEST}, md5 {noted}"
+    locked = dvc.output(case.files.get(dvc.LOCK) if case.is_kept(dvc.LOCK) else None, "corpus")
+    named = dvc.listed(case.home, locked, provenance.MANIFEST) if locked else None
+    here = case.root / "work" / "corpus" / provenance.MANIFEST
+    if named is not None:
+        same = named == noted
+        note = f"dvc.lock, as it was at the beginning of the run, names {'it' if same else 'another'} ({locked})"
+        yield Link("corpus", value, "ok" if same else "differs", note)
+    elif here.is_file() and dvc.file_md5(here) == noted:
+        yield Link("corpus", value, "ok", "what lies here now; not named by a dvc.lock whose files are in this cache")
+    else:
+        yield Link("corpus", value, "unknown", "neither dvc.lock nor what lies here names it")
 
 
 def _shards(case: Case) -> Iterator[Link]:
-    """What was read in place of the project's own pairs, if anything was."""
+    """What was read in place of the project's own corpus, if anything was."""
     url, noted = case.run_tags.get("shards"), case.run_tags.get("shards_digest", "")
     if not url:
         return
@@ -262,7 +262,7 @@ def _shards(case: Case) -> Iterator[Link]:
         return
     same = found == noted
     note = (
-        "read in place of the pairs; the index there has this digest" if same else f"the index there has {found[:16]}"
+        "read in place of the corpus; the index there has this digest" if same else f"the index there has {found[:16]}"
     )
     yield Link("shards", value, "ok" if same else "differs", note)
 

@@ -25,7 +25,6 @@ LEFT_OUT = "source.left_out"
 # Larger changes than this are no edit of code or settings.
 PATCH_BYTES = 2_000_000
 MANIFEST = "manifest.csv"
-CORPUS = Path("work/corpus")
 _NAMED = 10
 # What decides the last digits of a result.
 _PACKAGES = ("overtone", "torch", "numpy", "scipy", "soundfile", "soxr", "pytorch-lightning")
@@ -33,7 +32,7 @@ _PACKAGES = ("overtone", "torch", "numpy", "scipy", "soundfile", "soxr", "pytorc
 
 @dataclass(frozen=True)
 class Shards:
-    """Shards that a training reads in place of pairs: where they are, and the SHA-256 of their index."""
+    """Shards that a training reads in place of the corpus: where they are, and the SHA-256 of their index."""
 
     url: str
     digest: str
@@ -50,8 +49,8 @@ class Provenance:
         left_out: in words, what was left out of the changes; empty if nothing was.
         settings: all settings, dotted, overrides included.
         data: DVC's digest of the recordings as they are on disk; None where DVC does not track them.
-        corpus, pairs: md5 of the manifests that were read; None where there are none.
-        shards: what is read in place of the pairs.
+        corpus: md5 of the manifest of the clips that were read; None where there is none.
+        shards: what is read in place of the corpus.
         environment: versions of Python and of the packages that decide the result, and the platform.
     """
 
@@ -62,7 +61,6 @@ class Provenance:
     settings: Mapping[str, Any]
     data: str | None
     corpus: str | None
-    pairs: str | None
     shards: Shards | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,7 +71,6 @@ class Provenance:
             "dirty": self.dirty if self.commit else None,
             "data_digest": self.data,
             "corpus_manifest": self.corpus,
-            "pairs_manifest": self.pairs,
             "settings": dict(self.settings),
             "environment": dict(self.environment),
             **({"shards": self.shards.url, "shards_digest": self.shards.digest} if self.shards else {}),
@@ -89,7 +86,7 @@ class Provenance:
 
 def tags_of(facts: Mapping[str, Any]) -> dict[str, str]:
     """Tags of a run from what its `run.json` says of its provenance."""
-    names = ("data_digest", "corpus_manifest", "pairs_manifest", "shards", "shards_digest")
+    names = ("data_digest", "corpus_manifest", "shards", "shards_digest")
     found = {name: facts.get(name) for name in names}
     dirty = facts.get("dirty")
     found |= {"git_commit": facts.get("commit"), "git_dirty": None if dirty is None else str(dirty).lower()}
@@ -102,7 +99,7 @@ def take(params: settings.Params, shards: Shards | None = None) -> Provenance:
 
     Args:
         params: all settings of the training.
-        shards: what is read in place of the pairs.
+        shards: what is read in place of the corpus.
 
     Raises:
         TrackingError: git refuses the folder, or DVC's pointer to the recordings is damaged.
@@ -110,7 +107,6 @@ def take(params: settings.Params, shards: Shards | None = None) -> Provenance:
     root = project.source() or Path.cwd()
     commit = git.commit(root)
     files, left_out = _files(root, params.corpus.path, commit is not None)
-    pairs = Path(str(params.train.data.source))
     return Provenance(
         commit=commit,
         dirty=commit is not None and git.dirty(root),
@@ -118,8 +114,7 @@ def take(params: settings.Params, shards: Shards | None = None) -> Provenance:
         left_out=left_out,
         settings=settings.flatten(params),
         data=_data(root, params.corpus.path),
-        corpus=_manifest(root / CORPUS),
-        pairs=None if shards else _manifest(root / pairs),
+        corpus=None if shards else _manifest(root / str(params.train.data.source)),
         shards=shards,
         environment=environment(),
     )

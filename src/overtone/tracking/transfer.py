@@ -170,8 +170,8 @@ def dataset(facts: Mapping[str, Any], corpus: str) -> dict[str, Any]:
     else:
         name, digest = Path(corpus).name or "corpus", str(facts.get("data_digest") or "")
         tags = {"dvc": f"{name}.dvc", "md5": digest} if digest else {"folder": name}
-        if pairs := facts.get("pairs_manifest"):
-            tags["pairs_manifest"] = str(pairs)
+        if corpus_manifest := facts.get("corpus_manifest"):
+            tags["corpus_manifest"] = str(corpus_manifest)
     return {"name": name, "digest": digest[:_DIGEST_LENGTH] or None, "tags": tags}
 
 
