@@ -167,7 +167,7 @@ def test_bad_override_is_named(overtone: Command, bare_project: Path, text: str)
     [
         (("corpus",), "data: no such folder"),
         (("degrade",), "work/corpus/manifest.csv: no such file"),
-        (("train", "--model", "rnn"), "work/pairs/manifest.csv: no such file"),
+        (("train", "--model", "rnn"), "work/corpus/manifest.csv: no such file"),
         (("evaluate", "--system", "rnn"), "work/pairs/manifest.csv: no such file"),
         (("register",), "reports/cnn/metrics.json: no such file"),
     ],

@@ -60,11 +60,14 @@ def committed(bare_project: Path) -> Path:
     ("changes", "name"),
     [
         ((), "rnn"),
-        (("train.rnn.layers=1", "train.rnn.steps=350"), "rnn · steps=350 · layers=1"),
-        (("train.loss.mse=0.7", "seed=3"), "rnn · seed=3 · loss.mse=0.7"),
+        (("train.rnn.extend.layers=1", "train.extend.steps=350"), "rnn · extend.steps=350 · extend.layers=1"),
+        (("train.restore.snr_weight=0.7", "seed=3"), "rnn · seed=3 · restore.snr_weight=0.7"),
         # What an rnn's training does not depend on tells its runs not apart.
-        (("train.cnn.width=64", "evaluate.figures=1", "register.margin=0.5"), "rnn"),
-        (("train.loss.windows=[256,512,1024,2048,4096,8192]",), "rnn · loss.windows=[256, 512, 1024, 2048, …"),
+        (("train.cnn.extend.width=64", "evaluate.figures=1", "register.margin=0.5"), "rnn"),
+        (
+            ("train.extend.ranges.cutoffs=[4000,5000,6000,7000,8000]",),
+            "rnn · extend.ranges.cutoffs=[4000.0, 5000.0, 6000.0…",
+        ),
     ],
 )
 def test_name_of_a_run_is_what_differs_from_the_commit(committed: Path, changes: tuple[str, ...], name: str) -> None:
@@ -75,7 +78,7 @@ def test_many_differences_are_counted_and_the_experiment_is_named(
     committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = [f"train.fit.{key}" for key in ("average=0.5", "warmup_steps=3", "epoch_steps=9", "patience=1")]
-    changes += ["train.data.batch=3", "train.data.workers=0", "seed=9"]
+    changes += ["train.extend.batch=3", "train.restore.batch=3", "seed=9"]
     monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
     name = naming.run_name("cnn", settings.load(committed, tuple(changes)), runs.foreign("cnn"))
     assert name.endswith(" · 2 more (brave-owl)") and name.count("=") == 5

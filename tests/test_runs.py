@@ -75,7 +75,7 @@ def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pyt
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "rnn (brave-owl)"
     assert found.data.tags["overtone.system"] == "rnn" and found.data.tags["overtone.kind"] == "training"
-    assert found.data.params["train.rnn.hidden"] == "16"
+    assert found.data.params["train.rnn.extend.width"] == "16"
     assert found.data.params["corpus.rate"] == "48000"
     assert not any(key.startswith(("train.cnn.", "evaluate.", "register.")) for key in found.data.params)
     assert found.data.tags["dvc_stage"] == "train@rnn"
@@ -86,7 +86,7 @@ def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pyt
     assert (summary["experiment"], summary["tracking_uri"]) == ("overtone", "sqlite:///mlflow.db")
     assert (summary["commit"], summary["dirty"], summary["model"]) == (None, None, "rnn")
     assert summary["data_digest"] == f"{'ab' * 16}.dir"
-    assert summary["settings"]["train.rnn.hidden"] == 16
+    assert summary["settings"]["train.rnn.extend.width"] == 16
     assert not any(key.startswith("train.cnn.") for key in summary["settings"])
     assert summary["environment"]["torch"] == found.data.tags["environment.torch"]
     assert str(project) not in json.dumps(found.data.tags)
@@ -121,7 +121,9 @@ def test_resumed_run_keeps_its_id_and_curve(project: Path, params: Params) -> No
         _interrupted(first)
     assert all_runs()[0].info.status == "KILLED"
     longer = params.model_copy(
-        update={"train": params.train.model_copy(update={"rnn": params.train.rnn.model_copy(update={"steps": 9})})}
+        update={
+            "train": params.train.model_copy(update={"extend": params.train.extend.model_copy(update={"steps": 9})})
+        }
     )
     with runs.TrainingRun("rnn", longer, resume=first.run_id) as second:
         logger = second.logger()
@@ -132,7 +134,7 @@ def test_resumed_run_keeps_its_id_and_curve(project: Path, params: Params) -> No
     assert found.info.run_id == first.run_id
     assert found.info.status == "FINISHED"
     assert points(first.run_id, "valid_lsd") == [(50, 1.5), (100, 1.25)]
-    assert found.data.tags["changed.train.rnn.steps"] == "9"
+    assert found.data.tags["changed.train.extend.steps"] == "9"
 
 
 def test_run_of_another_store_is_not_resumed(project: Path, params: Params) -> None:
@@ -213,7 +215,7 @@ def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: 
     assert found.data.tags["overtone.restored"] == "true"
     assert found.data.tags["overtone.restored_from"] == "e" * 32
     assert found.data.tags["git_commit"] == "c0ffee"
-    assert found.data.params["network.hidden"] == "16"
+    assert found.data.params["bodies.extend.width"] == "16"
     assert points(run_id, "extend_valid_lsd") == [(50, 1.5), (100, 1.25)]
 
 
@@ -293,7 +295,7 @@ def mlflow_run(project: Path, environment: dict[str, str], command: str, script:
 @pytest.mark.slow
 @pytest.mark.long
 def test_mlflow_run_of_a_training_is_one_run(project: Path, environment: dict[str, str]) -> None:
-    overrides = "set=train.rnn.steps=10 train.cnn.depths=[1]"
+    overrides = "set=train.extend.steps=10 train.cnn.extend.blocks=1"
     called = mlflow_run(project, environment, "overtone", TRAINS, "-e", "train", "-P", "model=rnn", "-P", overrides)
     assert called == [
         "stage",
@@ -301,14 +303,14 @@ def test_mlflow_run_of_a_training_is_one_run(project: Path, environment: dict[st
         "--model",
         "rnn",
         "--set",
-        "train.rnn.steps=10",
+        "train.extend.steps=10",
         "--set",
-        "train.cnn.depths=[1]",
+        "train.cnn.extend.blocks=1",
     ]
     (found,) = all_runs()
     assert found.info.status == "FINISHED"
     assert found.data.params["model"] == "rnn"
-    assert found.data.params["train.rnn.cell"] == "gru"
+    assert found.data.params["train.rnn.extend.cell"] == "gru"
     assert found.info.run_name == "rnn"
 
 

@@ -57,7 +57,7 @@ def check_whole(run: Any, folder: Path) -> None:
     assert run.data.tags[transfer.RESTORED_FROM] == facts["run_id"]
     assert transfer.RESTORED not in run.data.tags
     assert (run.info.status, run.info.run_name, run.data.tags["overtone.system"]) == ("FINISHED", "rnn", "rnn")
-    assert run.data.params["train.rnn.hidden"] == "16"
+    assert run.data.params["train.rnn.extend.width"] == "16"
     points = client.get_metric_history(run.info.run_id, "valid_lsd")
     assert sorted((point.step, point.value) for point in points) == [(50, 2.0), (100, 1.5)]
     assert run.data.metrics["test/overall.all.lsd"] == 1.25
@@ -101,7 +101,7 @@ def test_sync_brings_models_runs_and_what_they_scored(team: Path, project: Path)
     assert result.exit_code == 0, result.output
     run = only_run()
     assert run.data.tags[transfer.RESTORED] == "true"
-    assert run.data.params["train.rnn.hidden"] == "16"
+    assert run.data.params["train.rnn.extend.width"] == "16"
     assert run.data.tags["environment.python"]
     assert run.data.metrics["test/overall.all.lsd"] == 1.25
     assert run.data.metrics["extend_valid_lsd"] == 1.25
