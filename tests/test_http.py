@@ -382,7 +382,7 @@ def test_models_are_listed_with_what_names_them(client: TestClient, options: Opt
     default, *released = client.get("/v1/models").json()["models"]
     nothing: dict[str, Any] = {"aliases": [], "scores": {}}
     assert default == {"reference": "auto", "version": options.model, "model": "rnn", "default": True, **nothing}
-    assert [one["reference"] for one in released] == ["released", "released-cnn"]
+    assert [one["reference"] for one in released] == ["released", "released-rnn"]
     assert not any(one["default"] for one in released)
 
 

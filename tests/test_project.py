@@ -55,7 +55,7 @@ def test_settings_of_another_project_are_not_ours(nowhere: Path, monkeypatch: py
     (nowhere / "mlflow.db").write_bytes(b"theirs")
     assert project.home() is None
     assert not store.exists()
-    assert resolve.version("auto") == "released-rnn"
+    assert resolve.version("auto") == "released-cnn"
     monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
     assert project.cache() == nowhere / "cache" / "overtone" / "models"
     assert (nowhere / "mlflow.db").read_bytes() == b"theirs"

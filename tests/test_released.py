@@ -69,8 +69,8 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", run)
 
 
-def local(folder: Path, kind: str = "rnn") -> None:
-    """The pointer file of a released model that is there already, as far as this room looks."""
+def local(folder: Path, kind: str = "cnn") -> None:
+    """The pointer file of a released model that is there already, as far as can be seen."""
     (folder / "released").mkdir(exist_ok=True)
     (folder / "released" / f"{kind}.dvc").write_text("outs: []\n")
 
@@ -78,7 +78,7 @@ def local(folder: Path, kind: str = "rnn") -> None:
 # --- fetch --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "kind"), [("released", "rnn"), ("released-rnn", "rnn"), ("released-cnn", "cnn")])
+@pytest.mark.parametrize(("name", "kind"), [("released", "cnn"), ("released-rnn", "rnn"), ("released-cnn", "cnn")])
 def test_missing_model_is_pulled_and_no_other(clone: Path, name: str, kind: str) -> None:
     folder = released.fetch(name, clone)
     assert folder == clone / "released" / kind
@@ -97,11 +97,11 @@ def test_pulled_model_is_at_hand_afterwards(clone: Path, monkeypatch: pytest.Mon
 
 def test_model_that_is_there_is_taken_as_it_is(tmp_path: Path, never: None) -> None:
     local(tmp_path)
-    folder = tmp_path / "released" / "rnn"
+    folder = tmp_path / "released" / "cnn"
     folder.mkdir()
     for name in FILES:
         (folder / name).touch()
-    assert released.fetch("released", tmp_path) == tmp_path / "released" / "rnn"
+    assert released.fetch("released", tmp_path) == tmp_path / "released" / "cnn"
 
 
 @pytest.mark.parametrize("name", released.NAMES)
@@ -180,8 +180,8 @@ def test_damaged_object_makes_no_model(whole: Path, which: str) -> None:
             path.write_text(path.read_text() + " ")
     with pytest.raises(ReleasedError):
         released.find("released", whole)
-    assert not (whole / "released" / "rnn").exists()
-    assert list((whole / "released").glob(".rnn.*")) == []
+    assert not (whole / "released" / "cnn").exists()
+    assert list((whole / "released").glob(".cnn.*")) == []
 
 
 @pytest.fixture
@@ -199,16 +199,16 @@ def packed(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_package_carries_its_models_anywhere(packed: Path, tmp_path: Path) -> None:
     for name, kind in released.NAMES.items():
         assert released.find(name, tmp_path) == packed / kind
-    (packed / "rnn" / "config.json").write_text("changed")
+    (packed / "cnn" / "config.json").write_text("changed")
     with pytest.raises(ReleasedError, match="not the file that was released"):
         released.find("released", tmp_path)
 
 
 def test_project_with_released_models_of_its_own_comes_before_the_package(packed: Path, bare_project: Path) -> None:
     local(bare_project)
-    shutil.copytree(packed / "cnn", bare_project / "released" / "rnn")
-    assert released.find("released", bare_project) == bare_project / "released" / "rnn"
-    assert released.find("released-cnn", bare_project) == packed / "cnn"
+    shutil.copytree(packed / "rnn", bare_project / "released" / "cnn")
+    assert released.find("released", bare_project) == bare_project / "released" / "cnn"
+    assert released.find("released-rnn", bare_project) == packed / "rnn"
 
 
 def test_model_elsewhere_without_dvc_is_explained(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def model(bare_project: Path, make_model: ModelMaker) -> Path:
     """A project with its settings and the released model at hand."""
     shutil.copyfile(ROOT / "params.yaml", bare_project / "params.yaml")
     local(bare_project)
-    return make_model("rnn").rename(bare_project / "released" / "rnn")
+    return make_model("cnn").rename(bare_project / "released" / "cnn")
 
 
 def weights(folder: Path) -> Any:
@@ -235,7 +235,12 @@ def weights(folder: Path) -> Any:
 
 
 def same(upsampler: Any, folder: Path) -> bool:
-    return all(bool((upsampler.model.state_dict()[name] == value).all()) for name, value in weights(folder).items())
+    held = {
+        f"{task}.{name}": value
+        for task, network in upsampler.model.networks.items()
+        for name, value in network.state_dict().items()
+    }
+    return all(bool((held[name] == value).all()) for name, value in weights(folder).items())
 
 
 def test_without_a_store_auto_is_the_released_model_and_makes_none(model: Path, bare_project: Path) -> None:
@@ -322,9 +327,9 @@ def test_processes_that_unpack_together_all_get_the_model(whole: Path, monkeypat
     monkeypatch.setattr(released, "keep_first", wait)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: released.find("released", whole), range(6)))
-    assert {str(folder) for folder in found} == {str(whole / "released" / "rnn")}
+    assert {str(folder) for folder in found} == {str(whole / "released" / "cnn")}
     assert {path.name for path in found[0].iterdir()} == set(FILES)
-    assert list((whole / "released").glob(".rnn*")) == []
+    assert list((whole / "released").glob(".cnn*")) == []
 
 
 def test_unsound_folder_gives_way_and_a_sound_one_stays(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Upsampler(upsampler.Upsampler):
 
         Args:
             model: "champion", "challenger", another alias or a version number of the registry, which need the extra `train`;
-                "released" or "released-cnn"; a model folder; or "auto", the champion, and the released model without one.
+                "released" or "released-rnn"; a model folder; or "auto", the champion, and the released model without one.
                 A `Path` is always a folder.
             device: of torch: "cpu", "cuda" or another.
             runtime: "torch"; "onnx", which wants the graphs that `overtone export` writes; or "auto", the graphs on a CPU

@@ -32,7 +32,7 @@ def enhance(
         str,
         typer.Option(
             help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
-            "registry, released, released-cnn, or a model folder.",
+            "registry, released, released-rnn, or a model folder.",
             autocompletion=completion.models,
         ),
     ] = "auto",

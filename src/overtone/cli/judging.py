@@ -15,7 +15,7 @@ def evaluate(
     system: Annotated[
         list[str],
         typer.Option(
-            help="sinc, sbr, concealer, wiener, rnnoise, deepfilternet; a model (champion, a version, released-cnn, a folder); "
+            help="sinc, sbr, concealer, wiener, rnnoise, deepfilternet; a model (champion, a version, released-rnn, a folder); "
             "or NAME='tool {in} {out}', any command. Repeatable."
         ),
     ],

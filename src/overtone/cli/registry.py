@@ -167,7 +167,7 @@ def repair(version: Version = "champion") -> None:
 
 @app.command()
 def fetch(
-    model: Annotated[str, typer.Argument(help="champion, challenger, a version number, released or released-cnn.")],
+    model: Annotated[str, typer.Argument(help="champion, challenger, a version number, released or released-rnn.")],
     folder: Annotated[Path, typer.Argument(help="Where to put the model folder.")],
 ) -> None:
     """Copy a registered or released model to a folder, checked against its digest.

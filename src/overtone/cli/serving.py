@@ -24,7 +24,7 @@ def serve(
         _option(
             "MODEL",
             "auto (follows the champion; without one, the released model), an alias, which is followed, a version number, "
-            "released, released-cnn, or a model folder.",
+            "released, released-rnn, or a model folder.",
         ),
     ] = "auto",
     workers: Annotated[

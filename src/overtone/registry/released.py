@@ -23,8 +23,8 @@ import yaml
 from overtone.errors import OvertoneError
 
 FOLDER = "released"
-# The model that most users want comes first.
-NAMES = {"released": "rnn", "released-rnn": "rnn", "released-cnn": "cnn"}
+# The better one on the validation split comes first.
+NAMES = {"released": "cnn", "released-cnn": "cnn", "released-rnn": "rnn"}
 KINDS = tuple(dict.fromkeys(NAMES.values()))
 FILES = ("weights.safetensors", "config.json")
 # The default DVC remote, a folder of the repository.

@@ -21,7 +21,7 @@ def upsampler(model: str = "auto", device: str = "cpu", runtime: Runtime = "auto
     """The model that a user names, and its name; `auto` is replaced by what it stands for.
 
     Args:
-        model: a folder; an alias or version of the registry; `released` or `released-cnn`; or `auto`, the registry's
+        model: a folder; an alias or version of the registry; `released` or `released-rnn`; or `auto`, the registry's
             champion, and the released model where there is none.
         device, runtime: see `Upsampler.load`.
 
@@ -52,7 +52,7 @@ def fetched(reference: str) -> Path:
     Where the registry's server is away, a version that was fetched before is used, and standard error says so.
 
     Args:
-        reference: an alias, a version number, `released` or `released-cnn`.
+        reference: an alias, a version number, `released` or `released-rnn`.
 
     Raises:
         OvertoneError: no such model, or its digest is wrong; for the registry's, the extra `train` is missing too.
