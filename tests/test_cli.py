@@ -307,7 +307,7 @@ def test_project_without_champion_and_released_models_is_explained(
     before = {*bare_project.iterdir(), sound(bare_project / "old.wav", 8_000, 1)}
     status, _, errors = overtone("enhance", bare_project / "old.wav", bare_project / "new.wav")
     assert status == 1
-    assert "rnn.dvc: no such file; released models come with a clone of the project" in errors
+    assert "cnn.dvc: no such file; released models come with a clone of the project" in errors
     assert len(errors.strip().splitlines()) == 1
     assert set(bare_project.iterdir()) == before
 
