@@ -18,7 +18,7 @@ from test_pipeline import GIT, Line, ran
 
 pytestmark = pytest.mark.slow
 
-WINDOWS = {"sweep-1": [512], "sweep-2": [512, 1024]}
+CUTOFFS = {"sweep-1": [4000], "sweep-2": [4000, 8000]}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,15 @@ def test_queued_sweep_over_lists_is_recorded_where_the_projects_env_file_says(ho
     head = home.run("git", "rev-parse", "HEAD").strip()
     shutil.copyfile(empty_store, home.folder / "team.db")
     (home.folder / ".env").write_text("MLFLOW_TRACKING_URI=sqlite:///team.db\nPATH=nowhere\n")
-    sweep = ("-S", "train.loss.windows=[512],[512,1024]", "-S", "train.rnn.steps=6", "-n", "sweep", "train@rnn")
+    sweep = (
+        "-S",
+        "train.extend.ranges.cutoffs=[4000],[4000,8000]",
+        "-S",
+        "train.extend.steps=6",
+        "-n",
+        "sweep",
+        "train@rnn",
+    )
     try:
         home.run("dvc", "exp", "run", "--queue", *sweep)
         assert (home.folder / "params.yaml").read_text() == kept
@@ -88,18 +96,18 @@ def test_queued_sweep_over_lists_is_recorded_where_the_projects_env_file_says(ho
         (home.folder / ".env").unlink()
     assert runs_in(home.folder / "mlflow.db") == before
     found = {run["tags"]["dvc_exp_name"]: run for run in runs_in(home.folder / "team.db").values()}
-    assert set(found) == set(WINDOWS)
+    assert set(found) == set(CUTOFFS)
     for name, run in found.items():
         assert run["status"] == "FINISHED" and run["name"].endswith(f" ({name})")
         assert run["tags"]["dvc_exp_baseline_rev"] == run["tags"]["git_commit"] == head
-        assert json.loads(run["params"]["train.loss.windows"]) == WINDOWS[name]
+        assert json.loads(run["params"]["train.extend.ranges.cutoffs"]) == CUTOFFS[name]
         assert run["home"] == (home.folder / "mlruns" / "overtone").as_uri()
         settings = committed(home, name, "params.yaml")
         assert run["tags"]["source.params.yaml"] == hashlib.sha256(settings).hexdigest()
         comments = re.findall(r"#.*", settings.decode())
         assert sorted(comments) == sorted(re.findall(r"#.*", kept)), "DVC writes lists anew and leaves comments"
         (patch,) = (home.folder / "mlruns").rglob(f"{run_of(home, name)}/artifacts/source/uncommitted.patch")
-        assert b"+      - 512\n" in patch.read_bytes() or b"+    - 512\n" in patch.read_bytes()
+        assert re.search(rb"^\+ +- 4000$", patch.read_bytes(), re.MULTILINE)
 
 
 def run_of(line: Line, experiment: str) -> str:
@@ -125,7 +133,7 @@ def test_applied_experiment_brings_its_own_run(home: Line) -> None:
 @pytest.mark.long
 def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Line) -> None:
     before, here, shelf = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
-    output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.steps=6", "-n", "elsewhere")
+    output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.extend.width=8", "-n", "elsewhere")
     assert ran(output) == {"train@rnn", "evaluate@rnn", "report", "register"}
     assert "experiment elsewhere: not registered" in output
     assert registry(home) == shelf
@@ -172,7 +180,7 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
 @pytest.mark.long
 def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
-    space = 'tune.space.rnn={"train.rnn.layers":{"type":"int","low":1,"high":2}}'
+    space = 'tune.space.rnn={"train.rnn.extend.layers":{"type":"int","low":1,"high":2}}'
     settings = f"tune.steps=4 tune.epoch_steps=2 {space}"
     arguments = ("-P", "model=rnn", "-P", "trials=1", "-P", f"set={settings}", "--env-manager", "local")
     (home.folder / ".env").write_text("MLFLOW_EXPERIMENT_NAME=overtone\nMLFLOW_TRACKING_URI=sqlite:///mlflow.db\n")
@@ -184,6 +192,6 @@ def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_f
     (study,) = (run for run, facts in found.items() if "tune.trial" not in facts["tags"])
     (trial,) = set(found) - {study}
     assert found[trial]["tags"]["mlflow.parentRunId"] == study
-    assert found[study]["name"] == "tune overtone-rnn"
+    assert found[study]["name"] == "tune overtone-rnn-extend"
     assert found[trial]["tags"]["tune.state"] == "complete"
     assert all(run["home"] == (home.folder / "mlruns" / "overtone").as_uri() for run in found.values())

@@ -35,7 +35,7 @@ SEARCH: tuple[str, ...] = (
     "--set",
     "tune.epoch_steps=4",
 )
-SEARCH += ("--set", "tune.space.rnn={train.rnn.learning_rate: {type: float, low: 0.0001, high: 0.1}}")
+SEARCH += ("--set", "tune.space.rnn={train.extend.learning_rate: {type: float, low: 0.0001, high: 0.1}}")
 # A file's path, time and size.
 State = tuple[str, int, int]
 

@@ -44,10 +44,10 @@ def server(folder: Path, port: int, environment: dict[str, str]) -> Iterator[Non
 def log(run: runs.TrainingRun, epoch: int) -> None:
     logger = run.logger()
     assert logger
-    logger.log_metrics({"valid_lsd": 2.0 - epoch / 8, "train_loss": 1.0 / (1 + epoch)}, step=10 * epoch)
+    logger.log_metrics({"extend_valid_lsd": 2.0 - epoch / 8, "extend_train_loss": 1.0 / (1 + epoch)}, step=10 * epoch)
 
 
-def curve(run_id: str, name: str = "valid_lsd") -> list[tuple[int, float]]:
+def curve(run_id: str, name: str = "extend_valid_lsd") -> list[tuple[int, float]]:
     """Steps and values in the order of their times."""
     found = store.client().get_metric_history(run_id, name)
     return [(point.step, point.value) for point in sorted(found, key=lambda point: (point.timestamp, point.step))]
@@ -159,8 +159,10 @@ def test_run_recorded_offline_is_uploaded_as_one_that_was_not(
     assert journal.kept() == []
     direct = recorded(params)
     assert everything(known) == everything(direct)
-    stamps = [point.timestamp for point in store.client().get_metric_history(known, "valid_lsd")]
-    assert sorted(stamps) == sorted(point[2] for line in points for point in line["points"] if point[0] == "valid_lsd")
+    stamps = [point.timestamp for point in store.client().get_metric_history(known, "extend_valid_lsd")]
+    assert sorted(stamps) == sorted(
+        point[2] for line in points for point in line["points"] if point[0] == "extend_valid_lsd"
+    )
     info = store.client().get_run(known).info
     assert info.start_time <= min(stamps) and info.end_time >= max(stamps)
 

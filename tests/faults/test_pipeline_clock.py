@@ -84,7 +84,8 @@ def test_training_during_which_the_clock_is_set_ends_as_an_undisturbed_one(
     record.same(tree(mine.folder / "models/rnn", "run.json"), tree(line.folder / "models/rnn", "run.json"))
     theirs, ours = (one.json("models/rnn/run.json") for one in (line, mine))
     record.same(ours | {"run_id": ""}, theirs | {"run_id": ""})
-    curve = "select key, step, value from metrics where run_uuid = '{}' and key in ('valid_lsd', 'train_loss')"
+    curve = "select key, step, value from metrics where run_uuid = '{}'"
+    curve += " and key in ('extend_train_loss', 'extend_valid_lsd', 'restore_valid_gain_db')"
     found, expected = (
         {row[:2]: row[2] for row in one.rows(curve.format(facts["run_id"]))}
         for one, facts in ((mine, ours), (line, theirs))

@@ -71,7 +71,8 @@ def test_killed_stage_ends_as_an_undisturbed_one(
     if name == "train":
         theirs, ours = (json.loads((one.folder / "models/rnn/run.json").read_text()) for one in (line, mine))
         record.same(ours | {"run_id": ""}, theirs | {"run_id": ""})
-        curves = "select key, step, value from metrics where run_uuid = '{}' and key in ('valid_lsd', 'train_loss')"
+        curves = "select key, step, value from metrics where run_uuid = '{}'"
+        curves += " and key in ('extend_train_loss', 'extend_valid_lsd', 'restore_valid_gain_db')"
         record.same(
             *({row[:2]: row[2] for row in one.rows(curves.format(facts["run_id"]))} for one, facts in
               ((mine, ours), (line, theirs)))
