@@ -172,7 +172,7 @@ def make_trained(folder: Path, empty_store: Path, environment: dict[str, str]) -
     line.run("overtone", "stage", "register", "--set", "register.better=higher")
     line.run("overtone", "promote", "2")
     line.run("overtone", "promote", "1")
-    space = {"train.rnn.learning_rate": {"type": "float", "low": 0.0001, "high": 0.1}}
+    space = {"train.extend.learning_rate": {"type": "float", "low": 0.0001, "high": 0.1}}
     edit(folder / "params.yaml", {"tune.steps": 4, "tune.epoch_steps": 2, "tune.space.rnn": space})
     complete(folder)
     line.run("dvc", "pull", "-q", "released/cnn.dvc", "released/rnn.dvc")

@@ -23,7 +23,10 @@ from overtone.registry import released
 pytestmark = pytest.mark.slow
 
 # What a build reads.
-SOURCES = ("src", "released", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SOURCES = (
+    *("src", "released", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
+    *("params.yaml", "dvc.yaml"),
+)
 # Runs when the interpreter starts: libraries of extras are not there, and asking for one is written down.
 ABSENT = """
 import os, sys

@@ -51,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, params: Pa
         "model": "rnn",
     }
     (model / "run.json").write_text(json.dumps(facts))
-    (model / "history.csv").write_text("epoch,step,train_loss,valid_lsd\n0,50,2.0,1.5\n")
+    (model / "history.csv").write_text("task,epoch,step,extend_train_loss,extend_valid_lsd\nextend,0,50,2.0,1.5\n")
     shutil.copyfile(empty_store, folder / "mlflow.db")
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     own = RegisterParams.model_validate(params.register_.model_dump() | {"guards": [

@@ -27,25 +27,14 @@ from overtone import audio
 from overtone.registry import registry
 from services import BUCKET, Team
 from test_serving import post, served, tone
+from test_training import SMALL as TRAINED
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
 SMALL = (
-    *(
-        "train.rnn.width=16",
-        "train.rnn.hidden=16",
-        "train.rnn.layers=1",
-        "train.rnn.steps=8",
-        "train.fit.epoch_steps=2",
-    ),
-    *("train.data.batch=4", "train.data.crop_seconds=0.3", "train.data.workers=0", "train.fit.accelerator=cpu"),
-    *(
-        "train.fit.threads=1",
-        "train.fit.patience=50",
-        "evaluate.figures=1",
-        "evaluate.baselines=[]",
-        "register.guards=[]",
-    ),
+    *TRAINED,
+    *("train.extend.steps=8", "train.restore.steps=8", "train.fit.epoch_steps=2"),
+    *("evaluate.figures=1", "evaluate.baselines=[]", "evaluate.visqol=[]", "register.guards=[]"),
 )
 OVERRIDES = tuple(word for override in SMALL for word in ("--set", override))
 
@@ -99,11 +88,12 @@ def team(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
 
 
 @pytest.fixture(scope="module")
-def desk(team: Team, tmp_path_factory: pytest.TempPathFactory, pairs_folder: Path) -> Desk:
-    """A project with pairs, whose small training was killed once and then ended."""
+def desk(team: Team, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, pairs_folder: Path) -> Desk:
+    """A project with a corpus and its pairs, whose small training was killed once and then ended."""
     folder = tmp_path_factory.mktemp("desk")
     desk = Desk(folder, team)
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    shutil.copytree(corpus_folder, folder / "work" / "corpus")
     shutil.copytree(pairs_folder, folder / "work" / "pairs")
     command = ["overtone", "stage", "train", "--model", "rnn", *OVERRIDES]
     first = subprocess.Popen(
@@ -164,12 +154,14 @@ def test_killed_and_continued_training_is_one_finished_run_with_its_whole_curve(
     facts = desk.json("models/rnn/run.json")
     assert (facts["run_id"], facts["tracking_uri"]) == (run.info.run_id, desk.team.uri)
     assert run.info.status == "FINISHED"
-    assert run.data.params["train.rnn.steps"] == "8"
     curve = pd.read_csv(desk.folder / "models" / "rnn" / "history.csv")
-    assert list(curve["step"]) == [2, 4, 6, 8]
-    history = client.get_metric_history(run.info.run_id, "valid_lsd")
-    assert sorted({round(metric.value, 4) for metric in history}) == sorted({round(v, 4) for v in curve["valid_lsd"]})
-    assert len({metric.step for metric in history}) == 4
+    for task, name in (("extend", "extend_valid_lsd"), ("restore", "restore_valid_gain_db")):
+        assert run.data.params[f"train.{task}.steps"] == "8"
+        own = curve[curve["task"] == task]
+        assert list(own["step"]) == [2, 4, 6, 8]
+        history = client.get_metric_history(run.info.run_id, name)
+        assert sorted({round(metric.value, 4) for metric in history}) == sorted({round(v, 4) for v in own[name]})
+        assert len({metric.step for metric in history}) == 4
     assert not list((desk.folder / "checkpoints").iterdir())
 
 
@@ -204,23 +196,23 @@ def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Desk) -
 
 
 def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
-    team: Team, tmp_path: Path, pairs_folder: Path, client: Any
+    team: Team, tmp_path: Path, corpus_folder: Path, client: Any
 ) -> None:
     """Two workers; and a second call that goes on with what the database has."""
     import psycopg
 
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    shutil.copytree(pairs_folder, tmp_path / "work" / "pairs")
+    shutil.copytree(corpus_folder, tmp_path / "work" / "corpus")
     tuner, reach = Desk(tmp_path, team), team.postgres.environment
     place = f"{reach['PGHOST']}:{reach['PGPORT']}/optuna"
-    space = "tune.space.rnn={train.rnn.learning_rate: {type: float, low: 0.0001, high: 0.05, log: true}}"
+    space = "tune.space.rnn={train.extend.learning_rate: {type: float, low: 0.0001, high: 0.05, log: true}}"
     short = ("--set", "tune.steps=4", "--set", "tune.epoch_steps=2", "--set", space)
     command = ("overtone", "tune", "--model", "rnn", "--workers", "2", "--dry-run", *OVERRIDES, *short)
     command += ("--storage", f"postgresql+psycopg://{reach['PGUSER']}:{reach['PGPASSWORD']}@{place}")
     said = tuner.say(*command, "--trials", "3") + tuner.say(*command, "--trials", "1")
     assert reach["PGPASSWORD"] not in said
     experiment = client.get_experiment_by_name("overtone")
-    (study,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'tune overtone-rnn'")
+    (study,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'tune overtone-rnn-extend'")
     beneath = f"tags.mlflow.parentRunId = '{study.info.run_id}'"
     trials = client.search_runs([experiment.experiment_id], beneath)
     assert len(trials) == 4
@@ -242,7 +234,7 @@ def test_calls_that_make_the_tables_of_a_new_postgresql_together_all_open_it(tea
     with psycopg.connect(f"postgresql://{server}/optuna", autocommit=True) as database:
         database.execute("create schema beginners")
     place = f"postgresql+psycopg://{server}/optuna?options=-csearch_path%3Dbeginners"
-    made = plan.plan(settings.load(ROOT / "params.yaml"), "rnn", Path("work/pairs"), 1, storage=place)
+    made = plan.plan(settings.load(ROOT / "params.yaml"), "rnn", Path("work/corpus"), 1, storage=place)
     together = threading.Barrier(4)
 
     def opened(_: int) -> int:
