@@ -197,7 +197,7 @@ def test_what_needs_an_extra_says_which(installed: Installed, old: Path, command
 
 
 def test_damaged_model_of_the_package_is_refused(installed: Installed, old: Path) -> None:
-    weights = installed.packages / "overtone" / "weights" / "rnn" / "weights.safetensors"
+    weights = installed.packages / "overtone" / "weights" / released.NAMES["released"] / "weights.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     done = installed.run("overtone", "enhance", "old.mp3", "new.flac")

@@ -160,10 +160,10 @@ def _profile(text: str) -> Any:
 
     try:
         return Profile.parse(json.loads(text), "params.profile") if text else None
-    except ValueError:
-        raise _refuse("params.profile: not JSON; expected the text of a file that `overtone profile` wrote") from None
     except ProfileError as error:
         raise _refuse(str(error)) from None
+    except ValueError:
+        raise _refuse("params.profile: not JSON; expected the text of a file that `overtone profile` wrote") from None
 
 
 set_model(UpsamplerModel())
