@@ -132,7 +132,7 @@ def test_damaged_released_model_is_named_and_made_again_by_the_command_named(
     mine.run(*fetch)
     whole = tree(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    damage(tmp_path / "released/rnn/weights.safetensors")
+    damage(tmp_path / "released/cnn/weights.safetensors")
     record.tried()
     said = refused(mine, *fetch)
     assert "weights.safetensors: not the file that was released" in said
