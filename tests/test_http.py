@@ -202,7 +202,7 @@ def test_file_that_ends_early_is_no_whole_answer(options: Options, monkeypatch: 
     assert messages[0]["status"] == 422
     assert b"the audio ends after" in messages[1]["body"] or b"not readable" in messages[1]["body"]
     monkeypatch.setattr(work, "BLOCK", 4_800)
-    messages = ask(options, cut, "cutoff_hz=8000")
+    messages = ask(options, cut, "mode=extend&cutoff_hz=8000")
     assert messages[0]["status"] == 200
     assert all(message.get("more_body") for message in messages[1:]), "the answer is broken off, not ended"
 
