@@ -138,7 +138,9 @@ class Restore(nn.Module):
         self.middle = nn.Linear(body.width, body.width)
         self.head = nn.Linear(body.width, OUTPUTS)
         # Untrained it lets most through.
-        nn.init.normal_(self.head.weight, std=0.01)
+        # On the meta device, which has no values, it would import torch's compiler.
+        if not self.head.weight.is_meta:
+            nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
