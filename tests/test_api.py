@@ -48,7 +48,7 @@ def test_names_lead_to_models(make_model: ModelMaker) -> None:
     assert Upsampler.load(str(folder)).name == str(folder)
     released = Upsampler.load("released")
     assert (released.name, Upsampler.load().name) == ("released", "released")
-    assert released.config != Upsampler.load("released-cnn").config
+    assert released.config != Upsampler.load("released-rnn").config
     with pytest.raises(OvertoneError):
         Upsampler.load(Path("released"))
 

@@ -148,7 +148,6 @@ def everything(run_id: str) -> dict[str, Any]:
 def test_run_recorded_offline_is_uploaded_as_one_that_was_not(
     offline: pytest.MonkeyPatch, project: Path, params: Params
 ) -> None:
-    Path("params.yaml").write_text("seed: 1\n")
     local = recorded(params)
     assert store.client().search_runs(["0"]) == []
     began = journal.Journal(local)
@@ -175,7 +174,7 @@ def test_upload_killed_in_the_middle_is_completed_by_the_next(
     offline.delenv("OVERTONE_OFFLINE")
     script = f"""
 import os, signal
-from overtone.tracking import journal
+from overtone.tracking import journal, upload
 sent = 0
 def killing(sender):
     def send(client, run_id, line):
@@ -185,7 +184,7 @@ def killing(sender):
         if sent == {after}:
             os.kill(os.getpid(), signal.SIGKILL)
     return send
-journal._SENDERS.update({{name: killing(sender) for name, sender in journal._SENDERS.items()}})
+upload._SENDERS.update({{name: killing(sender) for name, sender in upload._SENDERS.items()}})
 journal.sync({local!r})
 """
     done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), capture_output=True, check=False)

@@ -140,7 +140,7 @@ class Restore(nn.Module):
         # Untrained it lets most through.
         # On the meta device, which has no values, it would import torch's compiler.
         if not self.head.weight.is_meta:
-            nn.init.normal_(self.head.weight, std=0.01)
+            nn.init.uniform_(self.head.weight, -0.02, 0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

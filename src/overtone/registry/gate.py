@@ -120,17 +120,17 @@ def compare(candidate: Scored, champion: Scored, params: RegisterParams) -> tupl
 def compare_baselines(
     candidate: Scored, baselines: Mapping[str, Scored], params: RegisterParams
 ) -> tuple[Comparison, ...]:
-    """The main metric of a candidate and of each baseline: what a first champion must beat.
+    """The main metric of a candidate and of each baseline: what a first champion must beat, by however little.
 
     Raises:
         RegistryError: one of them lacks the metric, or is scored on another test set.
     """
-    main = params.model_copy(update={"guards": ()})
+    main = params.model_copy(update={"guards": (), "margin": 0.0})
     for name, one in baselines.items():
         require(one, main, f"baseline {name}")
         if one.key != candidate.key:
             raise RegistryError(f"baseline {name}: scored on another test set than the candidate; run dvc repro")
-    return tuple(_main(candidate, one, params, name) for name, one in baselines.items())
+    return tuple(_main(candidate, one, main, name) for name, one in baselines.items())
 
 
 def _main(candidate: Scored, other: Scored, params: RegisterParams, against: str) -> Comparison:
