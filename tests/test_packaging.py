@@ -190,8 +190,11 @@ def test_installed_package_enhances_from_python(installed: Installed) -> None:
 )
 def test_what_needs_an_extra_says_which(installed: Installed, old: Path, command: str, what: str) -> None:
     shutil.copyfile(ROOT / "params.yaml", installed.here / "params.yaml")
+    # A store that somebody made with all extras.
+    (installed.here / "mlflow.db").touch()
     done = installed.run("overtone", *command.split())
-    (installed.here / "params.yaml").unlink()
+    for name in ("params.yaml", "mlflow.db"):
+        (installed.here / name).unlink()
     assert done.returncode == 1
     assert done.stderr == f"overtone: {what} needs the extra `train`: pip install 'overtone[train]'\n"
 
