@@ -732,14 +732,14 @@ def test_champion_changes_under_load_and_a_signal_lets_requests_finish(
     from overtone.registry import register, registry
     from overtone.registry.scores import Scored
 
-    gate = RegisterParams(name=params.load(Path(resolve.__file__).parents[2] / "params.yaml").register_.name,
+    gate = RegisterParams(name=params.load(Path(resolve.__file__).parents[3] / "params.yaml").register_.name,
                           metric="overall.all.lsd", better="lower")  # fmt: skip
     for number, score in ((1, 1.0), (2, 2.0)):
         folder = make_model(f"v{number}", run_id=str(number) * 32, seed=number)
         register.register(
             [register.Candidate(folder, Scored({"test_set": "a", "overall": {"all": {"lsd": score}}}))], gate
         )
-    (project / "params.yaml").write_bytes((Path(resolve.__file__).parents[2] / "params.yaml").read_bytes())
+    (project / "params.yaml").write_bytes((Path(resolve.__file__).parents[3] / "params.yaml").read_bytes())
     data = audio.encode(sound(), 16_000)
     with started(project, environment, "--poll-seconds", "0.2", "--workers", "1") as (address, process, log):
         listed = httpx.get(f"{address}/v1/models", timeout=60).json()["models"]

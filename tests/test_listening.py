@@ -133,7 +133,7 @@ def test_shell_completes_commands_and_models(environment: Mapping[str, str], mak
         return set(done.stdout.split())
 
     assert {"inspect", "compare", "enhance"} <= offered("overtone ")
-    assert offered("overtone enhance --model rel") == {"released", "released-cnn"}
+    assert offered("overtone enhance --model rel") == {"released", "released-rnn"}
     assert offered("overtone enhance --model models/") == {"models/mine"}
 
 

@@ -269,7 +269,9 @@ def test_run_holds_figures_and_audio_to_compare(line: Line, kind: str) -> None:
     for example in examples:
         infos = [audio.probe(path) for path in sounds if path.name.startswith(f"{example}-")]
         # What arrived is at the rate of its transmission.
-        assert len({(round(info.frames / info.rate, 2), info.channels) for info in infos}) == 1, "equal length, channels"
+        assert len({(round(info.frames / info.rate, 2), info.channels) for info in infos}) == 1, (
+            "equal length, channels"
+        )
 
 
 def test_there_is_one_run_for_each_training(line: Line) -> None:
