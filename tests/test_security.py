@@ -226,7 +226,7 @@ def test_index_of_shards_names_nothing_but_shards(tmp_path: Path, change: dict[s
     from overtone.data.objects import open_objects
 
     good = {"name": "train-00000-0123456789ab.tar", "samples": 1, "bytes": 1, "sha256": "0" * 64}
-    index = {"format": "overtone-shards", "version": 1, "train": [good], "valid": [], "noise": []}
+    index = {"format": "overtone-shards", "version": shards.VERSION, "train": [good], "valid": []}
     (tmp_path / shards.INDEX).write_text(json.dumps(index))
     assert shards.read_index(open_objects(str(tmp_path))).train[0].name == good["name"]
     (tmp_path / shards.INDEX).write_text(json.dumps(index | {"train": [good | change]}))
