@@ -726,7 +726,7 @@ def test_search_survives_the_death_of_a_worker_and_goes_on(tuned: Path, environm
     again = command(tuned, environment, "--trials", "1")
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output
-    assert "study overtone-rnn: 4 trials finished, 1 more by 1 worker" in output
+    assert "study overtone-rnn-extend: 4 trials finished, 1 more by 1 worker" in output
     assert len(study.get_trials(deepcopy=False, states=room.FINISHED)) == 5
     assert len(runs_of("overtone-rnn-extend")[1]) == len(study.trials)
     # What the killed one said is kept.
