@@ -90,8 +90,8 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
     """
     root = project.root()
     _require(origin, root)
-    with ending.ended_by_signals(), _workplace(keep) as workplace:
-        clone = _clone(origin, root, workplace)
+    with ending.ended_by_signals(), _scratch(keep) as scratch:
+        clone = _clone(origin, root, scratch)
         environment = _environment(clone)
         _pull(origin, root, clone, environment)
         stage = f"evaluate@{origin.model}"
@@ -138,7 +138,7 @@ def _require(origin: Origin, root: Path) -> None:
 
 
 @contextmanager
-def _workplace(keep: bool) -> Iterator[Path]:
+def _scratch(keep: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="overtone-reproduce-")).resolve()
     try:
         yield folder
@@ -147,15 +147,15 @@ def _workplace(keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clone(origin: Origin, root: Path, workplace: Path) -> Path:
+def _clone(origin: Origin, root: Path, scratch: Path) -> Path:
     """The project's folder in a new clone at the version's commit, its uncommitted changes applied."""
-    repository, environment = workplace / "overtone", _plain_environment()
+    repository, environment = scratch / "overtone", _plain_environment()
     top = git.line(root, "rev-parse", "--show-toplevel")
     prefix = git.line(root, "rev-parse", "--show-prefix")
-    _run(["git", "clone", "-q", "--no-checkout", top, str(repository)], workplace, environment, "git clone")
+    _run(["git", "clone", "-q", "--no-checkout", top, str(repository)], scratch, environment, "git clone")
     _run(["git", "checkout", "-q", "--detach", origin.commit], repository, environment, "git checkout")
     if origin.dirty and origin.patch:
-        patch = workplace / provenance.PATCH
+        patch = scratch / provenance.PATCH
         patch.write_bytes(origin.patch)
         _run(["git", "apply", "--whitespace=nowarn", str(patch)], repository, environment, "git apply")
     return repository / prefix
