@@ -57,6 +57,8 @@ WHOLE = [(10 * epoch, 2.0 - epoch / 8) for epoch in range(EPOCHS)]
 
 
 @pytest.mark.slow
+# Long: a server that is started again needs some seconds on a busy machine before it answers.
+@pytest.mark.faults
 def test_server_that_dies_costs_nothing_of_the_run(
     project: Path,
     params: Params,
