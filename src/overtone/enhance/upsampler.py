@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.dsp.conceal import Concealer
 from overtone.dsp.cutoff import find_cutoff
-from overtone.dsp.damage import Damage, examine
+from overtone.dsp.damage import examine
 from overtone.dsp.declip import Declipper
 from overtone.dsp.stft import HOP, WINDOW
 from overtone.enhance.denoiser import DeepFilterNet
@@ -30,20 +30,6 @@ BLOCK = 960 * HOP
 EXCERPTS, EXCERPT_SECONDS = 12, 4.0
 # Brightness may be turned by so many dB.
 MOST_BRIGHTNESS_DB = 6.0
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a look at a signal found: `cutoff_hz`, 0 for silence, and its damage."""
-
-    cutoff_hz: float
-    damage: Damage
-
-
-def look(excerpts: Iterable[Signal], rate: int) -> Findings:
-    """Cutoff and damage of a signal, by excerpts of it, (channels, samples) each; `inspect` and `enhance` both ask here."""
-    heard = list(excerpts)
-    return Findings(find_cutoff(heard, rate), examine(heard, rate))
 
 
 class Upsampler:
@@ -348,11 +334,7 @@ def check_holds_samples(source: audio.Source, info: audio.Info) -> None:
 
 def excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
     """`EXCERPTS` pieces of a file, evenly from its beginning to its end; all of a short one."""
-    length = round(EXCERPT_SECONDS * info.rate)
-    if info.frames <= EXCERPTS * length:
-        starts = np.arange(0, info.frames, length)
-    else:
-        starts = np.unique(np.linspace(0, info.frames - length, EXCERPTS).astype(int))
+    length, starts = _excerpted(info.frames, info.rate)
     for start in starts:
         excerpt, _ = audio.read(source, int(start), length)
         audio.check_samples(audio.name_of(source), excerpt)
@@ -361,12 +343,16 @@ def excerpts(source: audio.Source, info: audio.Info) -> Iterator[Signal]:
 
 def _cuts(signal: Signal, rate: int) -> Iterator[Signal]:
     """As `excerpts`, of a signal in memory."""
-    length, frames = round(EXCERPT_SECONDS * rate), signal.shape[1]
-    if frames <= EXCERPTS * length:
-        starts = np.arange(0, frames, length)
-    else:
-        starts = np.unique(np.linspace(0, frames - length, EXCERPTS).astype(int))
+    length, starts = _excerpted(signal.shape[1], rate)
     return (signal[:, start : start + length] for start in starts)
+
+
+def _excerpted(frames: int, rate: int) -> tuple[int, Any]:
+    """Length of an excerpt, and where each begins."""
+    length = round(EXCERPT_SECONDS * rate)
+    if frames <= EXCERPTS * length:
+        return length, np.arange(0, frames, length)
+    return length, np.unique(np.linspace(0, frames - length, EXCERPTS).astype(int))
 
 
 def _through(stage: Concealer | Declipper, blocks: Iterable[Signal]) -> Iterator[Signal]:
