@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data.pairs import read_pairs
 from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import report

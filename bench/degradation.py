@@ -21,7 +21,7 @@ import measure
 from overtone import audio
 from overtone.audio import Signal
 from overtone.data import degrade
-from overtone.params import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise, Step
+from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise, Step
 
 RATE = 48_000
 BASE = "sinc"

@@ -21,7 +21,7 @@ import numpy as np
 from overtone import audio
 from overtone.data import degrade
 from overtone.inspection import inspect
-from overtone.params import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise, Step
+from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise, Step
 
 CORPUS = Path("work/corpus")
 SECONDS = 8.0

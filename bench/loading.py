@@ -27,7 +27,8 @@ from overtone.data.crops import in_folder
 from overtone.data.streaming import ShardCrops
 
 import measure
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data import shards, sources
 from overtone.data.cache import FOLDER
 

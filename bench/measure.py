@@ -77,7 +77,7 @@ def network_folders(
     """
     import torch
 
-    from overtone import params
+    from overtone import settings as params
     from overtone.models import build, export
 
     folders: dict[str, Path] = {}

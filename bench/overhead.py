@@ -87,7 +87,7 @@ def time_starts(table: measure.Table, bare: float, runs: int) -> None:
 
 def time_mlflow(table: measure.Table, bare: float, runs: int, steps: int, overrides: list[str], scratch: Path) -> None:
     """An MLflow run in a database of its own, and a short training without and with it."""
-    from overtone import params
+    from overtone import settings as params
     from overtone.tracking import store
     from overtone.tracking.runs import TrainingRun
     from overtone.training.fit import train

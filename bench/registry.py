@@ -46,7 +46,7 @@ def fill(folder: Path, runs: int, versions: int) -> None:
 
     from mlflow.entities import Metric, Param, RunTag
 
-    from overtone import params
+    from overtone import settings as params
     from overtone.tracking import store
 
     client, name = store.client(), params.load().register_.name

@@ -220,7 +220,7 @@ def save_small(folder: Path) -> None:
     """A small untrained network for 48 kHz."""
     import torch
 
-    from overtone import params
+    from overtone import settings as params
     from overtone.models.model import Model
 
     settings = params.load(overrides=("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"))

@@ -30,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import measure
-from overtone import params
+from overtone import settings as params
 from overtone.models import build
 from overtone.training.module import UpsamplerModule
 

@@ -99,7 +99,7 @@ def registered(folder: Path, model: Path) -> None:
     os.environ["DVC_ROOT"] = str(folder)
     os.chdir(folder)
 
-    from overtone import params
+    from overtone import settings as params
     from overtone.registry import register
     from overtone.registry.scores import Scored
 

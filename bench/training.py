@@ -20,7 +20,7 @@ from overtone.training.datamodule import PairsModule
 from torch.utils.data import DataLoader
 
 import measure
-from overtone import params
+from overtone import settings as params
 from overtone.models import build
 from overtone.training.module import UpsamplerModule
 

@@ -17,8 +17,8 @@ from typing import Any, Literal, Union
 import yaml
 from pydantic.fields import FieldInfo
 
-from overtone import params
-from overtone.params import Settings
+from overtone import settings as params
+from overtone.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "settings.md"
@@ -147,7 +147,7 @@ def main() -> None:
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(text)
     elif not PAGE.is_file() or without_values(PAGE.read_text()) != without_values(text):
-        sys.exit("docs/settings.md: does not match src/overtone/params.py and params.yaml; run `make docs`")
+        sys.exit("docs/settings.md: does not match src/overtone/settings/ and params.yaml; run `make docs`")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from overtone import params
+from overtone import settings as params
 from overtone.data.pairs import read_pairs
 from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import report, table

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from overtone import params
+from overtone import settings as params
 from overtone.models.model import Model
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from overtone import params
+from overtone import settings as params
 from overtone.audio import replacing
 from overtone.data.sources import recognise
 from overtone.models.model import network

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as search
 
-from overtone import params as settings
+from overtone import settings
 
 # Before torch is imported: tiny networks are slower on many threads, and the rest of the machine is left alone.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

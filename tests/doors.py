@@ -82,7 +82,7 @@ def predict(model: str) -> Door:
 
 def build_corpus(folder: Path, out: str) -> None:
     """The stage, on a folder; it has no door for single files."""
-    from overtone import params
+    from overtone import settings as params
     from overtone.data import corpus
 
     settings = params.load(Path(__file__).parents[1] / "params.yaml").corpus

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from overtone import params as settings
+from overtone import settings
 from overtone.data import cluster, pairs, parallel
 
 pytestmark = pytest.mark.slow

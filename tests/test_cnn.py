@@ -9,7 +9,7 @@ import torch
 
 from bodies import assert_cuts_change_nothing, assert_looks_back_only
 from overtone.models.cnn import Context, ConvBody
-from overtone.params import CnnParams
+from overtone.settings import CnnParams
 
 
 def body(**changes: Any) -> ConvBody:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data import catalog, corpus
 from overtone.data.split import Recording, split_chains, split_recordings
 from overtone.dsp import bandwidth
-from overtone.params import Assign, CorpusParams
+from overtone.settings import Assign, CorpusParams
 
 SEED = 5
 

@@ -9,7 +9,7 @@ import scipy.signal
 from overtone.audio import Signal
 from overtone.data import degrade, noise
 from overtone.dsp.damage import Damage, examine
-from overtone.params import Clip, PacketLoss
+from overtone.settings import Clip, PacketLoss
 
 RATE = 16_000
 

@@ -11,7 +11,7 @@ from scipy import signal as dsp
 
 from overtone.audio import Signal
 from overtone.data import bandlimit, codecs, degrade, noise, variation
-from overtone.params import (
+from overtone.settings import (
     BitErrors,
     Clip,
     Codec,

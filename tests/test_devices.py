@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from conftest import ROOT
-from overtone import params as settings_file
-from overtone.params import FitParams
+from overtone import settings as settings_file
+from overtone.settings import FitParams
 from overtone.training import launch
 from overtone.training.launch import LaunchError, Layout
 from test_training import SMALL

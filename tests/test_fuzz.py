@@ -21,7 +21,8 @@ from starlette.websockets import WebSocketDisconnect
 
 import hostile
 from conftest import ModelMaker
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data import catalog, corpus
 from overtone.errors import OvertoneError
 from overtone.models.folder import WEIGHTS

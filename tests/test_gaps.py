@@ -9,7 +9,7 @@ import scipy.signal
 from overtone.audio import Signal
 from overtone.data import degrade
 from overtone.dsp.gaps import GapFinder, find_gaps
-from overtone.params import PacketLoss
+from overtone.settings import PacketLoss
 
 RATES = [8_000, 16_000, 44_100, 48_000]
 STEP = 1 / 32_768

@@ -12,10 +12,10 @@ import scipy.stats
 from overtone.data.pairs import Pair
 from overtone.evaluation import report
 from overtone.evaluation.judge import Row as Judged
-from overtone.params import Guard, RegisterParams
 from overtone.registry import gate, scores
 from overtone.registry.scores import Row, Scored
 from overtone.registry.versions import RegistryError
+from overtone.settings import Guard, RegisterParams
 
 METRIC = "overall.all.lsd"
 CONDITIONS = {"sinc_8k": "extend", "sinc_16k": "extend", "mp3": "restore"}

@@ -12,7 +12,7 @@ from torch import Tensor
 from overtone.models import extend, graphs, restore
 from overtone.models.folder import ModelError
 from overtone.models.model import Model
-from overtone.params import Bodies, Params, RnnParams
+from overtone.settings import Bodies, Params, RnnParams
 
 VARIANTS = ("gru", "lstm", "cnn", "max")
 

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from overtone import extras
-from overtone import params as settings
+from overtone import extras, settings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
@@ -30,7 +29,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "overtone.ending",
         "overtone.extras",
         "overtone.migration",
-        "overtone.params",
+        "overtone.settings",
+        "overtone.settings.*",
         "overtone.project",
         "overtone.audio",
         "overtone.audio.*",
@@ -72,7 +72,7 @@ HOMES = {
     "dvc": (),
     "typer": ("overtone.cli", "overtone.cli.*"),
     "yaml": (
-        "overtone.params",
+        "overtone.settings.*",
         "overtone.registry.released",
         "overtone.integrity",
         "overtone.tracking.dvc",

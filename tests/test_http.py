@@ -27,7 +27,8 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from conftest import ModelMaker
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.audio import sending
 from overtone.enhance.profile import Profile
 from overtone.enhance.stream import Stream
@@ -728,9 +729,9 @@ def _ready(address: str) -> bool:
 def test_champion_changes_under_load_and_a_signal_lets_requests_finish(
     project: Path, make_model: ModelMaker, environment: dict[str, str]
 ) -> None:
-    from overtone.params import RegisterParams
     from overtone.registry import register, registry
     from overtone.registry.scores import Scored
+    from overtone.settings import RegisterParams
 
     gate = RegisterParams(name=params.load(Path(resolve.__file__).parents[3] / "params.yaml").register_.name,
                           metric="overall.all.lsd", better="lower")  # fmt: skip

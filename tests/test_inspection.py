@@ -14,7 +14,7 @@ from overtone.audio import AudioError, Signal
 from overtone.data import codecs, degrade
 from overtone.dsp.cutoff import find_cutoff
 from overtone.inspection import HOLES, Inspection, Levels, holes, inspect
-from overtone.params import Clip, Codec, PacketLoss, Quantise, Step
+from overtone.settings import Clip, Codec, PacketLoss, Quantise, Step
 
 RATE = 48_000
 SECONDS = 4

@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
-from overtone import cli
-from overtone import params as settings
+from overtone import cli, settings
 from overtone.data.shards import INDEX, Index, Shard
 from overtone.registry import lineage, packaging, register, reproduction, versions
 from overtone.registry.lineage import Lineage

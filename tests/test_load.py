@@ -21,8 +21,8 @@ import pytest
 from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone.data import corpus, pairs
-from overtone.params import CorpusParams, Params
 from overtone.registry import packaging, register, registry
+from overtone.settings import CorpusParams, Params
 from overtone.tracking import store
 from test_registry import GATE, light_log, scored
 

@@ -12,8 +12,8 @@ import torch
 from overtone.models.families import FAMILIES
 from overtone.models.folder import ModelError
 from overtone.models.model import Model
-from overtone.params import FAMILIES as NAMES
-from overtone.params import Params
+from overtone.settings import FAMILIES as NAMES
+from overtone.settings import Params
 
 
 def made(params: Params, family: str = "rnn") -> Model:

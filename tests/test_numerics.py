@@ -23,7 +23,7 @@ from overtone.models import extend, graphs, restore
 from overtone.models.folder import WEIGHTS
 from overtone.models.model import Model
 from overtone.models.session import open_sessions
-from overtone.params import Params
+from overtone.settings import Params
 
 RATE = 48_000
 # Single precision: batch, threads and runtime (see docs/numerics.md).

@@ -16,8 +16,8 @@ import scipy.stats
 
 from conftest import INHERITED, ROOT
 from overtone import audio
-from overtone.params import Params, RegisterParams
 from overtone.serving import key
+from overtone.settings import Params, RegisterParams
 from test_http import KEY, started
 
 pytestmark = pytest.mark.slow

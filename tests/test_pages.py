@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone import params as settings
-from overtone.params import Params
+from overtone import settings
 from overtone.registry import card, packaging, register, registry
 from overtone.registry.register import Candidate
+from overtone.settings import Params
 from overtone.tracking import baselines, description, naming, runs, scoreboard, store
 from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data import corpus, degrade, manifest, pairs, parallel
-from overtone.params import CorpusParams, DegradeParams
+from overtone.settings import CorpusParams, DegradeParams
 
 ROOT = Path(__file__).parents[1]
 RATE = 48_000

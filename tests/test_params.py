@@ -11,9 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from conftest import ROOT
-from overtone import params
+from overtone import settings as params
 from overtone.errors import OvertoneError
-from overtone.params import ParamsError
+from overtone.settings import ParamsError
 
 PROJECT = ROOT / "params.yaml"
 

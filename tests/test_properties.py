@@ -23,7 +23,7 @@ from overtone.enhance.stream import UNTOUCHED
 from overtone.enhance.upsampler import Upsampler
 from overtone.evaluation import metrics
 from overtone.models.model import Model
-from overtone.params import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Params, Quantise, Step
+from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Params, Quantise, Step
 
 RATE = 48_000
 STEP = 1 / 32_768

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from overtone import cli
 from overtone.models.folder import ModelError
-from overtone.params import Guard, RegisterParams
 from overtone.registry import fetch, gate, packaging, register, registry, scores
 from overtone.registry.hooks import HookError
 from overtone.registry.register import Candidate
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
+from overtone.settings import Guard, RegisterParams
 from overtone.tracking import store
 
 NAME = "overtone"
@@ -615,7 +615,7 @@ def test_doing_nothing_imports_neither_torch_nor_pyfunc(
     code = f"""
 import json, sys
 from pathlib import Path
-from overtone.params import RegisterParams
+from overtone.settings import RegisterParams
 from overtone.registry import register, registry
 from overtone.registry.scores import Scored
 assert "mlflow" not in sys.modules and "torch" not in sys.modules

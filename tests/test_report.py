@@ -21,7 +21,7 @@ from overtone.evaluation import judge, report
 from overtone.evaluation.baselines import Sinc, SpectralBandReplication
 from overtone.evaluation.judge import Judged, JudgeError
 from overtone.evaluation.table import figures, table
-from overtone.params import EvaluateParams
+from overtone.settings import EvaluateParams
 
 RATE = 48_000
 FRAMES = 24_000

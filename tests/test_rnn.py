@@ -10,7 +10,7 @@ from torch import nn
 
 from bodies import assert_cuts_change_nothing, assert_looks_back_only
 from overtone.models.rnn import RecurrentBody
-from overtone.params import RnnParams
+from overtone.settings import RnnParams
 
 
 def body(**changes: Any) -> RecurrentBody:

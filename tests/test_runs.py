@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, ModelMaker
-from overtone.params import Params
+from overtone.settings import Params
 from overtone.tracking import runs, store, transfer, upload
 from overtone.tracking.store import TrackingError
 
@@ -258,7 +258,7 @@ def test_two_first_users_make_one_quiet_store(bare_project: Path, environment: d
 TRAINS = """
 import json, sys
 from pathlib import Path
-from overtone import params
+from overtone import settings as params
 from overtone.tracking.runs import TrainingRun
 with TrainingRun("rnn", params.load(Path("params.yaml"))):
     Path("called.json").write_text(json.dumps(sys.argv[1:]))

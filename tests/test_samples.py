@@ -13,12 +13,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, params
+from overtone import audio
+from overtone import settings as params
 from overtone.data import degrade
-from overtone.params import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise
 from overtone.serving import conditions, samples
 from overtone.serving.degrade import _SEED, MAX_DAMAGED_SECONDS
 from overtone.serving.options import Options
+from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise
 from test_http import serving, sound
 
 RATE = 48_000

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from overtone import params, scaffold
+from overtone import scaffold
+from overtone import settings as params
 from overtone.errors import OvertoneError
 from test_pipeline import EVERY_STAGE, edit, make_data, ran
 

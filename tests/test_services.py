@@ -226,7 +226,7 @@ def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
 def test_calls_that_make_the_tables_of_a_new_postgresql_together_all_open_it(team: Team) -> None:
     import psycopg
 
-    from overtone import params as settings
+    from overtone import settings
     from overtone.tuning import plan, study
 
     reach = team.postgres.environment

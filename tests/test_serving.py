@@ -22,9 +22,9 @@ from conftest import ModelMaker
 from overtone import audio
 from overtone.models import graphs
 from overtone.models.session import open_sessions
-from overtone.params import RegisterParams
 from overtone.registry import fetch, packaging, register, registry
 from overtone.registry.scores import Scored
+from overtone.settings import RegisterParams
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
 SCORES = Scored({"test_set": "a", "overall": {"all": {"lsd": 1.0}}})

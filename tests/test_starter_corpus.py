@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from overtone import params
+from overtone import settings as params
 from overtone.data.split import Recording, split_recordings
 
 ROOT = Path(__file__).parents[1]

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from conftest import ModelMaker
-from overtone.params import Params
 from overtone.registry import fetch, register, registry, repair, resolve
 from overtone.registry.register import Candidate
 from overtone.registry.versions import RegistryError
+from overtone.settings import Params
 from overtone.tracking import address, store
 from overtone.tracking.runs import TrainingRun
 from overtone.tracking.store import AwayError, TrackingError

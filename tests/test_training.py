@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from conftest import ROOT, TINY
-from overtone import params as settings_file
+from overtone import settings as settings_file
 from overtone.data import sources
 from overtone.data.corpus import CorpusError, read_manifest
 from overtone.dsp import bands, stft
@@ -24,7 +24,7 @@ from overtone.models import extend
 from overtone.models.extend import Trackers
 from overtone.models.folder import ModelError
 from overtone.models.model import Model, network
-from overtone.params import Params
+from overtone.settings import Params
 from overtone.training import fit
 from overtone.training.envelopes import envelope_loss
 from overtone.training.recordings import recordings

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from conftest import ModelMaker
 from overtone import cli, stages
-from overtone.params import Params
+from overtone.settings import Params
 from overtone.tracking import journal, runs, store, transfer
 
 METRICS = {"test_set": "set-a", "overall": {"all": {"lsd": 1.25}}, "sinc_8k": {"all": {"lsd": 1.5}}}
@@ -117,7 +117,7 @@ def test_sync_brings_models_runs_and_what_they_scored(team: Path, project: Path)
 TRAINS = """
 import os, signal
 from pathlib import Path
-from overtone import params
+from overtone import settings as params
 from overtone.tracking.runs import TrainingRun
 with TrainingRun("rnn", params.load(Path("params.yaml"))) as run:
     print(run.run_id, flush=True)

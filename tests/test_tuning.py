@@ -22,9 +22,8 @@ import yaml
 from optuna.trial import TrialState
 
 from conftest import ROOT
-from overtone import params as settings
-from overtone import stages
-from overtone.params import ParamsError
+from overtone import settings, stages
+from overtone.settings import ParamsError
 from overtone.tracking import store
 from overtone.training import fit
 from overtone.training.failure import DivergedError

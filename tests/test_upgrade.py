@@ -15,12 +15,11 @@ import pytest
 import yaml
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, migration
-from overtone import params as settings
+from overtone import audio, migration, settings
 from overtone.enhance.upsampler import Mode, Upsampler
 from overtone.models.folder import CONFIG, FORMAT, ModelError, read_config
 from overtone.models.model import Model
-from overtone.params import ParamsError
+from overtone.settings import ParamsError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name for path in (FIXTURES / "versions").iterdir())
@@ -205,14 +204,14 @@ def test_older_settings_are_refused_with_what_to_write(path: Path, tmp_path: Pat
 
 
 def test_every_row_of_the_table_names_a_setting_that_there_is() -> None:
-    known = set(settings._known())
+    known = set(schema._known())
     assert set(migration.NEW) <= known
     assert not set(migration.GONE) & known
 
 
 def test_every_setting_of_todays_file_is_known() -> None:
     flat = settings.flatten(settings.load(ROOT / "params.yaml"))
-    known = set(settings._known())
+    known = set(schema._known())
     tables = ("degrade.conditions",)
     assert [key for key in flat if key not in known and not key.startswith(tables)] == []
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone import params as settings_file
 from overtone import project
+from overtone import settings as settings_file
 from overtone.audio import replacing
 from overtone.errors import OvertoneError
-from overtone.params import FAMILIES, Params
+from overtone.settings import FAMILIES, Params
 
 if TYPE_CHECKING:
     from overtone.evaluation.judge import Enhancer

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ModelMaker
 from faults.harness import Ledger
-from overtone.params import Params
+from overtone.settings import Params
 from overtone.tracking import journal, runs, store, transfer
 from overtone.tracking.store import TrackingError
 from services import free_port, running

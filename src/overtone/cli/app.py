@@ -55,7 +55,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting
 
 def family(name: str) -> str:
     """A family's name that is known."""
-    from overtone.params import FAMILIES
+    from overtone.settings import FAMILIES
 
     if name not in FAMILIES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(FAMILIES)}.")

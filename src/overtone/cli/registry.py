@@ -14,9 +14,9 @@ from overtone.cli.app import Json, app
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
-    from overtone.params import RegisterParams
     from overtone.registry.decisions import Decision
     from overtone.registry.registry import ModelRow
+    from overtone.settings import RegisterParams
 
 Version = Annotated[
     str, typer.Argument(help="models:/overtone@champion, models:/overtone/3, an alias or a version number.")

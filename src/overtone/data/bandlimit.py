@@ -13,7 +13,7 @@ from torchaudio.transforms import Resample
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.params import NarrowBand
+from overtone.settings import NarrowBand
 
 _STOPBAND_DB = 60.0
 

@@ -16,7 +16,7 @@ from scipy import fft
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.params import Codec
+from overtone.settings import Codec
 
 _HEADROOM = 0.99
 # Seconds that every encoder can encode and its decoder recognise; what is shorter is given silence behind it.

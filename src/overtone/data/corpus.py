@@ -23,7 +23,7 @@ from overtone.data.catalog import File, list_files
 from overtone.data.cutting import pieces
 from overtone.data.split import Recording, SplitError, split_recordings
 from overtone.dsp.bandwidth import dependable_bandwidth, estimate_bandwidth, sound_edge
-from overtone.params import SPLITS, CorpusParams
+from overtone.settings import SPLITS, CorpusParams
 
 MANIFEST = "manifest.csv"
 REJECTED = "rejected.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from overtone import audio
-from overtone.params import CorpusParams
+from overtone.settings import CorpusParams
 
 
 def pieces(path: Path, info: audio.Info, params: CorpusParams) -> Iterator[tuple[float, audio.Signal]]:

@@ -16,7 +16,7 @@ from overtone.audio import Signal
 from overtone.data import codecs, noise, variation
 from overtone.data.bandlimit import narrowband
 from overtone.dsp.bandwidth import measure_cutoff
-from overtone.params import (
+from overtone.settings import (
     BitErrors,
     Clip,
     Codec,

@@ -19,7 +19,7 @@ from overtone.audio import Signal
 from overtone.data import degrade, manifest, parallel
 from overtone.data.corpus import MANIFEST, Clip, read_manifest, replacing_folder
 from overtone.errors import OvertoneError
-from overtone.params import Condition, DegradeParams, Settings, Step
+from overtone.settings import Condition, DegradeParams, Settings, Step
 
 _PEAK = 0.99
 _KEPT = 32  # recordings of noise that a process holds in memory

@@ -22,7 +22,7 @@ from overtone.data import parallel
 from overtone.data.corpus import Clip, CorpusError, read_manifest
 from overtone.data.objects import Objects, open_objects
 from overtone.errors import OvertoneError
-from overtone.params import Settings
+from overtone.settings import Settings
 
 INDEX = "shards.json"
 VERSION: Literal[2] = 2

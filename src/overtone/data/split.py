@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from overtone.errors import OvertoneError
-from overtone.params import SPLITS, Assign, CorpusParams
+from overtone.settings import SPLITS, Assign, CorpusParams
 
 _UNASSIGNED = "unassigned"
 _NAMED = 5  # files of a split that a message names

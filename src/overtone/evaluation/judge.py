@@ -17,7 +17,7 @@ from overtone.data import parallel
 from overtone.data.pairs import Pair
 from overtone.errors import OvertoneError
 from overtone.evaluation import metrics
-from overtone.params import EvaluateParams
+from overtone.settings import EvaluateParams
 
 # What ViSQOL hears of a clip: it takes a second for four.
 VISQOL_SECONDS = 4.0

@@ -14,7 +14,7 @@ from overtone.data.corpus import MANIFEST, Clip, read_manifest
 from overtone.data.pairs import Pair
 from overtone.dsp.bandwidth import dependable_bandwidth, estimate_bandwidth
 from overtone.evaluation.judge import JudgeError
-from overtone.params import Params
+from overtone.settings import Params
 
 RATE = 48_000
 # Shorter ones say nothing.

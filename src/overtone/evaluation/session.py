@@ -9,7 +9,7 @@ from pathlib import Path
 from overtone.data.pairs import Pair
 from overtone.evaluation import clips, page, report, shown, systems, table
 from overtone.evaluation.judge import Enhancer, JudgeError, Progress, judge
-from overtone.params import EvaluateParams
+from overtone.settings import EvaluateParams
 
 Maker = Callable[[], Enhancer]
 PAGE = "index.html"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from overtone.models.body import Body
-from overtone.params import CnnParams
+from overtone.settings import CnnParams
 
 
 class Block(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 from overtone.models.body import Body
 from overtone.models.cnn import ConvBody
 from overtone.models.rnn import RecurrentBody
-from overtone.params import CnnParams, RnnParams, Settings
+from overtone.settings import CnnParams, RnnParams, Settings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from overtone.models.families import FAMILIES
 from overtone.models.folder import CONFIG, FORMAT, TASKS, WEIGHTS, ModelError, graph_of, read_config
 from overtone.models.restore import Restore
 from overtone.models.session import Session, open_sessions
-from overtone.params import Bodies
+from overtone.settings import Bodies
 
 Runtime = Literal["auto", "onnx", "torch"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from overtone.models.body import Body
-from overtone.params import RnnParams
+from overtone.settings import RnnParams
 
 
 class RecurrentBody(Body):

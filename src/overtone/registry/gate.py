@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from overtone.params import RegisterParams
 from overtone.registry import scores
 from overtone.registry.scores import Gain, Scored
 from overtone.registry.versions import RegistryError
+from overtone.settings import RegisterParams
 from overtone.tracking import entries
 
 CHAMPION = "champion"

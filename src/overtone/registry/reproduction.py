@@ -18,8 +18,8 @@ from typing import Any
 
 from overtone import ending, project
 from overtone.errors import OvertoneError
-from overtone.params import FAMILIES
 from overtone.registry.origin import Origin
+from overtone.settings import FAMILIES
 from overtone.tracking import dvc, entries, git, provenance
 
 # What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.

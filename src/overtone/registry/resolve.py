@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone import extras, params, project
+from overtone import extras, project
+from overtone import settings as params
 from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.models.model import Runtime

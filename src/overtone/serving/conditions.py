@@ -9,8 +9,9 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from overtone import params, project
-from overtone.params import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step
+from overtone import project
+from overtone import settings as params
+from overtone.settings import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step
 
 router = APIRouter(prefix="/v1", tags=["conditions"])
 

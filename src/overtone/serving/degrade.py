@@ -12,12 +12,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from overtone import audio, extras
 from overtone.audio import AudioError, Signal, sending
-from overtone.params import Condition
 from overtone.serving import conditions, samples, service, upload
 from overtone.serving.enhance import BODY, Format, Pieces
 from overtone.serving.refusal import Refused, documented
 from overtone.serving.service import Service
 from overtone.serving.work import SHORT_SECONDS, of_length, opened
+from overtone.settings import Condition
 
 router = APIRouter(prefix="/v1", tags=["conditions"])
 

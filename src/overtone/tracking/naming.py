@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from overtone import params as settings
-from overtone import project
+from overtone import project, settings
 from overtone.tracking import entries, git
 
 # sinc, sbr, cnn, rnn: whose scores a run holds.

@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from overtone import params as settings
-from overtone import project
+from overtone import project, settings
 from overtone.tracking import dvc, entries, git
 from overtone.tracking.address import TrackingError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from overtone import params as settings
+from overtone import settings
 from overtone.audio import replacing
 from overtone.tracking import entries, journal, naming, provenance, store, transfer
 from overtone.tracking.journal import REASON, Journal

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from overtone import params as settings
-from overtone import project
+from overtone import project, settings
 from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from overtone.params import FitParams
+from overtone.settings import FitParams
 from overtone.training.launch import share
 from overtone.training.tasks import Task
 

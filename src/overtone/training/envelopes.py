@@ -14,7 +14,7 @@ from torch import Tensor
 from overtone.dsp import bands, stft
 from overtone.dsp.bands import BANDS, ROUNDING
 from overtone.models.extend import CLASSES, profile_of
-from overtone.params import Ranges
+from overtone.settings import Ranges
 
 Levels = npt.NDArray[np.float16]
 # A source's brightness is known if its clips reach this, Hz.

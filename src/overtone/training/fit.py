@@ -22,7 +22,7 @@ from overtone.audio import replacing
 from overtone.data import sources
 from overtone.models.folder import ModelError
 from overtone.models.model import Model
-from overtone.params import Params
+from overtone.settings import Params
 from overtone.training import checkpoints as saved
 from overtone.training import failure
 from overtone.training.batches import TaskData

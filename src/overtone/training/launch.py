@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from overtone.errors import OvertoneError
-from overtone.params import FitParams, TrainParams
+from overtone.settings import FitParams, TrainParams
 
 # What torchrun calls a job, in the environment of each of its processes.
 _JOB = "TORCHELASTIC_RUN_ID"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from overtone.dsp import stft
 from overtone.dsp.stft import BINS, HOP
-from overtone.params import Mixing
+from overtone.settings import Mixing
 
 Recording = npt.NDArray[np.int16]
 # Ratio of error to signal below which less error is worth little: -20 dB.

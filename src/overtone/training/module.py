@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from overtone.models.extend import Extend
 from overtone.models.restore import Restore
-from overtone.params import FitParams
+from overtone.settings import FitParams
 from overtone.training.failure import ADVICE, DivergedError
 from overtone.training.tasks import Task
 

@@ -16,7 +16,7 @@ from overtone.dsp import bands, stft
 from overtone.models import extend, restore
 from overtone.models.extend import Trackers
 from overtone.models.restore import TAPS, Past
-from overtone.params import ExtendTraining, Params, RestoreTraining
+from overtone.settings import ExtendTraining, Params, RestoreTraining
 from overtone.training.envelopes import Batch, Draw, Source, brightness_of, envelope_loss, hiss_of
 from overtone.training.mixtures import Mixer, Mixture, Sounds, restoration_loss, waveform_loss
 from overtone.training.recordings import Recording

@@ -14,7 +14,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from overtone.params import Choice, Dimension, Params, RealRange, WholeRange, flatten
+from overtone.settings import Choice, Dimension, Params, RealRange, WholeRange, flatten
 from overtone.tuning.plan import TuningError
 
 Space = Mapping[str, Dimension]

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from overtone.data import sources
 from overtone.errors import OvertoneError
-from overtone.params import FAMILIES, flatten
+from overtone.settings import FAMILIES, flatten
 from overtone.tracking import studies
 from overtone.tuning import processes, space
 from overtone.tuning.plan import Plan, TuningError, public

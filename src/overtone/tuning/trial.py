@@ -17,7 +17,7 @@ from overtone.audio import replacing
 from overtone.dsp import stft
 from overtone.models.extend import PROFILE
 from overtone.models.model import Model
-from overtone.params import Params, ParamsError, changed
+from overtone.settings import Params, ParamsError, changed
 from overtone.tracking.studies import TrialRun, beneath
 from overtone.training import fit, launch
 from overtone.training.failure import DivergedError
