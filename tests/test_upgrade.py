@@ -19,7 +19,7 @@ from overtone import audio, migration, settings
 from overtone.enhance.upsampler import Mode, Upsampler
 from overtone.models.folder import CONFIG, FORMAT, ModelError, read_config
 from overtone.models.model import Model
-from overtone.settings import ParamsError
+from overtone.settings import ParamsError, schema
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name for path in (FIXTURES / "versions").iterdir())
