@@ -344,9 +344,10 @@ class CnnParams(Settings):
     """
 
     width: PositiveInt
-    blocks: PositiveInt
+    # A model's own settings say how much is built before its weights are compared, so each number of layers has an end.
+    blocks: Annotated[int, Field(ge=1, le=12)]
     kernel: Annotated[int, Field(ge=2)]
-    context: Annotated[int, Field(ge=2)]
+    context: Annotated[int, Field(ge=2, le=4096)]
     pooling: Literal["average", "max"]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -356,7 +357,7 @@ class RnnParams(Settings):
 
     cell: Literal["gru", "lstm"]
     width: PositiveInt
-    layers: PositiveInt
+    layers: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
