@@ -15,8 +15,8 @@ import torch
 
 import overtone
 from conftest import ROOT, ModelMaker
-from overtone import Profile, Upsampler, arrays, audio
-from overtone.audio import AudioError
+from overtone import Profile, Upsampler, audio
+from overtone.audio import AudioError, arrays
 from overtone.enhance import upsampler as base
 from overtone.enhance.profile import ProfileError
 from overtone.errors import OvertoneError

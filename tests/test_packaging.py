@@ -17,10 +17,14 @@ import pytest
 import scipy.signal
 
 from conftest import INHERITED, ROOT
-from overtone import audio, extras
+from overtone import audio
+from overtone.errors import extras
 from overtone.registry import released
 
 pytestmark = pytest.mark.slow
+
+# Extras whose libraries are taken away.
+BLOCKED = {"train", "serve", "ray", "postgres", "server"}
 
 # What a build reads.
 SOURCES = (
@@ -129,7 +133,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     packages = only(folder / "v", "lib/python3*/site-packages")
     # A path in a .pth file is searched, but .pth files there (such as this project's own) are not read.
     (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\nimport absent\n")
-    blocked = tuple(library for libraries in extras.LIBRARIES.values() for library in libraries)
+    blocked = tuple(name.replace("-", "_") for name, extra in extras().items() if extra in BLOCKED)
     # torch wants it too.
     blocked = tuple(name for name in blocked if name != "filelock")
     (packages / "absent.py").write_text(ABSENT.format(libraries=blocked))

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ROOT
-from overtone import cli, project
+from overtone import cli
 from overtone.cli import environment
-from overtone.project import NoProjectError
 from overtone.registry import registry, resolve
 from overtone.registry.registry import ModelRow
+from overtone.settings import project
+from overtone.settings.project import NoProjectError
 from overtone.tracking import store
 
 SETTINGS = (ROOT / "params.yaml").read_text()

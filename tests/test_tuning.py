@@ -20,6 +20,7 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from ruamel.yaml import YAML
 
 from conftest import ROOT
 from overtone import settings, stages
@@ -171,16 +172,8 @@ def test_edited_settings_differ_in_their_values_alone() -> None:
 
 @pytest.mark.parametrize("value", [1e-12, 0.1 + 0.2, 5, -3, True, "gru", "1.0", "on", "a: b # c", [1, 2.5], None])
 def test_written_value_reads_as_itself(value: Any) -> None:
-    read = yaml.safe_load(f"key: {settings.written(value)}")["key"]
+    read = YAML(typ="safe").load(settings.edited("key: 1  # why\n", {"key": value}))["key"]
     assert read == value and type(read) is type(value)
-
-
-def test_value_that_cannot_be_replaced_by_itself_is_refused(tmp_path: Path) -> None:
-    shared = "train:\n  a: &rate 0.1\n  b: *rate\n"
-    with pytest.raises(ParamsError, match="expected plain values on one line each"):
-        settings.edited(shared, {"train.b": 0.2})
-    with pytest.raises(ParamsError, match=r"no setting 'train\.c'"):
-        settings.edited(shared, {"train.c": 0.2})
 
 
 # --- the storage and the study ------------------------------------------------------------------------------------------
@@ -283,7 +276,7 @@ def test_settings_that_a_trial_drew_are_not_tried_again(tuned: Path) -> None:
     for _ in range(3):
         drawn = space.draw(study.ask(), made.space, space.present(made.params, made.space))
     assert drawn["train.extend.learning_rate"] != study.trials[-1].params["train.extend.learning_rate"]
-    study = room.open_study(planned(*(f"{key}={settings.written(value)}" for key, value in drawn.items())))
+    study = room.open_study(planned(*(f"{key}={json.dumps(value)}" for key, value in drawn.items())))
     assert states(study) == ["RUNNING"] * 3
 
 

@@ -15,15 +15,14 @@ import pytest
 import yaml
 
 from conftest import ROOT, ModelMaker
-from overtone import audio, migration, settings
+from overtone import audio, settings
 from overtone.enhance.upsampler import Mode, Upsampler
 from overtone.models.folder import CONFIG, FORMAT, ModelError, read_config
 from overtone.models.model import Model
-from overtone.settings import ParamsError, schema
+from overtone.settings import ParamsError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(path.name for path in (FIXTURES / "versions").iterdir())
-OLD_SETTINGS = sorted((FIXTURES / "settings").glob("*.yaml"))
 # Of recorded outputs by torch, as a share of the loudest sample: another processor adds up in another order.
 SAME, GRAPH = 1e-5, 2e-5
 # Of a model folder whose networks this version has no longer.
@@ -177,45 +176,6 @@ def test_format_that_is_no_number_is_refused(make_model: ModelMaker, format: Any
 # --- settings -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", OLD_SETTINGS, ids=lambda path: path.stem)
-def test_older_settings_are_refused_with_what_to_write(path: Path, tmp_path: Path) -> None:
-    """And what the message says to write makes them settings of today."""
-    tree, today = (yaml.safe_load(one.read_text()) for one in (path, ROOT / "params.yaml"))
-    with pytest.raises(ParamsError) as caught:
-        settings.load(path)
-    for line in str(caught.value).splitlines():
-        gone = re.fullmatch(r".*?\.yaml: ([\w.]+): no such setting; .+", line)
-        new = re.fullmatch(r".*?\.yaml: ([\w.]+): missing, since .*; write (\w+): (\S+) \(.+\)", line)
-        found = gone or new
-        assert found, line
-        *parents, leaf = found[1].split(".")
-        node, same = tree, today
-        for part in parents:
-            node, same = node[part], same.get(part, {})
-        if gone:
-            del node[leaf]
-        elif new:
-            assert new[2] == leaf and leaf not in node
-            # Whole parts are to be copied.
-            node[leaf] = same[leaf] if new[3] == "{...}" else yaml.safe_load(new[3])
-    tree["tune"] = today["tune"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    settings.load(tmp_path / "params.yaml")
-
-
-def test_every_row_of_the_table_names_a_setting_that_there_is() -> None:
-    known = set(schema._known())
-    assert set(migration.NEW) <= known
-    assert not set(migration.GONE) & known
-
-
-def test_every_setting_of_todays_file_is_known() -> None:
-    flat = settings.flatten(settings.load(ROOT / "params.yaml"))
-    known = set(schema._known())
-    tables = ("degrade.conditions",)
-    assert [key for key in flat if key not in known and not key.startswith(tables)] == []
-
-
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
@@ -237,14 +197,3 @@ def test_misspelt_or_misplaced_setting_is_told_what_was_meant(tmp_path: Path, ke
         settings.load(tmp_path / "params.yaml")
     with pytest.raises(ParamsError, match=rf"has no setting '{key}'; did you mean {meant}\?"):
         settings.load(ROOT / "params.yaml", (f"{key}=1",))
-
-
-def test_setting_that_went_is_told_where_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(migration.GONE, "train.optimiser", "its settings are train.fit's")
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["train"]["optimiser"] = {"decay": 0.1}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(ParamsError, match=r"train\.optimiser: no such setting; its settings are train\.fit's"):
-        settings.load(tmp_path / "params.yaml")
-    with pytest.raises(ParamsError, match="its settings are train"):
-        settings.load(ROOT / "params.yaml", ("train.optimiser.decay=1",))

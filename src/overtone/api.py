@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, cast
 
-from overtone import arrays
-from overtone.arrays import Samples
-from overtone.audio import MAX_CHANNELS, AudioError
+from overtone.audio import MAX_CHANNELS, AudioError, arrays
+from overtone.audio.arrays import Samples
 from overtone.enhance import stream, upsampler
 from overtone.enhance.profile import Profile
 from overtone.enhance.references import read_reference

@@ -14,8 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from overtone.audio import folders
-from overtone.errors import OvertoneError
-from overtone.extras import lacking
+from overtone.errors import OvertoneError, missing_extra
 
 # In an installed package; a clone has them at its root.
 PACKED = Path(__file__).parent / "template"
@@ -54,7 +53,7 @@ def create(folder: Path, recordings: Path | None = None) -> Path:
     if shutil.which("git") is None:
         raise OvertoneError("git is not installed; expected it for a new project")
     if find_spec("dvc") is None:
-        raise lacking(ModuleNotFoundError(name="dvc"), "`overtone init`") or OvertoneError("DVC is not installed")
+        raise missing_extra(ModuleNotFoundError(name="dvc"), "`overtone init`") or OvertoneError("DVC is not installed")
     templates = {name: _template(name) for name in FILES}
     folder.mkdir(parents=True, exist_ok=True)
     place = _placed(folder, recordings)

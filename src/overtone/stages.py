@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone import project
 from overtone import settings as settings_file
 from overtone.audio import replacing
 from overtone.errors import OvertoneError
-from overtone.settings import FAMILIES, Params
+from overtone.settings import FAMILIES, Params, project
 
 if TYPE_CHECKING:
     from overtone.evaluation.judge import Enhancer

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from overtone import ending
 from overtone.audio import AudioError
 from overtone.bulk import display, files, pipes, places, run, work
 from overtone.bulk.files import Task
@@ -115,7 +114,6 @@ def _one(request: Request, source: str, target: str) -> bool:
         return True
     recipe, name = _recipe(request)
     with ExitStack() as stack:
-        stack.enter_context(ending.ended_by_signals())
         path = stack.enter_context(_received(source))
         bars = stack.enter_context(display.Display())
         bars.begin([Task(source, target, Path(source).name, Entry(0, ""))])

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from overtone import ending
 from overtone.bulk import files, local, places, work
 from overtone.bulk.files import Step, Task
 from overtone.bulk.manifest import Manifest, Record, alone
@@ -86,7 +85,7 @@ def run(
         if wanted:
             # Found out once, not file by file; on a cluster the device is that of its machines.
             work.upsampler(replace(recipe, device="cpu") if ray else recipe)
-            with ending.ended_by_signals(), closing(ledger), _emptied(workshop):
+            with closing(ledger), _emptied(workshop):
                 _do(Job(recipe, workshop), wanted, ledger, watcher, summary, jobs, ray)
     summary.took = time.monotonic() - began
     return summary

@@ -13,10 +13,9 @@ from typing import NoReturn
 
 import typer
 
-from overtone import extras
 from overtone.cli import environment, files, judging, listening, pipeline, registry, serving
 from overtone.cli.app import READER_LEFT, app
-from overtone.errors import OvertoneError, printable
+from overtone.errors import OvertoneError, missing_extra, printable
 
 __all__ = ["app", "environment", "files", "judging", "listening", "main", "pipeline", "registry", "serving"]
 
@@ -59,9 +58,9 @@ def _run() -> None:
             raise
         _fail(f"{os.fsdecode(error.filename or Path.cwd())}: {error.strerror}")
     except ModuleNotFoundError as error:
-        if (lacking := extras.lacking(error, f"`{_command()}`")) is None:
+        if (missing := missing_extra(error, f"`{_command()}`")) is None:
             raise
-        _fail(str(lacking))
+        _fail(str(missing))
     except Exception as error:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:

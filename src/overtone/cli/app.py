@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import typer
@@ -60,6 +64,23 @@ def family(name: str) -> str:
     if name not in FAMILIES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(FAMILIES)}.")
     return name
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what it began is cleared away. Outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 Kind = Annotated[str, typer.Option("--model", callback=family, help="Which family of networks, such as rnn.")]

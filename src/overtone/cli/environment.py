@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from overtone import project
 from overtone.cli.app import app
 
 FILE = ".env"
@@ -38,6 +37,8 @@ def prepare(
     ] = False,
 ) -> None:
     """Take the variables of the project's `.env`; in a copy that DVC made for an experiment, run that copy's code."""
+    from overtone.settings import project
+
     load()
     if project.in_copy():
         _run_code_of(project.source_root())
@@ -51,6 +52,8 @@ def load() -> None:
     DVC runs queued experiments in whatever environment its worker was started in, so a tracking server that only the
     shell knows is lost on the way.
     """
+    from overtone.settings import project
+
     home = project.home()
     if home is None or not (home / FILE).is_file():
         return
@@ -81,6 +84,8 @@ def _run_code_of(root: Path) -> None:
 
 
 def _end_orphans() -> None:
+    from overtone.settings import project
+
     home = project.home()
     if home is None or not any((home / ".overtone" / "runs").glob("*.jsonl")):
         return

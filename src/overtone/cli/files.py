@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from overtone.cli import completion
-from overtone.cli.app import Engine, RayAddress, app
+from overtone.cli.app import Engine, RayAddress, app, ended_by_signals
 
 
 @app.command()
@@ -97,7 +97,9 @@ def enhance(
         force=force,
         dry_run=dry_run,
     )
-    if not request.answer(asked):
+    with ended_by_signals():
+        done = request.answer(asked)
+    if not done:
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli.app import Engine, Json, Kind, RayAddress, Set, app, family
+from overtone.cli.app import Engine, Json, Kind, RayAddress, Set, app, ended_by_signals, family
 
 stage = typer.Typer(help="One stage of the pipeline, as dvc.yaml runs it.", no_args_is_help=True)
 app.add_typer(stage, name="stage")
@@ -16,7 +16,7 @@ app.add_typer(stage, name="stage")
 @stage.callback()
 def enter() -> None:
     """Stages read and write the project's own files, wherever in it they are started."""
-    from overtone import project
+    from overtone.settings import project
 
     project.enter()
 
@@ -97,7 +97,8 @@ def register(set: Set = None) -> None:
     """Put the better model into the registry, as challenger, and as champion if it passes the gate."""
     from overtone import stages
 
-    stages.register(stages.settings(set))
+    with ended_by_signals():
+        stages.register(stages.settings(set))
 
 
 @app.command()
@@ -106,7 +107,8 @@ def sync() -> None:
 
     Example: overtone sync
     """
-    from overtone import project, stages
+    from overtone import stages
+    from overtone.settings import project
 
     project.enter()
     stages.sync()
@@ -174,7 +176,8 @@ def tune(
 
     Example: overtone tune --model rnn --trials 20 --workers 2
     """
-    from overtone import project, stages
+    from overtone import stages
+    from overtone.settings import project
 
     project.enter()
     stages.tune(
@@ -205,9 +208,10 @@ def summary(
     import json
     from dataclasses import asdict
 
-    from overtone import project, stages
+    from overtone import stages
     from overtone.evaluation import table
     from overtone.registry import registry
+    from overtone.settings import project
 
     project.enter()
     params = stages.settings()
@@ -245,7 +249,8 @@ def verify(
 
     Example: overtone verify
     """
-    from overtone import integrity, project
+    from overtone import integrity
+    from overtone.settings import project
 
     root = project.source_root()
     verdict = integrity.verify(root)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overtone.cli.app import Json, app
+from overtone.cli.app import Json, app, ended_by_signals
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def _conclude(decision: Decision, params: RegisterParams) -> None:
     from overtone.registry import hooks
 
     print(f"{decision.name}: champion is version {decision.champion} ({decision.reason}), before: {decision.previous}")
-    hooks.announce(decision, params.on_champion, params.on_champion_seconds)
+    with ended_by_signals():
+        hooks.announce(decision, params.on_champion, params.on_champion_seconds)
 
 
 @app.command()
@@ -146,7 +147,8 @@ def reproduce(
     """
     from overtone.registry import origin, reproduction, versions
 
-    outcome = reproduction.reproduce(origin.of(*versions.address(version, _settings().name)), keep)
+    with ended_by_signals():
+        outcome = reproduction.reproduce(origin.of(*versions.address(version, _settings().name)), keep)
     print(json.dumps(outcome.as_dict(tolerance)) if as_json else reproduction.text(outcome, tolerance))
     if outcome.largest > tolerance:
         raise typer.Exit(1)

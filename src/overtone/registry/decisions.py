@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from overtone import project
 from overtone.registry import versions
 from overtone.registry.gate import Comparison
+from overtone.settings import project
 from overtone.tracking import git, store
 
 if TYPE_CHECKING:

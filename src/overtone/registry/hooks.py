@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from overtone import ending, project
 from overtone.registry import versions
 from overtone.registry.decisions import Decision
+from overtone.settings import project
 from overtone.tracking import store
 from overtone.tracking.store import TrackingError
 
@@ -48,7 +48,7 @@ def announce(decision: Decision, command: Sequence[str] | str | None, seconds: f
         return
     client = store.client()
     deployed, previous = None, decision.previous
-    with store.lock("hook"), ending.ended_by_signals():
+    with store.lock("hook"):
         for _ in range(_ROUNDS):
             version = versions.resolve(client, decision.name, versions.CHAMPION)
             number = int(version.version)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overtone import project
 from overtone.registry import packaging, scores, versions
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
+from overtone.settings import project
 from overtone.tracking import entries, git, provenance, store
 from overtone.tracking.store import TrackingError
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overtone import project
 from overtone.registry import card, decisions, gate, packaging, scores, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
 from overtone.registry.fetch import FILES, fetch
 from overtone.registry.gate import Comparison
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.settings import RegisterParams
+from overtone.settings import RegisterParams, project
 from overtone.tracking import git, store, transfer
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overtone import project
 from overtone.registry import packaging, versions
 from overtone.registry.versions import RegistryError
+from overtone.settings import project
 from overtone.tracking import store
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from overtone import ending, project
 from overtone.errors import OvertoneError
+from overtone.registry import processes
 from overtone.registry.origin import Origin
-from overtone.settings import FAMILIES
+from overtone.settings import FAMILIES, project
 from overtone.tracking import dvc, entries, git, provenance
 
 # What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.
@@ -90,7 +90,7 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
     """
     root = project.root()
     _require(origin, root)
-    with ending.ended_by_signals(), _scratch(keep) as scratch:
+    with _scratch(keep) as scratch:
         clone = _clone(origin, root, scratch)
         environment = _environment(clone)
         _pull(origin, root, clone, environment)
@@ -189,7 +189,7 @@ def _pull(origin: Origin, root: Path, clone: Path, environment: Mapping[str, str
         here = _dvc("remote", "add", "-q", "--local", "--force", "here", asked.stdout.strip())
         _run(here, clone, environment, "dvc remote add")
         nearby, nowhere = _dvc("pull", "-q", "-r", "here", pointer), subprocess.DEVNULL
-        if ending.call(nearby, clone, environment, output=nowhere, errors=nowhere) == 0:
+        if processes.call(nearby, clone, environment, output=nowhere, errors=nowhere) == 0:
             return
     _run(_dvc("pull", "-q", pointer), clone, environment, f"dvc pull {pointer}")
 
@@ -200,7 +200,7 @@ def _dvc(*arguments: str) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], what: str) -> None:
     """A command whose output goes to standard error, past the table."""
-    if status := ending.call(command, folder, environment, output=sys.stderr.fileno()):
+    if status := processes.call(command, folder, environment, output=sys.stderr.fileno()):
         raise ReproductionError(f"{what} failed with status {status}; what it said is above")
 
 

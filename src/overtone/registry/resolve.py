@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from overtone import extras, project
 from overtone import settings as params
 from overtone.enhance.upsampler import Upsampler
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, needs_extra
 from overtone.models.model import Runtime
 from overtone.registry import released
+from overtone.settings import project
 
 # What models are registered as where no `params.yaml` says otherwise.
 NAME = "overtone"
@@ -61,7 +61,7 @@ def fetched(reference: str) -> Path:
     if reference in released.NAMES:
         return released.find(reference, project.home() or Path.cwd())
     _require_registry(reference)
-    with extras.needed(f"the model registry, where {reference!r} is looked up,"):
+    with needs_extra(f"the model registry, where {reference!r} is looked up,"):
         from overtone.registry import fetch
 
         return fetch.fetch(registered_name(), reference, project.cache())
@@ -83,7 +83,7 @@ def version(model: str = "auto") -> str:
     if Path(model).is_dir():
         return model
     _require_registry(model)
-    with extras.needed(f"the model registry, where {model!r} is looked up,"):
+    with needs_extra(f"the model registry, where {model!r} is looked up,"):
         from overtone.registry import fetch, versions
         from overtone.tracking import store
 
@@ -125,7 +125,7 @@ def known() -> list[Known]:
 
     found: list[Known] = []
     if store.exists():
-        with extras.needed("the model registry"):
+        with needs_extra("the model registry"):
             from overtone.registry import registry
 
             rows = registry.models(registered_name())
@@ -146,7 +146,7 @@ def _has_champion() -> bool:
     # Looking into a database that is not there would make one, which takes ten seconds.
     if not store.exists():
         return False
-    with extras.needed("the model registry, which may hold a champion (`--model released` does without),"):
+    with needs_extra("the model registry, which may hold a champion (`--model released` does without),"):
         from overtone.registry import fetch, registry
 
         try:

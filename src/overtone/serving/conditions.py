@@ -9,9 +9,20 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from overtone import project
 from overtone import settings as params
-from overtone.settings import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step
+from overtone.settings import (
+    BitErrors,
+    Clip,
+    Codec,
+    Condition,
+    NarrowBand,
+    Noise,
+    PacketLoss,
+    Quantise,
+    Resample,
+    Step,
+    project,
+)
 
 router = APIRouter(prefix="/v1", tags=["conditions"])
 

@@ -10,8 +10,9 @@ import numpy as np
 import soxr
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from overtone import audio, extras
+from overtone import audio
 from overtone.audio import AudioError, Signal, sending
+from overtone.errors import needs_extra
 from overtone.serving import conditions, samples, service, upload
 from overtone.serving.enhance import BODY, Format, Pieces
 from overtone.serving.refusal import Refused, documented
@@ -99,7 +100,7 @@ def _damaged(signal: Signal, name: str, condition: Condition) -> tuple[Signal, f
     Raises:
         MissingExtraError: the installation has none of the line's libraries.
     """
-    with extras.needed("a condition"):
+    with needs_extra("a condition"):
         from overtone.data import degrade as degradations
     rng = degradations.generator(_SEED, name)
     noises = (samples.recorded_noise(RATE),)

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from overtone import project
 from overtone.errors import OvertoneError
+from overtone.settings import project
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASE = "mlflow.db"

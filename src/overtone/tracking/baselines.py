@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone import project
+from overtone.settings import project
 from overtone.tracking import entries, git, naming, store
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from overtone import project
+from overtone.settings import project
 from overtone.tracking import entries, naming, store, upload
 from overtone.tracking.store import TrackingError
 from overtone.tracking.upload import Line

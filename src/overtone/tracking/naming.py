@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from overtone import project, settings
+from overtone import settings
+from overtone.settings import project
 from overtone.tracking import entries, git
 
 # sinc, sbr, cnn, rnn: whose scores a run holds.

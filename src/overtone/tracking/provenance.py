@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from overtone import project, settings
+from overtone import settings
+from overtone.settings import project
 from overtone.tracking import dvc, entries, git
 from overtone.tracking.address import TrackingError
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from overtone import project
+from overtone.settings import project
 from overtone.tracking import relocation
 from overtone.tracking.address import (
     TrackingError,

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from overtone import project, settings
+from overtone import settings
+from overtone.settings import project
 from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 

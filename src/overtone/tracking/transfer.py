@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overtone import project
+from overtone.settings import project
 from overtone.tracking import entries, journal, naming, provenance, relocation, store, upload
 from overtone.tracking.address import DATABASE, is_database, sqlite_uri
 from overtone.tracking.store import TrackingError

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from overtone import project
 from overtone import settings as settings_file
 from overtone.errors import OvertoneError
-from overtone.settings import Params
+from overtone.settings import Params, project
 
 # The plan, and for the other processes of a trial on several devices what that trial drew.
 PLAN = "OVERTONE_TUNE_PLAN"

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from overtone import ending
+from overtone.cli.app import ended_by_signals
+from overtone.registry import processes
 
 # A command as reproduction runs them: it starts another process, says both numbers and works on.
 COMMAND = """
@@ -29,14 +30,15 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + COMMAN
 CALLER = """
 import os, signal, sys
 from pathlib import Path
-from overtone import ending
+from overtone.cli.app import ended_by_signals
+from overtone.registry import processes
 # What a shell starts in the background ignores it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-ending.GRACE_SECONDS = 1.0
+processes.GRACE_SECONDS = 1.0
 folder = Path(sys.argv[2])
-with ending.ended_by_signals():
+with ended_by_signals():
     try:
-        ending.call([sys.executable, "-c", sys.argv[1]], folder, os.environ)
+        processes.call([sys.executable, "-c", sys.argv[1]], folder, os.environ)
     finally:
         (folder / "cleared").touch()
 """
@@ -72,13 +74,13 @@ def test_interrupted_call_ends_all_it_started(
 
 def test_call_gives_the_status_and_runs_where_it_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os, sys; open('here', 'w').write(os.environ['WORD']); sys.exit(3)"]
-    assert ending.call(command, tmp_path, os.environ | {"WORD": "told"}) == 3
+    assert processes.call(command, tmp_path, os.environ | {"WORD": "told"}) == 3
     assert (tmp_path / "here").read_text() == "told"
 
 
 def test_signals_are_as_before_afterwards() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, ending.ended_by_signals():
+    with pytest.raises(SystemExit) as ended, ended_by_signals():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == before

@@ -1,35 +1,17 @@
-"""How a process ends when it is asked to: what it began is cleared away, and what it started ends with it."""
+"""Commands that end, with all that they started, when this process is interrupted."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # How long commands that were asked to end are waited for.
 GRACE_SECONDS = 10.0
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: what is begun is cleared away. Outside the main thread nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def call(
