@@ -1,4 +1,4 @@
-"""Make a released model of trained networks: weights in half precision, and a run.json that says where they come from.
+"""Make a released model of trained networks: weights in half precision, ONNX graphs, and a run.json with their origin.
 
     python released/pack.py rnn OUT/extend-rnn.safetensors OUT/restore-rnn.safetensors released/rnn --index CORPUS/index.csv
 
@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from overtone import settings as params
+from overtone.models import graphs
 from overtone.models.model import Model
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     training = settings.train.model_dump(mode="json", exclude={*params.FAMILIES, "data"})
     model.save(options.out, dtype=torch.float16, facts={"train": {"seed": settings.seed, **training}})
+    graphs.export(options.out)
     rows = [path.with_suffix(".csv") for path in (options.extend, options.restore)]
     (options.out / "history.csv").write_text(history([path for path in rows if path.is_file()]))
     lineage: dict[str, Any] = {

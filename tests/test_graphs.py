@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
-from torch import Tensor
 
-from overtone.models import extend, graphs, restore
+from overtone.audio import Signal
+from overtone.enhance import networks
+from overtone.models import envelope, gains, graphs
 from overtone.models.folder import ModelError
 from overtone.models.model import Model
+from overtone.models.session import Session
 from overtone.settings import Bodies, Params, RnnParams
 
 VARIANTS = ("gru", "lstm", "cnn", "max")
@@ -35,32 +41,33 @@ def folder(request: pytest.FixtureRequest, params: Params, tmp_path_factory: pyt
     return folder
 
 
-def given(frames: int, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(frames)
-    shapes = ((batch, frames, extend.FEATURES), (batch, extend.PROFILE), (batch, frames, restore.FEATURES))
-    first, second, third = (torch.randn(shape, generator=generator) for shape in shapes)
+def given(frames: int, batch: int) -> tuple[Signal, Signal, Signal]:
+    generator = np.random.default_rng(frames)
+    shapes = ((batch, frames, envelope.FEATURES), (batch, envelope.PROFILE), (batch, frames, gains.FEATURES))
+    first, second, third = (generator.standard_normal(shape).astype(np.float32) for shape in shapes)
     return first, second, third
 
 
 @pytest.mark.parametrize(("frames", "batch"), [(1, 1), (2, 3), (31, 2), (130, 1)])
 def test_graphs_are_the_networks_at_any_length(folder: Path, frames: int, batch: int) -> None:
-    by_torch, by_graph = Model.load(folder), Model.load(folder, runtime="onnx")
-    features, profile, spectra = given(frames, batch)
-    for one, other in (
-        (model.run_extend(features, profile, model.extend_state(batch)) for model in (by_torch, by_graph)),
-        (model.run_restore(spectra, model.restore_state(batch)) for model in (by_torch, by_graph)),
-    ):
-        for ours, theirs in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    outputs = []
+    for runtime in ("torch", "onnx"):
+        model = networks.load(folder, runtime=runtime)
+        features, profile, spectra = (model.array(values) for values in given(frames, batch))
+        levels, one = model.run_extend(features, profile, model.extend_state(batch))
+        values, other = model.run_restore(spectra, model.restore_state(batch))
+        outputs.append([levels, *one, values, *other])
+    for ours, theirs in zip(*outputs, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
 def test_graph_goes_on_where_it_stopped(folder: Path) -> None:
-    model = Model.load(folder, runtime="onnx")
+    model = networks.load(folder, runtime="onnx")
     features, profile, _ = given(40, 2)
     whole, _ = model.run_extend(features, profile, model.extend_state(2))
     first, state = model.run_extend(features[:, :13], profile, model.extend_state(2))
     second, _ = model.run_extend(features[:, 13:], profile, state)
-    torch.testing.assert_close(torch.cat((first, second), dim=1), whole, atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(np.concatenate((first, second), axis=1), whole, atol=1e-4, rtol=1e-3)
 
 
 def test_graphs_of_other_weights_are_not_used(folder: Path, params: Params, tmp_path: Path) -> None:
@@ -70,17 +77,17 @@ def test_graphs_of_other_weights_are_not_used(folder: Path, params: Params, tmp_
     with torch.no_grad():
         model.extend.head.bias.add_(1)
     model.save(tmp_path)
-    assert not Model.load(tmp_path, runtime="auto").sessions
+    assert isinstance(networks.load(tmp_path), Model)
     with pytest.raises(ModelError, match=r"expected extend\.onnx and restore\.onnx of the folder's weights"):
-        Model.load(tmp_path, runtime="onnx")
+        networks.load(tmp_path, runtime="onnx")
 
 
 def test_graph_that_differs_is_refused(folder: Path) -> None:
-    model = Model.load(folder, runtime="onnx")
+    model = Model.load(folder)
     with torch.no_grad():
         model.restore.head.bias.add_(1)
     with pytest.raises(ModelError, match=r"restore\.onnx: differs from the network by 1"):
-        graphs.check(model.restore, model.sessions["restore"], folder / "restore.onnx")
+        graphs.check(model.restore, Session(folder / "restore.onnx"), folder / "restore.onnx")
 
 
 @pytest.mark.parametrize("content", [b"no graph", b"location"])
@@ -89,4 +96,17 @@ def test_file_that_is_no_graph_is_refused(folder: Path, tmp_path: Path, content:
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "restore.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"restore\.onnx: (not a graph|names other files)"):
-        Model.load(tmp_path, runtime="auto")
+        networks.load(tmp_path)
+
+
+def test_graphs_enhance_without_torch(folder: Path, tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16_000)), 16_000)
+    names = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
+    code = f"""
+import sys
+from overtone.cli import app
+app(["enhance", *{names}, "--model", {str(folder)!r}, "--mode", "restore"], standalone_mode=False)
+assert "torch" not in sys.modules and "mlflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert sf.info(names[1]).frames == 48_000

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from overtone.audio import Signal
 from overtone.enhance.upsampler import Mode, Upsampler
-from overtone.models import extend, graphs, restore
+from overtone.models import envelope, gains, graphs
 from overtone.models.folder import WEIGHTS
 from overtone.models.model import Model
-from overtone.models.session import open_sessions
+from overtone.models.session import open_graphs
 from overtone.settings import Params
 
 RATE = 48_000
@@ -55,9 +55,9 @@ def noise(samples: int, channels: int = 1, seed: int = 0) -> Signal:
 def inputs(task: str, batch: int, frames: int = 60) -> list[Tensor]:
     """What a network is given, its state apart."""
     generator = torch.Generator().manual_seed(frames)
-    features = {"extend": extend.FEATURES, "restore": restore.FEATURES}[task]
+    features = {"extend": envelope.FEATURES, "restore": gains.FEATURES}[task]
     given = [torch.randn(batch, frames, features, generator=generator)]
-    return [*given, torch.randn(batch, extend.PROFILE, generator=generator)] if task == "extend" else given
+    return [*given, torch.randn(batch, envelope.PROFILE, generator=generator)] if task == "extend" else given
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def test_threads_change_nothing_to_be_heard(model: Models, family: str, mode: Mo
 def test_graphs_give_what_torch_gives_however_cut(model: Models, tmp_path: Path, family: str) -> None:
     model(family).save(tmp_path)
     graphs.export(tmp_path)
-    assert open_sessions(tmp_path) is not None
+    assert open_graphs(tmp_path) is not None
     plain, graph = (Upsampler.load(tmp_path, runtime=runtime) for runtime in ("torch", "onnx"))
     signal = noise(20_000, 2)
     for mode in ("extend", "restore"):

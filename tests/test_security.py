@@ -32,7 +32,7 @@ from overtone import audio
 from overtone.errors import OvertoneError
 from overtone.models.folder import CONFIG, WEIGHTS, ModelError
 from overtone.models.model import Model
-from overtone.models.session import open_sessions
+from overtone.models.session import open_graphs
 from overtone.registry import resolve
 from test_http import KEY, started
 from test_registry import GATE, NAME, light_log, scored
@@ -191,7 +191,7 @@ def test_graph_that_names_other_files_is_refused(make_model: ModelMaker, where: 
     for name in ("extend.onnx", "restore.onnx"):
         (folder / name).write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="names other files to read"):
-        open_sessions(folder)
+        open_graphs(folder)
 
 
 def test_registered_code_is_not_run_by_overtone(

@@ -21,7 +21,7 @@ import pytest
 from conftest import ModelMaker
 from overtone import audio
 from overtone.models import graphs
-from overtone.models.session import open_sessions
+from overtone.models.session import open_graphs
 from overtone.registry import fetch, packaging, register, registry
 from overtone.registry.scores import Scored
 from overtone.settings import RegisterParams
@@ -170,7 +170,7 @@ print(model.metadata.get_model_info().model_uri)
     assert not list((project / "mlruns").rglob("*.pkl"))
     fetched = fetch.fetch("overtone", "champion", project / "cache")
     assert (fetched / "config.json").is_file()
-    assert open_sessions(fetched) is not None, "a registered model brings the graphs of its own weights"
+    assert open_graphs(fetched) is not None, "a registered model brings the graphs of its own weights"
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from overtone.data import sources
 from overtone.data.corpus import CorpusError, read_manifest
 from overtone.dsp import bands, stft
 from overtone.dsp.bands import BANDS
-from overtone.models import extend
-from overtone.models.extend import Trackers
+from overtone.models import envelope
+from overtone.models.envelope import Trackers
 from overtone.models.folder import ModelError
 from overtone.models.model import Model, network
 from overtone.settings import Params
@@ -248,7 +248,7 @@ def test_nothing_above_the_cutoff_reaches_the_extend_network(corpus_folder: Path
     batch = task_of("extend", corpus_folder).draw(0, range(4))
     seen = batch.visible[:, None] > 0
     loud = torch.where(seen, batch.target, batch.target + 3 * torch.randn(batch.target.shape))
-    one, other = (extend.features(levels, batch.visible, Trackers.start(4)) for levels in (batch.target, loud))
+    one, other = (envelope.features(levels, batch.visible, Trackers()) for levels in (batch.target, loud))
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 

@@ -9,10 +9,10 @@ from typing import Any, Self, cast
 from overtone.audio import MAX_CHANNELS, AudioError, arrays
 from overtone.audio.arrays import Samples
 from overtone.enhance import stream, upsampler
+from overtone.enhance.networks import Runtime
 from overtone.enhance.profile import Profile
 from overtone.enhance.references import read_reference
 from overtone.enhance.upsampler import Mode
-from overtone.models.model import Runtime
 from overtone.registry import resolve
 
 __all__ = ["Profile", "Stream", "Upsampler"]

@@ -12,9 +12,8 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from overtone.dsp.backend import Array, constant, like, namespace
 from overtone.dsp.stft import BINS, WINDOW
 
 EDGES: npt.NDArray[np.int64] = np.unique(
@@ -32,51 +31,64 @@ VISIBLE = 0.92
 
 
 @functools.cache
-@torch.inference_mode(False)  # to be of use in training, whoever asks first
-def _averaging() -> Tensor:
-    matrix = np.zeros((BINS, BANDS), np.float32)
-    for band, (low, high) in enumerate(itertools.pairwise(EDGES)):
-        matrix[low:high, band] = 1 / (high - low)
-    return torch.from_numpy(matrix)
+def _averaging() -> npt.NDArray[np.float32]:
+    return averaging(EDGES)
 
 
 @functools.cache
-@torch.inference_mode(False)  # to be of use in training, whoever asks first
-def _interpolation() -> Tensor:
-    rows = [np.interp(np.arange(BINS), CENTRES, unit) for unit in np.eye(BANDS)]
-    return torch.from_numpy(np.array(rows, np.float32))
+def _interpolation() -> npt.NDArray[np.float32]:
+    return interpolation(EDGES)
 
 
-def band_powers(power: Tensor) -> Tensor:
+def averaging(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """What bins are multiplied by to give the mean of each group. Shape: (groups + 1,) -> (BINS, groups)."""
+    matrix = np.zeros((BINS, len(edges) - 1), np.float32)
+    for group, (low, high) in enumerate(itertools.pairwise(edges)):
+        matrix[low:high, group] = 1 / (high - low)
+    return matrix
+
+
+def interpolation(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """What values of groups are multiplied by to be interpolated linearly to bins. Shape: (groups + 1,) -> (groups, BINS)."""
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    return np.array([np.interp(np.arange(BINS), centres, unit) for unit in np.eye(len(centres))], np.float32)
+
+
+def band_powers(power: Array) -> Array:
     """Mean over the bins of each band. Shape: (..., BINS) -> (..., BANDS)."""
-    return power @ _averaging().to(power.device)
+    means: Array = power @ constant(_averaging, power)
+    return means
 
 
-def band_levels(spectrum: Tensor) -> Tensor:
+def band_levels(spectrum: Array) -> Array:
     """log10 of each band's mean power. Shape: complex (..., BINS) -> (..., BANDS)."""
-    return torch.log10(band_powers(spectrum.real.square() + spectrum.imag.square()) + FLOOR)
+    xp = namespace(spectrum)
+    levels: Array = xp.log10(band_powers(xp.square(spectrum.real) + xp.square(spectrum.imag)) + FLOOR)
+    return levels
 
 
-def to_bins(values: Tensor) -> Tensor:
+def to_bins(values: Array) -> Array:
     """Values of bands interpolated linearly to bins. Shape: (..., BANDS) -> (..., BINS)."""
-    return values @ _interpolation().to(values.device)
+    found: Array = values @ constant(_interpolation, values)
+    return found
 
 
-def band_tops(rate: int) -> Tensor:
+def band_tops(rate: int) -> npt.NDArray[np.float32]:
     """Upper edge of each band in Hz. Shape: (BANDS,)."""
-    return torch.from_numpy(EDGES[1:].astype(np.float32) * (rate / WINDOW))
+    return EDGES[1:].astype(np.float32) * np.float32(rate / WINDOW)
 
 
-def band_middles(rate: int) -> Tensor:
+def band_middles(rate: int) -> npt.NDArray[np.float32]:
     """Middle of each band in Hz. Shape: (BANDS,)."""
-    return torch.from_numpy(CENTRES.astype(np.float32) * (rate / WINDOW))
+    return CENTRES.astype(np.float32) * np.float32(rate / WINDOW)
 
 
-def visible_bands(cutoff_hz: Tensor, rate: int) -> Tensor:
+def visible_bands(cutoff_hz: Array, rate: int) -> Array:
     """Which bands lie safely below a cutoff; all of them where it reaches half the rate.
 
     Shape:
         cutoff_hz (...,) -> bool (..., BANDS).
     """
     cutoff_hz = cutoff_hz[..., None]
-    return (band_tops(rate).to(cutoff_hz.device) <= VISIBLE * cutoff_hz) | (cutoff_hz >= rate / 2)
+    visible: Array = (like(band_tops(rate), cutoff_hz) <= VISIBLE * cutoff_hz) | (cutoff_hz >= rate / 2)
+    return visible

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from overtone.audio import Signal, replacing
 from overtone.dsp import bands, stft
@@ -116,10 +114,6 @@ class Profile:
             raise ProfileError(f"{name}: a damaged profile; make it again from the reference") from None
         return cls(str(tree.get("name", "")), rate, _levels_of(steps))
 
-    def tensor(self) -> Tensor:
-        """The levels as a batch of one. Shape: (1, frames, BANDS)."""
-        return torch.from_numpy(self.levels)[None]
-
 
 def _steps(levels: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     return np.clip(np.round((levels - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
@@ -130,6 +124,4 @@ def _levels_of(steps: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _levels(signal: Signal) -> npt.NDArray[np.float32]:
-    mono = torch.from_numpy(np.ascontiguousarray(signal.mean(axis=0, dtype=np.float32)))
-    with torch.inference_mode():
-        return bands.band_levels(stft.analyse(mono)).numpy()
+    return bands.band_levels(stft.analyse(signal.mean(axis=0, dtype=np.float32)))

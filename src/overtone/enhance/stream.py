@@ -8,15 +8,15 @@ from typing import Literal
 
 import numpy as np
 import scipy.signal
-import torch
 
 from overtone.audio import Signal
 from overtone.audio import channels as loudspeakers
+from overtone.dsp.backend import namespace, numpy_of
 from overtone.dsp.conceal import Concealer
 from overtone.dsp.stft import BINS, HOP, WINDOW, overlap_add, spectra
 from overtone.enhance.frames import SEAM, ExtendFrames, RestoreFrames
+from overtone.enhance.networks import Networks
 from overtone.enhance.profile import Profile
-from overtone.models.model import Model
 
 # Half the length of the filter that separates what is kept from what is added. Together with one window, what an output
 # sample has to wait for: 1024 + 176 samples, 25 ms at 48 kHz.
@@ -92,17 +92,20 @@ class FrameStage:
     """Samples to frames, through the networks, and the change of the samples out.
 
     Args:
-        restore, extend: the networks; None for one that is not needed.
+        networks: of the model.
+        stages: what frames go through, in order.
         channels: of the signal.
         first: bin below which nothing changes.
     """
 
-    def __init__(self, restore: RestoreFrames | None, extend: ExtendFrames | None, channels: int, first: int) -> None:
-        self._restore, self._extend = restore, extend
-        self._open = torch.arange(BINS) >= first
+    def __init__(
+        self, networks: Networks, stages: Sequence[RestoreFrames | ExtendFrames], channels: int, first: int
+    ) -> None:
+        self._array, self._stages = networks.array, stages
+        self._open = networks.array(np.arange(BINS) >= first)
         # What the next frame starts with, and the last frame's change.
         self._samples = np.zeros((channels, HOP), np.float32)
-        self._last = torch.zeros(channels, 0, BINS, dtype=torch.complex64)
+        self._last = networks.array(np.zeros((channels, 0, BINS), np.complex64))
 
     def push(self, block: Signal) -> Signal:
         """Take samples; give the change of those before, as far as it is known. Shape: (channels, samples)."""
@@ -119,22 +122,20 @@ class FrameStage:
         self._samples = np.pad(self._samples, ((0, 0), (0, -received % HOP + HOP)))
         return self._advance(self._samples.shape[1] // HOP - 1)
 
-    @torch.inference_mode()
     def _advance(self, frames: int) -> Signal:
         used, self._samples = self._samples[:, : (frames + 1) * HOP], self._samples[:, frames * HOP :]
-        given = spectra(torch.from_numpy(np.ascontiguousarray(used)))
-        made = given if self._restore is None else self._restore.push(given)
-        made = made if self._extend is None else self._extend.push(made)
-        change = (made - given) * self._open
+        given = made = spectra(self._array(used))
+        for stage in self._stages:
+            made = stage.push(made)
+        xp = namespace(given)
         # A side that is silent stays so, and equal channels equal.
-        silent = (given == 0).all(dim=-1)
-        if bool(silent.any()):
-            change = torch.where(silent[..., None], 0, change)
-        change = torch.cat((self._last, change), dim=1)
+        silent = xp.all(given == 0, axis=-1)
+        change = xp.where(silent[..., None], 0, (made - given) * self._open)
+        change = xp.concatenate((self._last, change), axis=1)
         self._last = change[:, -1:]
         if change.shape[1] < 2:
             return np.zeros((change.shape[0], 0), np.float32)
-        return np.asarray(overlap_add(change).numpy())
+        return np.asarray(numpy_of(overlap_add(change)), dtype=np.float32)
 
 
 class Splice:
@@ -180,34 +181,26 @@ class Stream:
     packets waits 4 ms more. Left and right channels are modelled as mid and side; a side that is silent stays silent.
 
     Args:
-        model: both networks.
+        networks: of the model.
         channels: of every block.
         treatment: what is done; `declip` is for files, before they come here.
         mask: which channel is which loudspeaker's (see `audio.channels`), 0 for the usual ones of so many.
     """
 
-    def __init__(self, model: Model, channels: int, treatment: Treatment, mask: int = 0) -> None:
-        rate, cutoff = model.rate, treatment.cutoff_hz
+    def __init__(self, networks: Networks, channels: int, treatment: Treatment, mask: int = 0) -> None:
+        rate, cutoff = networks.rate, treatment.cutoff_hz
         self.channels = channels
         self._concealer = Concealer(channels, rate, live=True) if treatment.conceal else None
         self._pairs = MidSide(loudspeakers.pairs(mask, channels))
-        restore = extend = None
+        stages: list[RestoreFrames | ExtendFrames] = []
         if treatment.denoise:
-            restore = RestoreFrames(model.run_restore, model.restore_state(channels), channels, cutoff, rate)
+            stages.append(RestoreFrames(networks, channels, cutoff))
         if treatment.extends(rate):
-            extend = ExtendFrames(
-                model.run_extend,
-                model.extend_state,
-                channels,
-                cutoff,
-                rate,
-                treatment.profile,
-                treatment.brightness_db,
-            )
-        self._idle = restore is None and extend is None
-        first = 0 if restore is not None else round(UNTOUCHED * cutoff * WINDOW / rate) + 4
-        self._frames = FrameStage(restore, extend, channels, first)
-        self._splice = Splice(channels, None if restore is not None or self._idle else cutoff, rate)
+            stages.append(ExtendFrames(networks, channels, cutoff, treatment.profile, treatment.brightness_db))
+        self._idle = not stages
+        first = 0 if treatment.denoise else round(UNTOUCHED * cutoff * WINDOW / rate) + 4
+        self._frames = FrameStage(networks, stages, channels, first)
+        self._splice = Splice(channels, None if treatment.denoise or self._idle else cutoff, rate)
         self._received = 0
 
     @property

@@ -17,10 +17,11 @@ from overtone.dsp.cutoff import find_cutoff
 from overtone.dsp.damage import examine
 from overtone.dsp.declip import Declipper
 from overtone.dsp.stft import HOP, WINDOW
+from overtone.enhance import networks
 from overtone.enhance.denoiser import DeepFilterNet
+from overtone.enhance.networks import Networks, Runtime
 from overtone.enhance.profile import Profile
 from overtone.enhance.stream import Stream, Treatment
-from overtone.models.model import Model, Runtime
 
 Mode = Literal["auto", "extend", "restore"]
 
@@ -40,10 +41,10 @@ class Upsampler:
         >>> full_band = upsampler.enhance(signal, 16_000)  # doctest: +SKIP
 
     Args:
-        model: both networks.
+        model: what runs its networks.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Networks) -> None:
         self.model = model
         self.rate = model.rate
 
@@ -64,7 +65,7 @@ class Upsampler:
         Raises:
             ModelError: files missing or unusable.
         """
-        return cls(Model.load(folder, device, runtime))
+        return cls(networks.load(folder, device, runtime))
 
     def enhance(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,9 +88,9 @@ def check(network: Extend | Restore, session: Session, path: Path) -> float:
             inputs, state = _example(network, frames, batch, seed=frames)
             with torch.inference_mode():
                 expected, after = network(*inputs, state)
-            found, after_found = session(inputs, state)
+            found, after_found = session([one.numpy() for one in inputs], [one.numpy() for one in state])
             pairs = zip((expected, *after), (found, *after_found), strict=True)
-            worst = max(worst, *(float((one - other).abs().max()) for one, other in pairs))
+            worst = max(worst, *(float(np.abs(one.numpy() - other).max()) for one, other in pairs))
     if not worst <= TOLERANCE:
         raise ModelError(f"{path.name}: differs from the network by {worst:.3g}; expected at most {TOLERANCE:g}")
     return worst

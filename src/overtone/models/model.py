@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,12 +19,9 @@ from torch import Tensor, nn
 from overtone.audio import replacing
 from overtone.models.extend import Extend
 from overtone.models.families import FAMILIES
-from overtone.models.folder import CONFIG, FORMAT, TASKS, WEIGHTS, ModelError, graph_of, read_config
+from overtone.models.folder import CONFIG, FORMAT, TASKS, WEIGHTS, ModelError, read_config
 from overtone.models.restore import Restore
-from overtone.models.session import Session, open_sessions
 from overtone.settings import Bodies
-
-Runtime = Literal["auto", "onnx", "torch"]
 
 
 @dataclass
@@ -34,7 +33,6 @@ class Model:
         bodies: settings of the networks' bodies.
         rate: canonical rate in Hz.
         config: what the folder's `config.json` says; empty for a model that was not loaded.
-        sessions: by task, where graphs run in the networks' place; empty where torch runs them.
     """
 
     family: str
@@ -43,7 +41,6 @@ class Model:
     extend: Extend
     restore: Restore
     config: dict[str, Any] = field(default_factory=dict)
-    sessions: Mapping[str, Session] = field(default_factory=dict)
 
     @classmethod
     def untrained(cls, family: str, bodies: Bodies[Any], rate: int) -> Model:
@@ -53,17 +50,14 @@ class Model:
         return cls(family, bodies, rate, extend, restore)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu", runtime: Runtime = "torch") -> Model:
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Model:
         """The networks of a folder, in evaluation mode.
 
         Args:
             device: of torch.
-            runtime: `torch`; `onnx`, which wants the folder's graphs; or `auto`, the graphs on a CPU where there are some
-                of the folder's own weights.
 
         Raises:
-            ModelError: a file is missing, unreadable, or weights and settings do not belong together; or `onnx` is asked
-                for where there are no graphs, or for another device than the CPU.
+            ModelError: a file is missing, unreadable, or weights and settings do not belong together.
         """
         config = read_config(folder)
         try:
@@ -84,14 +78,6 @@ class Model:
         for one in model.networks.values():
             one.eval().to(device)
         model.config = config
-        on_cpu = torch.device(device).type == "cpu"
-        if runtime != "torch" and on_cpu:
-            model.sessions = open_sessions(folder) or {}
-        if runtime == "onnx" and not model.sessions:
-            names = " and ".join(map(graph_of, TASKS))
-            raise ModelError(
-                f"{folder}: expected {names} of the folder's weights, to be run on the CPU; `overtone export` makes them"
-            )
         return model
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32, facts: Mapping[str, Any] | None = None) -> None:
@@ -115,6 +101,10 @@ class Model:
         with replacing(folder / CONFIG) as path:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
+    def array(self, values: npt.NDArray[Any]) -> Tensor:
+        """Values as a tensor on the networks' device."""
+        return torch.from_numpy(np.ascontiguousarray(values)).to(next(self.extend.parameters()).device)
+
     def extend_state(self, batch: int) -> list[Tensor]:
         """The state of `extend` before the first frame."""
         return self.extend.body.initial(batch)
@@ -132,8 +122,6 @@ class Model:
         return self._run("restore", [features], state)
 
     def _run(self, task: str, inputs: list[Tensor], state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        if self.sessions:
-            return self.sessions[task](inputs, state)
         with torch.inference_mode():
             out: tuple[Tensor, list[Tensor]] = self.networks[task](*inputs, state)
             return out

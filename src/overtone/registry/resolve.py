@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overtone import settings as params
+from overtone.enhance.networks import Runtime
 from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError, needs_extra
-from overtone.models.model import Runtime
 from overtone.registry import released
 from overtone.settings import project
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from overtone.dsp import bands, stft
 from overtone.dsp.bands import BANDS, ROUNDING
-from overtone.models.extend import CLASSES, profile_of
+from overtone.models.envelope import CLASSES, profile_of
 from overtone.settings import Ranges
 
 Levels = npt.NDArray[np.float16]
@@ -48,7 +48,7 @@ class Source:
 
 def hiss_of(levels: Levels, rate: int) -> float:
     """See `Source`. Shape: (frames, BANDS) -> ()."""
-    middles = bands.band_middles(rate).numpy()
+    middles = bands.band_middles(rate)
     high = levels[:, (middles > 4000) & (middles < 8000)].astype(np.float32).mean(1)
     return float(np.percentile(high, 10))
 
@@ -58,7 +58,7 @@ def brightness_of(levels: Levels, tops: npt.NDArray[np.float32], rate: int) -> f
     whole = levels[tops > _BRIGHT_HZ].astype(np.float32)
     if len(whole) < 100:
         return None
-    middles = bands.band_middles(rate).numpy()
+    middles = bands.band_middles(rate)
     low, high = (whole[:, (middles > 0.85 * hz) & (middles < 1.15 * hz)] for hz in (6000.0, 15_000.0))
     loudness = whole[:, middles < 3000].mean(1)
     loud = loudness > np.quantile(loudness, 2 / 3)
@@ -111,8 +111,8 @@ class Draw:
         weights = np.array([source.weight for source in self.sources])
         self._shares = weights / weights.sum()
         self.ranges, self.batch, self.frames, self.rate, self.rng = ranges, batch, frames, rate, rng
-        self._middles = bands.band_middles(rate) / (rate / 2)
-        self._tops = bands.band_tops(rate)
+        self._middles = torch.from_numpy(bands.band_middles(rate)) / (rate / 2)
+        self._tops = torch.from_numpy(bands.band_tops(rate))
 
     def _uniform(self, limits: tuple[float, float], size: int) -> Tensor:
         values = self.rng.uniform(*limits, (size, 1, 1))

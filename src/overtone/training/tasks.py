@@ -13,9 +13,9 @@ from torch import Tensor
 
 from overtone.data.corpus import CorpusError
 from overtone.dsp import bands, stft
-from overtone.models import extend, restore
-from overtone.models.extend import Trackers
-from overtone.models.restore import TAPS, Past
+from overtone.models import envelope, gains
+from overtone.models.envelope import Trackers
+from overtone.models.gains import TAPS, Past
 from overtone.settings import ExtendTraining, Params, RestoreTraining
 from overtone.training.envelopes import Batch, Draw, Source, brightness_of, envelope_loss, hiss_of
 from overtone.training.mixtures import Mixer, Mixture, Sounds, restoration_loss, waveform_loss
@@ -121,8 +121,8 @@ class ExtendTask(Task):
 
     def loss(self, run: Run, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Task`."""
-        start = Trackers.start(len(batch.target), batch.target.device)
-        given, mean = extend.features(batch.target, batch.visible, start)
+        start = Trackers()
+        given, mean = envelope.features(batch.target, batch.visible, start)
         made, _ = run(given, batch.profile)
         loss, rms = envelope_loss(made.float() + mean, batch.target, batch.asked)
         return loss, {"rms": rms}
@@ -133,9 +133,9 @@ class ExtendTask(Task):
         # All cutoffs as one batch.
         visible = bands.visible_bands(torch.tensor(CUTOFFS_HZ), self.rate).float()
         known = known.expand(len(visible), -1, -1)
-        given, mean = extend.features(known, visible, Trackers.start(len(visible)))
-        made, _ = run(given, known.new_zeros(len(visible), extend.PROFILE))
-        inside = (bands.band_tops(self.rate) <= top).float() * torch.from_numpy(bands.WIDTHS.astype(np.float32))
+        given, mean = envelope.features(known, visible, Trackers())
+        made, _ = run(given, known.new_zeros(len(visible), envelope.PROFILE))
+        inside = torch.from_numpy(bands.band_tops(self.rate) <= top) * torch.from_numpy(bands.WIDTHS.astype(np.float32))
         error = (made.float().cpu() + mean).clamp(min=bands.ROUNDING) - known.clamp(min=bands.ROUNDING)
         # Where levels are right two noises still differ.
         unknown = inside * (1 - visible)[:, None]
@@ -201,11 +201,10 @@ TASKS: dict[str, type[ExtendTask] | type[RestoreTask]] = {"extend": ExtendTask, 
 
 def restored(run: Run, spectrum: Tensor, visible: Tensor) -> Tensor:
     """What a network makes of whole signals. Shape: complex (B, N, BINS), bool (B, BINS) -> complex (B, N, BINS)."""
-    batch, device = len(spectrum), spectrum.device
-    given, ratio = restore.features(spectrum, restore.group_visible(visible), Past.start(batch, device))
+    given, ratio = gains.features(spectrum, gains.group_visible(visible), Past())
     values, _ = run(given)
-    before = spectrum.new_zeros(batch, TAPS, stft.BINS)
-    return restore.apply(values.float(), ratio, spectrum, before)
+    before = spectrum.new_zeros(len(spectrum), TAPS, stft.BINS)
+    return gains.apply(values.float(), ratio, spectrum, before)
 
 
 def si_sdr(signal: Tensor, target: Tensor) -> Tensor:

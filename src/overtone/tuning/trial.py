@@ -15,7 +15,7 @@ import torch
 
 from overtone.audio import replacing
 from overtone.dsp import stft
-from overtone.models.extend import PROFILE
+from overtone.models.envelope import PROFILE
 from overtone.models.model import Model
 from overtone.settings import Params, ParamsError, changed
 from overtone.tracking.studies import TrialRun, beneath
