@@ -12,6 +12,8 @@ COMPILE = @$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 TESTS ?=
 # How long `make fuzz` looks for input that breaks something.
 MINUTES ?= 10
+# Seconds after which a test has hung: it fails, and the stacks of all threads are shown.
+LIMIT ?= 300
 
 .DEFAULT_GOAL := help
 # DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
@@ -42,19 +44,19 @@ dev: $(VENV)/.installed-dev ## .venv with what development needs
 
 # One compute thread a process: several tests run beside each other.
 test: lint ## lint, then all tests; TESTS="..." are options of pytest
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --durations 15 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --timeout $(LIMIT) --durations 15 $(TESTS)
 
 fuzz: dev ## new hostile input for readers and servers, for MINUTES=10
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long timeout --signal=INT $(MINUTES)m \
 	  $(BIN)/pytest -n auto --maxprocesses 4 tests/test_fuzz.py || test $$? -eq 124
 long: dev ## the tests that take minutes: each command of the documentation, hostile files through every door
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 -m long $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --timeout 3600 -m long $(TESTS)
 
 # Processes killed at so many moments of each command, full and read-only disks, servers that go away, damaged files.
 FAULTS ?= 5
 
 faults: dev ## the long form of the fault suite, and a table of it; FAULTS=20 kills each command at 20 moments
-	OMP_NUM_THREADS=1 OVERTONE_FAULTS=$(FAULTS) $(BIN)/pytest -n auto --maxprocesses 4 -m "faults or not faults" tests/faults $(TESTS)
+	OMP_NUM_THREADS=1 OVERTONE_FAULTS=$(FAULTS) $(BIN)/pytest -n auto --maxprocesses 4 --timeout 3600 -m "faults or not faults" tests/faults $(TESTS)
 
 lint: dev ## the format, the linter, the types
 	$(BIN)/ruff format --check .

@@ -107,13 +107,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     pytest-xdist's own `--dist loadgroup` would do, but 3.8.0 cannot group under pytest 9.2.
     """
 
-    def scope(nodeid: str) -> str:
-        name = Path(nodeid.partition("::")[0]).stem
-        return "test_pipeline" if name.startswith("test_pipeline") else name if name in SHARING else nodeid
+    scoped: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling
 
-    scheduler: Any = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
-    scheduler._split_scope = scope
-    return scheduler
+    class Scheduler(scoped):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.partition("::")[0]).stem
+            return "test_pipeline" if name.startswith("test_pipeline") else name if name in SHARING else nodeid
+
+        def remove_node(self, node: Any) -> str | None:
+            """Give the tests of a process that crashed to others, but for those that ran and the one that it crashed in.
+
+            The library's own method gives them all: a process that is sent nothing but finished tests waits for ever.
+            """
+            units = self.assigned_work[node]
+            left = [test for unit in units.values() for test, finished in unit.items() if not finished]
+            if left:
+                units[self._split_scope(left[0])][left[0]] = True
+            self.assigned_work[node] = {scope: unit for scope, unit in units.items() if not all(unit.values())}
+            super().remove_node(node)
+            return left[0] if left else None
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
