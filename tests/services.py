@@ -285,9 +285,23 @@ def server_settings(postgres: Postgres, objects: ObjectStore, port: int) -> dict
     }
 
 
+def mlflow_server(_: Mapping[str, str]) -> list[object]:
+    """The command of the team's server, which finds its settings in the environment."""
+    return [ROOT / "deploy" / "mlflow-server"]
+
+
 @contextmanager
-def team(folder: Path, environment: Mapping[str, str]) -> Iterator[Team]:
+def team(
+    folder: Path,
+    environment: Mapping[str, str],
+    command: Callable[[Mapping[str, str]], Sequence[object]] = mlflow_server,
+) -> Iterator[Team]:
     """`deploy/mlflow-server` over the other two servers, with the users of `USERS`.
+
+    Args:
+        folder: of the servers' logs and objects.
+        environment: of all processes.
+        command: gives the MLflow server's command for its settings.
 
     Raises:
         Missing: one of the servers cannot be had.
@@ -299,16 +313,16 @@ def team(folder: Path, environment: Mapping[str, str]) -> Iterator[Team]:
         objects = stack.enter_context(object_store(folder, kept))
         port = free_port()
         uri = f"http://127.0.0.1:{port}"
-        settings = kept | server_settings(database, objects, port)
+        settings = server_settings(database, objects, port)
         log = folder / "mlflow.log"
-        command = [ROOT / "deploy" / "mlflow-server"]
-        stack.enter_context(running(command, lambda: _get(f"{uri}/health"), log, settings))
+        stack.enter_context(running(command(settings), lambda: get(f"{uri}/health"), log, kept | settings))
         made = Team(uri, database, objects, kept)
         _make_users(made)
         yield made
 
 
-def _get(address: str) -> None:
+def get(address: str) -> None:
+    """Nothing where a server answers well, an OSError where it does not."""
     with urllib.request.urlopen(address, timeout=5):
         pass
 
