@@ -336,6 +336,7 @@ def test_lineage_of_the_champion_holds(line: Line) -> None:
     assert line.run("git", "rev-parse", "HEAD").strip() in output
 
 
+@pytest.mark.long
 def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
     output = line.run("overtone", "reproduce", "champion")
     assert "largest difference 0\n" in output
@@ -411,6 +412,7 @@ def test_champion_enhances_a_file_from_the_command_line(line: Line) -> None:
     assert "champion" in line.run("overtone", "models")
 
 
+@pytest.mark.long
 def test_champion_answers_over_http(line: Line) -> None:
     with served(line.folder, line.environment) as address:
         status, answer = post(address, audio.encode(voice(9, 0.7, 16_000), 16_000), mode="extend")
@@ -419,6 +421,7 @@ def test_champion_answers_over_http(line: Line) -> None:
     assert (rate, enhanced.shape) == (48_000, (1, 33_600))
 
 
+@pytest.mark.long
 def test_mlflow_run_of_a_training_is_one_run_with_its_settings(line: Line) -> None:
     kept = {path: path.read_bytes() for path in (line.folder / "models" / "rnn").iterdir()}
     before = {run for (run,) in line.rows("select run_uuid from runs")}

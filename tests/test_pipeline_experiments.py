@@ -16,7 +16,7 @@ import pytest
 
 from test_pipeline import GIT, Line, ran
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 CUTOFFS = {"sweep-1": [4000], "sweep-2": [4000, 8000]}
 
@@ -130,7 +130,6 @@ def test_applied_experiment_brings_its_own_run(home: Line) -> None:
     assert run_ids(home) == before
 
 
-@pytest.mark.long
 def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Line) -> None:
     before, here, shelf = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
     output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.extend.width=8", "-n", "elsewhere")
@@ -149,7 +148,6 @@ def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Li
     assert f"elsewhere,{here['cnn']},{made}" in rows
 
 
-@pytest.mark.long
 def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own_runs(home: Line) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "elsewhere")
@@ -177,7 +175,6 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
     assert registry(home) == shelf
 
 
-@pytest.mark.long
 def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
     space = 'tune.space.rnn={"train.rnn.extend.layers":{"type":"int","low":1,"high":2}}'

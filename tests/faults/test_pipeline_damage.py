@@ -19,7 +19,7 @@ from conftest import ROOT
 from faults.harness import Ledger, copy, refused, started, tree
 from test_pipeline import Line
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TRAIN = ("overtone", "stage", "train", "--model", "rnn")
 
 
@@ -43,7 +43,6 @@ def interrupted(line: Line, *present: str) -> Path:
     pytest.fail("the training ended before it was interrupted")
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
@@ -65,7 +64,6 @@ def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one
     record.survived()
 
 
-@pytest.mark.faults
 def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_command_named(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
@@ -90,7 +88,6 @@ def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_c
     record.survived()
 
 
-@pytest.mark.faults
 def test_damaged_cache_object_is_found_named_and_made_again(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:

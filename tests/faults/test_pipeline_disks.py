@@ -18,8 +18,7 @@ from faults.harness import SEARCH, Ledger, copy, disk, read_only, refused, tree
 from overtone import audio
 from test_pipeline import Line, voice
 
-pytestmark = pytest.mark.slow
-LONG = pytest.mark.faults
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ CASES = {
     "fetch": Case(("overtone", "fetch", "released", "out/model"), (), "out", 64, "out/model", "out/model"),
     "tune": Case((*SEARCH, "--trials", "1"), ("work",), "reports/tune", 64, "reports/tune", "reports/tune"),
 }
-SHORT = ("enhance",)
 
 
 def bytes_of(folder: Path) -> int:
@@ -59,7 +57,7 @@ def bytes_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("kind", ["full", "read-only"])
-@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=LONG) for name in CASES])
+@pytest.mark.parametrize("name", CASES)
 def test_disk_that_takes_nothing_is_told_by_the_file_and_leaves_no_half_output(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str, kind: str
 ) -> None:
@@ -90,7 +88,6 @@ def test_disk_that_takes_nothing_is_told_by_the_file_and_leaves_no_half_output(
     record.survived()
 
 
-@pytest.mark.faults
 def test_line_goes_on_with_right_results_when_there_is_space_again(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:

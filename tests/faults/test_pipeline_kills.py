@@ -17,7 +17,7 @@ from faults.harness import MOMENTS, SEARCH, Ledger, cache_digests, copy, killed,
 from overtone import audio
 from test_pipeline import Line, voice
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 Record = list[tuple[str, object]]
 
@@ -48,13 +48,9 @@ STAGES = {
         ("evaluate", "--system", "rnn"), ("work", "models"), "reports/rnn", ("reports", "mlflow.db"), 14, ()
     ),
 }
-# The others take a minute each.
-SHORT = ("corpus", "train")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.faults) for name in STAGES]
-)
+@pytest.mark.parametrize("name", STAGES)
 def test_killed_stage_ends_as_an_undisturbed_one(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
 ) -> None:
@@ -83,7 +79,6 @@ def test_killed_stage_ends_as_an_undisturbed_one(
         record.survived()
 
 
-@pytest.mark.faults
 def test_killed_report_ends_as_an_undisturbed_one(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
@@ -103,7 +98,6 @@ def test_killed_report_ends_as_an_undisturbed_one(
         record.survived()
 
 
-@pytest.mark.faults
 def test_killed_registration_leaves_one_version_and_one_champion(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
@@ -129,7 +123,6 @@ def test_killed_registration_leaves_one_version_and_one_champion(
         record.survived()
 
 
-@pytest.mark.faults
 def test_killed_promotion_ends_with_the_version_it_was_asked_for(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
@@ -179,7 +172,6 @@ def test_killed_enhancement_leaves_no_file_and_ends_the_same_again(
         record.survived()
 
 
-@pytest.mark.faults
 def test_killed_repro_goes_on_and_poisons_no_cache(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
@@ -199,7 +191,6 @@ def test_killed_repro_goes_on_and_poisons_no_cache(
         record.survived()
 
 
-@pytest.mark.faults
 def test_killed_search_ends_with_all_its_trials(
     line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
