@@ -33,6 +33,8 @@ SEARCH: tuple[str, ...] = (
     "--set",
     "tune.steps=8",
     "--set",
+    "tune.heartbeat=1",
+    "--set",
     "tune.epoch_steps=4",
 )
 SEARCH += ("--set", "tune.space.rnn={train.extend.learning_rate: {type: float, low: 0.0001, high: 0.1}}")

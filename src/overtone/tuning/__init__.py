@@ -1,1 +1,1 @@
-"""The search for better settings by Optuna; the only room that knows it."""
+"""The search for better settings by Optuna; the only package that knows it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna import visualization
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from plotly import offline
 
@@ -100,7 +101,8 @@ def _table(
     for trial in trials:
         values = [f"{value:.4f}" for value in trial.values or []] or [""] * len(objectives)
         drawn = space.settings(trial.params, searched, present)
-        retry = f"again, after {trial.user_attrs['retry_of']}" if "retry_of" in trial.user_attrs else ""
+        first_try = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+        retry = f"again, after {first_try}" if first_try is not None else ""
         first = "the settings as they were" if trial.user_attrs.get("settings") == "present" else ""
         notes = ", ".join(filter(None, (first, retry, trial.user_attrs.get("reason", ""))))
         settings = [str(drawn.get(key, "")) for key in searched]

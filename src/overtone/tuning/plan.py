@@ -1,17 +1,15 @@
-"""What one call of `overtone tune` is to do, in a form that its worker processes inherit."""
+"""What one call of `overtone tune` is to do, in a form that its processes inherit."""
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from overtone import settings as settings_file
 from overtone.errors import OvertoneError
-from overtone.settings import Params, project
+from overtone.settings import Params, Settings, project
 
 # The plan, and for the other processes of a trial on several devices what that trial drew.
 PLAN = "OVERTONE_TUNE_PLAN"
@@ -28,8 +26,7 @@ class TuningError(OvertoneError):
     """A search that cannot be done or continued; the message names what and what was expected."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Settings):
     """One call: `goal` more finished trials of a study.
 
     Args:
@@ -37,6 +34,7 @@ class Plan:
         params: settings of a trial, but for what is searched.
         workers: processes at a time.
         parent: MLflow run of the study.
+        seed: of the sampler.
     """
 
     kind: str
@@ -48,6 +46,7 @@ class Plan:
     source: str
     params: Params
     parent: str = ""
+    seed: int = 0
 
     @property
     def folder(self) -> Path:
@@ -68,13 +67,11 @@ class Plan:
         return self.params.tune.objectives
 
     def text(self) -> str:
-        """For the environment variable that workers read."""
-        plain = {name: str(getattr(self, name)) for name in ("kind", "study", "storage", "call", "source", "parent")}
-        numbers = {"goal": self.goal, "workers": self.workers}
-        return json.dumps({**plain, **numbers, "params": self.params.model_dump(mode="json", by_alias=True)})
+        """For the environment variable that the processes read."""
+        return self.model_dump_json(by_alias=True)
 
 
-def alone() -> None:
+def require_first_process() -> None:
     """Refuse to be one process of a launcher's many: trials would be drawn in each.
 
     Raises:
@@ -87,8 +84,7 @@ def alone() -> None:
 
 def inherited() -> Plan:
     """The plan of the process that started this one."""
-    tree = json.loads(os.environ[PLAN])
-    return Plan(**{**tree, "params": Params.model_validate(tree["params"])})
+    return Plan.model_validate_json(os.environ[PLAN])
 
 
 def searched(params: Params, kind: str) -> dict[str, settings_file.Dimension]:
@@ -108,11 +104,10 @@ def plan(
     study: str | None = None,
     speed: bool = False,
 ) -> Plan:
-    """What a call asks for, where it says nothing filled in from `params.tune`."""
+    """What a call asks for; what it leaves out is taken from `params.tune`."""
     tune = params.tune
     if speed:
         tune = tune.model_copy(update={"objectives": ("quality", "speed")})
-    workers = tune.workers if workers is None else workers
     changes = {f"train.{tune.task}.steps": tune.steps, "train.fit.epoch_steps": tune.epoch_steps}
     suffix = "-speed" if "speed" in tune.objectives else ""
     return Plan(
@@ -121,27 +116,21 @@ def plan(
         storage=resolved(storage or os.environ.get(STORAGE) or tune.storage),
         call=uuid.uuid4().hex[:12],
         goal=tune.trials if trials is None else trials,
-        workers=workers,
+        workers=tune.workers if workers is None else workers,
         source=str(source),
         params=settings_file.changed(params.model_copy(update={"tune": tune}), changes),
     )
 
 
 def resolved(url: str) -> str:
-    """A storage's URL with relative paths taken from the project's root; a file `.log` or `.journal` is a journal."""
-    if "://" not in url and Path(url).suffix in (".log", ".journal"):
-        url = f"journal:///{url}"
+    """A database's URL, the path of an SQLite file taken from the project's root."""
     scheme, separator, rest = url.partition("://")
-    local = scheme.split("+")[0] in ("sqlite", "journal")
-    if not separator or scheme in ("http", "https", "file") or (local and not rest.strip("/")):
-        raise TuningError(
-            f"storage {public(url)!r}: expected sqlite:///FILE, journal:///FILE, postgresql://USER@HOST/NAME "
-            "or a file that ends in .journal or .log"
-        )
+    local = scheme.split("+")[0] == "sqlite"
+    if not separator or scheme in ("http", "https", "file", "journal") or (local and not rest.strip("/")):
+        raise TuningError(f"storage {public(url)!r}: expected sqlite:///FILE or postgresql://USER@HOST/NAME")
     if local and not rest.startswith("//"):
-        path = str(project.root() / rest.removeprefix("/"))
-        # In the address of a database, % and ? are no letters of a name.
-        return f"{scheme}:///{quote(path) if scheme.startswith('sqlite') else path}"
+        # In the address of a database, % and ? are not letters of a name.
+        return f"{scheme}:///{quote(str(project.root() / rest.removeprefix('/')))}"
     return url
 
 

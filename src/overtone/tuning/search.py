@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from overtone.audio import replacing
-from overtone.tracking import studies
-from overtone.tuning import crew, page, space
-from overtone.tuning import study as room
+from overtone.tracking.studies import StudyRun
+from overtone.tuning import page, space, workers
+from overtone.tuning import study as studies
 from overtone.tuning.plan import Plan, TuningError, public
 
 Said = Callable[[str], None]
@@ -52,36 +52,43 @@ def search(plan: Plan, reports: Path, chosen: int | None = None, said: Said = pr
         TuningError: the study cannot be continued, the workers keep dying, or there is no complete trial `chosen`.
     """
     with contextlib.ExitStack() as stack:
-        with room.opening(plan):
-            study = room.open_study(plan)
+        with studies.lock(plan):
+            study = studies.open_study(plan)
             if chosen is not None:
                 _complete(study, chosen)
-            facts = {"tune.study": plan.study, "model": plan.kind, "tune.objectives": ", ".join(plan.objectives)}
-            tags = facts | {
-                "tune.storage": public(plan.storage),
-                "tune.data": study.user_attrs["identity"]["data"][:12],
-            }
-            known = study.user_attrs.get("run_id")
-            run = stack.enter_context(studies.StudyRun(plan.study, known, tags, _logged(plan)))
-            if known != run.run_id:
-                study.set_user_attr("run_id", run.run_id)
-        plan = replace(plan, parent=run.run_id)
+            run = stack.enter_context(_study_run(plan, study))
+            study.set_user_attr("run_id", run.run_id)
+        optuna.storages.fail_stale_trials(study)
+        plan = plan.model_copy(update={"parent": run.run_id})
         try:
-            for trial in room.reap(study, plan.params.tune.retries):
-                said(f"trial {trial.number}: its worker is gone; failed")
             if plan.goal:
-                before = len(study.get_trials(deepcopy=False, states=room.FINISHED))
+                before = len(study.get_trials(deepcopy=False, states=studies.FINISHED))
                 said(
                     f"study {plan.study}: {before} trials finished, {plan.goal} more by {plan.workers} "
                     f"worker{'s' if plan.workers > 1 else ''}, run {run.run_id}"
                 )
-                crew.work(plan, study, lambda trial: said(line(trial, plan)), said)
-        except KeyboardInterrupt:
+                workers.run(plan, study, lambda trial: said(line(trial, plan)), said)
+        except (KeyboardInterrupt, SystemExit):
             said(f"interrupted; the same command continues study {plan.study}")
             raise
         finally:
             result = _conclude(plan, study, run, reports, chosen)
     return result
+
+
+def _study_run(plan: Plan, study: optuna.Study) -> StudyRun:
+    """The MLflow run of the study, new or that of earlier calls."""
+    tags = {
+        "tune.study": plan.study,
+        "model": plan.kind,
+        "tune.objectives": ", ".join(plan.objectives),
+        "tune.storage": public(plan.storage),
+        "tune.data": study.user_attrs["identity"]["data"][:12],
+    }
+    tune = plan.params.tune.model_dump(mode="json", exclude={"space", "storage", "study", "trials", "workers"})
+    searched = {f"space.{key}": dimension.model_dump(mode="json") for key, dimension in plan.space.items()}
+    params = {f"tune.{key}": value for key, value in (tune | searched).items()}
+    return StudyRun(plan.study, study.user_attrs.get("run_id"), tags, params)
 
 
 def line(trial: FrozenTrial, plan: Plan) -> str:
@@ -109,9 +116,9 @@ def _complete(study: optuna.Study, number: int) -> FrozenTrial:
     return found[0]
 
 
-def _conclude(plan: Plan, study: optuna.Study, run: studies.StudyRun, reports: Path, chosen: int | None) -> Result:
+def _conclude(plan: Plan, study: optuna.Study, run: StudyRun, reports: Path, chosen: int | None) -> Result:
     present = space.present(plan.params, plan.space)
-    winner = room.best(study) if chosen is None else _complete(study, chosen)
+    winner = studies.best(study) if chosen is None else _complete(study, chosen)
     settings = space.settings(winner.params, plan.space, present) if winner else {}
     values = dict(zip(plan.objectives, winner.values, strict=True)) if winner else {}
     path = reports / f"{plan.study}.html"
@@ -127,7 +134,7 @@ def _conclude(plan: Plan, study: optuna.Study, run: studies.StudyRun, reports: P
             temporary.write_text(json.dumps(facts, indent=2) + "\n")
         tags = {"tune.best_trial": str(winner.number), "tune.best_run": winner.user_attrs.get("run_id", "")}
     run.log(_points(plan, study), files, tags)
-    same = [trial for trial in room.with_settings(study, plan, present) if trial.state == TrialState.COMPLETE]
+    same = [trial for trial in studies.with_settings(study, plan, present) if trial.state == TrialState.COMPLETE]
     return Result(
         winner.number if winner else None, values, settings, min((t.values[0] for t in same), default=None), path
     )
@@ -135,7 +142,7 @@ def _conclude(plan: Plan, study: optuna.Study, run: studies.StudyRun, reports: P
 
 def _points(plan: Plan, study: optuna.Study) -> list[tuple[str, float, int]]:
     """The objectives of this call's complete trials over their numbers, and the best quality until then."""
-    mine = {trial.number for trial in room.of_call(study, plan.call, (TrialState.COMPLETE,))}
+    mine = {trial.number for trial in studies.of_call(study, plan.call, (TrialState.COMPLETE,))}
     points = []
     best = float("inf")
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -144,9 +151,3 @@ def _points(plan: Plan, study: optuna.Study) -> list[tuple[str, float, int]]:
             points += [(name, value, trial.number) for name, value in zip(plan.objectives, trial.values, strict=True)]
             points.append(("best_quality", best, trial.number))
     return points
-
-
-def _logged(plan: Plan) -> dict[str, Any]:
-    tune = plan.params.tune.model_dump(mode="json", exclude={"space", "storage", "study", "trials", "workers"})
-    searched = {f"space.{key}": dimension.model_dump(mode="json") for key, dimension in plan.space.items()}
-    return {f"tune.{key}": value for key, value in (tune | searched).items()}

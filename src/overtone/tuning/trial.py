@@ -66,7 +66,7 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
             if not pruned and "speed" in plan.objectives:
                 values["speed"] = real_time_factor(folder / "model", plan.task)
             record.conclude("pruned" if pruned else "complete", values)
-    except SystemExit as error:  # Lightning's word for an interruption
+    except SystemExit as error:  # what Lightning makes of an interruption
         raise KeyboardInterrupt from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,10 +84,10 @@ def _trained(
         return _alone(plan, params, trial.number, record.logger(), _judge(trial) if _judged(plan) else None)
     launch.check(params.train, processes)
     # What the processes take as drawn; the first of them asks on behalf of this trial.
-    told = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
+    given = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
     result = plan.folder / str(trial.number) / RESULT
     try:
-        launch.launch("overtone.tuning.worker", (), processes, {PLAN: plan.text(), DRAWN: json.dumps(told)})
+        launch.launch("overtone.tuning.worker", (), processes, {PLAN: plan.text(), DRAWN: json.dumps(given)})
     except launch.LaunchError:
         if result.is_file() and "diverged" in (found := json.loads(result.read_text())):
             raise DivergedError(found["diverged"]) from None
@@ -99,14 +99,14 @@ def _trained(
 def follow(plan: Plan) -> None:
     """One process of a trial's training on several: the settings are those that the trial's own process drew."""
     from overtone.tracking import runs
-    from overtone.tuning import study as room
+    from overtone.tuning import study
 
     given = json.loads(os.environ[DRAWN])
     params = changed(plan.params, given["drawn"])
     result = plan.folder / str(given["number"]) / RESULT
     leads = os.environ["RANK"] == "0"
     logger = runs.logger_of(given["run_id"]) if leads else False
-    judge = _judge(optuna.Trial(room.join_study(plan), given["id"])) if leads and _judged(plan) else None
+    judge = _judge(optuna.Trial(study.join_study(plan), given["id"])) if leads and _judged(plan) else None
     try:
         best, pruned = _alone(plan, params, given["number"], logger, judge)
     except DivergedError as error:

@@ -1,4 +1,4 @@
-"""A worker process: `python -m overtone.tuning.worker`, one trial after another until its call has what it asked for."""
+"""A process of a search: `python -m overtone.tuning.worker` runs one trial of the plan that the environment holds."""
 
 from __future__ import annotations
 
@@ -7,52 +7,34 @@ import signal
 from typing import Never
 
 import optuna
-from optuna.trial import TrialState
 
-from overtone.tuning import study as room
+from overtone.tuning import study as studies
+from overtone.tuning import trial as trials
 from overtone.tuning.plan import DRAWN, Plan, inherited
 
 INTERRUPTED = 130
-_TAKEN = (TrialState.RUNNING, *room.FINISHED)
 
 
 def work(plan: Plan) -> None:
-    """Take trials of the plan's study until its call has as many finished or under way as it asked for.
+    """Run one trial; one that is interrupted will be tried again.
 
-    Ends after the present trial when the process that started this one is gone.
+    Raises:
+        KeyboardInterrupt: the process was asked to end.
     """
-    from overtone.tuning import trial as one
-
-    study = room.join_study(plan)
-    claim = room.lock(plan, "claim")
-    parent = os.getppid()
-    retries = plan.params.tune.retries
+    study = studies.join_study(plan)
+    numbers: list[int] = []
 
     def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
-        room.sign(trial, plan.call)
-        claim.release()
-        return one.run(plan, trial)
+        numbers.append(trial.number)
+        trial.set_user_attr("call", plan.call)
+        return trials.run(plan, trial)
 
-    while os.getppid() == parent:
-        claim.acquire()
-        try:
-            room.reap(study, retries)
-            if len(room.of_call(study, plan.call, _TAKEN)) >= plan.goal:
-                return
-            room.seed(study, plan)
-            study.optimize(objective, n_trials=1)
-        except KeyboardInterrupt:
-            mine = [trial for trial in room.of_call(study, plan.call, (TrialState.FAIL,)) if _is_mine(trial)]
-            if mine:
-                room.again(study, mine[-1], retries)
-            raise
-        finally:
-            if claim.is_locked:
-                claim.release()
-
-
-def _is_mine(trial: optuna.trial.FrozenTrial) -> bool:
-    return bool(trial.user_attrs["worker"]["pid"] == os.getpid())
+    try:
+        study.optimize(objective, n_trials=1)
+    except KeyboardInterrupt:
+        if numbers:
+            studies.retry(study, study.get_trials(deepcopy=False)[numbers[0]], plan)
+        raise
 
 
 def _interrupt(*_: object) -> Never:
@@ -60,12 +42,10 @@ def _interrupt(*_: object) -> Never:
 
 
 def main() -> None:
-    """Work on the plan that the environment holds; in another process of a trial's training, take part in that."""
+    """Run a trial; in another process of a trial's training, take part in that."""
     plan = inherited()
     if DRAWN in os.environ:
-        from overtone.tuning import trial as one
-
-        one.follow(plan)
+        trials.follow(plan)
         return
     signal.signal(signal.SIGTERM, _interrupt)
     try:
