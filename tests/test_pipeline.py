@@ -346,10 +346,30 @@ def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
 # --- what runs again ----------------------------------------------------------------------------------------------------
 
 
-def test_second_repro_runs_nothing_but_register(line: Line) -> None:
-    output = line.run("dvc", "repro")
-    assert ran(output) == {"register"}
-    assert "version 1 (known already)" in output
+def test_second_repro_runs_nothing(line: Line) -> None:
+    assert line.run("dvc", "status") == "Data and pipelines are up to date.\n"
+    registered = line.json("reports/registered.json")
+    assert (registered["name"], registered["version"], registered["registry"]) == ("overtone", 1, "sqlite:///mlflow.db")
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("errors.py", set()),
+        ("tracking/store.py", set()),
+        ("settings/loading.py", set()),
+        ("models/extend.py", {"train@cnn", "train@rnn", "evaluate@baselines", "evaluate@cnn", "evaluate@rnn"}),
+    ],
+)
+def test_touched_code_reruns_what_it_decides(line: Line, name: str, stages: set[str]) -> None:
+    path = line.folder / "src" / "overtone" / name
+    before = path.read_text()
+    path.write_text(f"{before}# touched\n")
+    try:
+        changed = set(json.loads(line.run("dvc", "status", "--json")))
+    finally:
+        path.write_text(before)
+    assert changed - {"report"} == stages
 
 
 @pytest.mark.long

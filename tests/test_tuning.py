@@ -20,11 +20,12 @@ from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from conftest import ROOT
-from overtone import settings, stages
+from overtone import settings
 from overtone.settings import ParamsError
 from overtone.tracking import store
 from overtone.training import fit
 from overtone.training.failure import DivergedError
+from overtone.tuning import command as command_of_tune
 from overtone.tuning import search, space, worker, workers
 from overtone.tuning import study as studies
 from overtone.tuning import trial as one
@@ -74,6 +75,11 @@ def planned(*overrides: str, trials: int = 1, **asked: Any) -> Plan:
     return plan(load(*overrides), "rnn", Path("work/corpus"), trials, **asked)
 
 
+def tune(params: settings.Params, *overrides: str, trials: int, dry_run: bool = False) -> None:
+    made = plan(params, "rnn", params.train.data.source, trials)
+    command_of_tune.tune(made, Path("reports/tune"), overrides, dry_run=dry_run)
+
+
 def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.get_trials(deepcopy=False)]
 
@@ -120,7 +126,7 @@ def work(made: Plan, study: optuna.Study) -> None:
             "train.rnn.extend.width: {type: int, low: 0, high: 32}",
             "width: 0 is no value of this setting.*greater than 0",
         ),
-        ("train.rnn.extend.widht: {type: int, low: 8, high: 32}", "widht: params.yaml has no such setting"),
+        ("train.rnn.extend.widht: {type: int, low: 8, high: 32}", "widht: params.yaml has no setting"),
         ("train.rnn.extend.cell: {type: categorical, choices: [gru, rwkv]}", "cell: rwkv is no value of this setting"),
         ("train.extend.learning_rate: {type: float, low: 0, high: 1, log: true}", "learning_rate.*low above 0"),
         ("train.extend.steps: {type: int, low: 8, high: 32}", "steps: the length of a trial is tune.steps"),
@@ -459,21 +465,21 @@ def test_winner_is_written_unless_it_is_there_or_only_shown(
 
     monkeypatch.setattr(fit, "train", fake)
     before = Path("params.yaml").read_text()
-    stages.tune(load(), "rnn", trials=1)
+    tune(load(), trials=1)
     shown = capsys.readouterr().out
     assert "no better than the present settings" in shown and "params.yaml: has these settings already" in shown
     studies.open_study(planned()).enqueue_trial(GOOD)
-    stages.tune(load(), "rnn", trials=1, dry_run=True)
+    tune(load(), trials=1, dry_run=True)
     shown = capsys.readouterr().out
     assert "-    learning_rate: 0.002\n+    learning_rate: 0.01\n" in shown and "not changed (--dry-run)" in shown
     assert Path("params.yaml").read_text() == before
-    stages.tune(load(), "rnn", ["seed=3", "tune.steps=9"], trials=0)
+    tune(load(), "seed=3", "tune.steps=9", trials=0)
     shown = capsys.readouterr().out
     assert "the trial's is 0.0080 lower" in shown and "the trials had seed=3 too" in shown
     after = Path("params.yaml").read_text()
     assert settings.load(Path("params.yaml")).train.extend.learning_rate == 0.01
     assert sum(a != b for a, b in zip(before.splitlines(), after.splitlines(), strict=True)) == 2
-    stages.tune(load(), "rnn", trials=0)
+    tune(load(), trials=0)
     assert "has these settings already" in capsys.readouterr().out
 
 
@@ -494,7 +500,7 @@ def test_one_process_of_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_trial_on_two_processes_draws_once_and_is_judged_by_the_first(tuned: Path) -> None:
     made = planned("train.fit.devices=2", "tune.prune_after_trials=1", trials=2)
     studies.open_study(made).enqueue_trial(BAD)
-    stages.tune(made.params, "rnn", trials=2)
+    tune(made.params, trials=2)
     first, second = studies.open_study(made).get_trials(deepcopy=False)
     assert (first.state.name, second.state.name) == ("COMPLETE", "PRUNED")
     assert list(first.intermediate_values) == [0, 1, 2] and list(second.intermediate_values) == [0]

@@ -1,4 +1,4 @@
-"""One function a stage of the line, and what the other commands need of it."""
+"""One function a stage of the pipeline, as dvc.yaml runs them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ REPORTS = Path("reports")
 CHECKPOINTS = Path("checkpoints")
 KINDS = FAMILIES
 PAGE = REPORTS / "index.html"
+REGISTERED = REPORTS / "registered.json"
 ABLATION = Path("docs/ablation.csv")
 
 
@@ -44,7 +45,7 @@ def corpus(params: Params) -> None:
     """Raw recordings -> checked, resampled, split clips."""
     from overtone.data.corpus import REJECTED, build
 
-    with _progress("corpus") as progress:
+    with progress_bar("corpus") as progress:
         summary = build(params.corpus, params.seed, CORPUS, progress)
     print(f"{summary.clips} clips of {summary.files} files in {CORPUS}")
     for (kind, split), seconds in sorted(summary.seconds.items()):
@@ -63,23 +64,9 @@ def degrade(params: Params, ray: str | None = None) -> None:
     """
     from overtone.data import pairs as room
 
-    with _progress("degrade") as progress:
+    with progress_bar("degrade") as progress:
         room.build(params.degrade, params.seed, CORPUS, PAIRS, progress, ray=ray)
     print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
-
-
-def shards(target: str, folder: Path | None, shard_mb: float, force: bool, workers: int | None) -> None:
-    """Clips of training and validation -> shards in a folder or below a URL."""
-    from overtone.data import shards as room
-
-    with _progress("shards") as progress:
-        made = room.write(folder or CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
-    index = made.index
-    for split, group in (("train", index.train), ("valid", index.valid)):
-        size = sum(shard.bytes for shard in group) / 1e6
-        print(f"  {split}: {sum(shard.samples for shard in group)} clips in {len(group)} shards, {size:.1f} MB")
-    print(f"{target}: {f'{made.uploaded} shards written' if made.changed else 'up to date'}, digest {index.digest}")
-    print(f"train with it: dvc exp run -S train.data.source={target}@{index.digest[:12]}")
 
 
 def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
@@ -122,7 +109,7 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
                 path.write_text(run.run_id)
             print(f"train {kind}: {'resuming' if resume else 'starting'} run {run.run_id}", flush=True)
         out = MODELS / kind
-        start = _start(params, kind)
+        start = start_folder(params, kind)
         outcomes = fit(params, kind, params.train.data.source, out, folder, run.logger() or False, start=start)
         if run.run_id:
             facts = {
@@ -133,13 +120,12 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
                 **{f"{outcome.task}_best_epoch": outcome.best_epoch for outcome in outcomes},
                 **{f"{outcome.task}_stopped_early": outcome.stopped_early for outcome in outcomes},
             }
-            with replacing(out / "run.json") as path:
-                path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+            _write_json(out / "run.json", facts)
     if run.run_id:
         _remove(folder)
 
 
-def _start(params: Params, kind: str) -> Path | None:
+def start_folder(params: Params, kind: str) -> Path | None:
     """The folder of the model that training begins with; `released` is that of the same family."""
     from overtone.registry import resolve
     from overtone.registry.released import NAMES, find
@@ -196,13 +182,6 @@ def _record_models(kinds: Iterable[str]) -> None:
         print(f"{kind}: its run is whole in {store.public_uri()}{_as(trained, run_id)}")
 
 
-def print_failure(folder: Path) -> None:
-    """Why a training diverged, by the batch that it kept, and how to go on."""
-    from overtone.training import failure
-
-    print(failure.text(folder))
-
-
 def evaluate(params: Params, system: str) -> None:
     """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
     from overtone.data.pairs import read_pairs
@@ -214,7 +193,7 @@ def evaluate(params: Params, system: str) -> None:
     test_set = room.fingerprint(pairs, PAIRS)
     for name in params.evaluate.baselines if system == "baselines" else (system,):
         out = report_folder(name)
-        with _progress(f"evaluate {name}") as progress:
+        with progress_bar(f"evaluate {name}") as progress:
             made = judge(name, _maker(name), pairs, PAIRS, params.evaluate, out, progress)
         metrics = room.write(made, test_set, out)
         if system == "baselines":
@@ -244,7 +223,7 @@ def report(params: Params) -> None:
     # Resampling alone changes nothing that could be heard.
     makers = {name: _maker(name) for name in names if name != table.BASELINE}
     networks = [system for system in systems if system.name in KINDS]
-    with _progress("report") as progress:
+    with progress_bar("report") as progress:
         wanted = clips.worst(networks, params.evaluate.visqol)
         cards = clips.cards(wanted, read_pairs(PAIRS, "test"), PAIRS, makers, systems, progress)
     page.write(PAGE, systems, cards, ABLATION)
@@ -273,12 +252,13 @@ def register(params: Params) -> None:
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
     from overtone.registry import card, hooks, register
-    from overtone.tracking import baselines, transfer
+    from overtone.tracking import baselines, store, transfer
 
     if project.in_copy():
         name = os.environ.get("DVC_EXP_NAME", "NAME")
         print(f"experiment {name}: not registered, as it ran outside the workspace; to register its model:")
         print(f"  dvc exp apply {name} && dvc repro")
+        _write_json(REGISTERED, {"registered": False, "experiment": name})
         return
     names = (*params.evaluate.baselines, *KINDS)
     metrics = {name: read_metrics(report_folder(name)) for name in names if report_folder(name).is_dir()}
@@ -304,70 +284,10 @@ def register(params: Params) -> None:
     print(f"{decision.model} -> {decision.name} version {decision.version} ({verb}): {decision.reason}")
     for comparison in decision.comparisons:
         print(f"  {comparison}")
+    facts = {"name": decision.name, "version": decision.version, "model": decision.model, "reason": decision.reason}
+    registry = {"registry": store.public_uri(), "champion": decision.champion}
+    _write_json(REGISTERED, {"registered": True, **facts, **registry})
     hooks.announce(decision, params.register_.on_champion, params.register_.on_champion_seconds)
-
-
-# --- tuning -----------------------------------------------------------------------------------------------------------
-
-
-def tune(
-    params: Params,
-    kind: str,
-    overrides: list[str] | None = None,
-    *,
-    trials: int | None = None,
-    workers: int | None = None,
-    storage: str | None = None,
-    study: str | None = None,
-    speed: bool = False,
-    chosen: int | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Search for better settings, and write the winner's into `params.yaml`."""
-    from overtone.tuning.plan import alone, plan
-    from overtone.tuning.search import search, shown
-
-    alone()
-    if (start := _start(params, kind)) is not None:
-        params = settings_file.changed(params, {"train.fit.start": str(start)})
-    made = plan(params, kind, params.train.data.source, trials, workers, storage, study, speed)
-    result = search(made, REPORTS / "tune", chosen, lambda text: print(text, flush=True))
-    print(f"{result.page}: history, importance, parallel coordinates, every trial")
-    if result.trial is None:
-        print(f"study {made.study}: no trial is complete; params.yaml stays as it is")
-        return
-    values = ", ".join(f"{name} {value:.4f}" for name, value in result.values.items())
-    print(f"{'chosen' if chosen is not None else 'best'}: trial {result.trial}, {values}; {shown(result.settings)}")
-    if result.values["quality"] == result.present:
-        print("no better than the present settings")
-    elif result.present is not None:
-        gain = result.present - result.values["quality"]
-        print(f"the present settings: quality {result.present:.4f}; the trial's is {gain:.4f} lower")
-    _write_settings(result.settings, dry_run)
-    if others := [text for text in overrides or [] if not text.startswith("tune.")]:
-        print(f"the trials had {', '.join(others)} too, which params.yaml does not")
-
-
-def _write_settings(changes: Mapping[str, Any], dry_run: bool, path: Path = Path("params.yaml")) -> None:
-    """Show what would change in the settings file, and change it."""
-    import difflib
-
-    before = path.read_text()
-    flat = settings_file.flatten(settings_file.load(path))
-    after = settings_file.edited(before, {key: value for key, value in changes.items() if flat[key] != value})
-    if after == before:
-        print(f"{path}: has these settings already")
-        return
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), str(path), n=0
-    )
-    print("".join(lines), end="")
-    if dry_run:
-        print(f"{path}: not changed (--dry-run)")
-        return
-    with replacing(path) as temporary:
-        temporary.write_text(after)
-    print(f"{path}: changed; dvc repro trains with it")
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -385,6 +305,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise OvertoneError(f"{path}: expected a JSON object")
     return tree
+
+
+def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
 def _scored(folder: Path, params: Params) -> Scored:
@@ -406,7 +331,7 @@ def _rescore(params: Params, folder: Path) -> Scored:
     plain = params.evaluate.model_copy(update={"figures": 0})
     # Whether it can be used at all is better known before processes are started for it.
     Upsampler.load(folder)
-    with tempfile.TemporaryDirectory() as name, _progress("score the champion on this test set") as progress:
+    with tempfile.TemporaryDirectory() as name, progress_bar("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
         pairs = read_pairs(PAIRS, "test")
         room.write(
@@ -446,7 +371,7 @@ def _remove(folder: Path) -> None:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal; elsewhere a line every tenth of the way."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

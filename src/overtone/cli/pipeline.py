@@ -32,7 +32,7 @@ def init(
 
     Example: overtone init my-voice --recordings interviews
     """
-    from overtone import scaffold
+    from overtone.settings import scaffold
 
     place = scaffold.create(folder, recordings)
     print(f"{folder}: a new project\n  recordings: {place}\n  settings: {folder / 'params.yaml'}")
@@ -122,9 +122,9 @@ def failure(
 
     Example: overtone failure checkpoints/rnn-0123456789abcdef/failure-step-140
     """
-    from overtone import stages
+    from overtone.training import failure
 
-    stages.print_failure(folder)
+    print(failure.text(folder))
 
 
 @app.command()
@@ -142,8 +142,11 @@ def shards(
     Example: overtone shards work/shards
     """
     from overtone import stages
+    from overtone.data import shards
 
-    stages.shards(target, corpus, shard_mb, force, workers)
+    with stages.progress_bar("shards") as progress:
+        written = shards.write(corpus or stages.CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
+    print(written.text(target))
 
 
 @app.command()
@@ -155,9 +158,7 @@ def tune(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: tune.workers.")] = None,
     storage: Annotated[
         str | None,
-        typer.Option(
-            help="sqlite:///FILE, journal:///FILE or postgresql://... Default: OVERTONE_TUNE_STORAGE, else tune.storage."
-        ),
+        typer.Option(help="sqlite:///FILE or postgresql://... Default: OVERTONE_TUNE_STORAGE, else tune.storage."),
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="Name of the study to begin or continue. Default: tune.study-MODEL.")
@@ -176,22 +177,20 @@ def tune(
 
     Example: overtone tune --model rnn --trials 20 --workers 2
     """
-    from overtone import stages
+    from overtone import settings, stages
     from overtone.settings import project
+    from overtone.tuning import command
+    from overtone.tuning.plan import plan, require_first_process
 
     project.enter()
-    stages.tune(
-        stages.settings(set),
-        model,
-        set,
-        trials=trials,
-        workers=workers,
-        storage=storage,
-        study=study,
-        speed=objective == "speed",
-        chosen=trial,
-        dry_run=dry_run,
-    )
+    require_first_process()
+    params = stages.settings(set)
+    if (start := stages.start_folder(params, model)) is not None:
+        params = settings.changed(params, {"train.fit.start": str(start)})
+    source = params.train.data.source
+    made = plan(params, model, source, trials, workers, storage, study, objective == "speed")
+    with ended_by_signals():
+        command.tune(made, stages.REPORTS / "tune", set or (), trial, dry_run)
 
 
 @app.command()

@@ -77,6 +77,23 @@ class Written:
     uploaded: int
     changed: bool
 
+    def text(self, target: str) -> str:
+        """What was written to a place, and how to train with it."""
+        lines = []
+        for split, group in (("train", self.index.train), ("valid", self.index.valid)):
+            size = sum(shard.bytes for shard in group) / 1e6
+            lines.append(
+                f"  {split}: {sum(shard.samples for shard in group)} clips in {len(group)} shards, {size:.1f} MB"
+            )
+        done = f"{self.uploaded} shards written" if self.changed else "up to date"
+        return "\n".join(
+            [
+                *lines,
+                f"{target}: {done}, digest {self.index.digest}",
+                f"train with it: dvc exp run -S train.data.source={target}@{self.index.digest[:12]}",
+            ]
+        )
+
 
 def read_index(objects: Objects) -> Index:
     """The index of a folder or URL.

