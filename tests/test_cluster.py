@@ -13,7 +13,7 @@ import pytest
 from overtone import settings
 from overtone.data import cluster, pairs, parallel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 pytest.importorskip("ray", reason="Ray is missing: pip install -e '.[ray]'")
 
 
@@ -46,23 +46,19 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.long
 def test_degraded_pairs_are_the_same_bytes_on_ray(
     params: settings.Params, pairs_folder: Path, tmp_path: Path, deadly: Double
 ) -> None:
     corpus = pairs_folder.with_name("corpus")
     conditions = {name: params.degrade.conditions[name] for name in ("sinc_8k", "noise_10db")}
-    few = params.degrade.model_copy(
-        update={"views": 2, "conditions": conditions, "valid_conditions": tuple(conditions)}
-    )
+    few = params.degrade.model_copy(update={"conditions": conditions})
     pairs.build(few, 1, corpus, tmp_path / "here", workers=1)
-    told: list[tuple[int, int]] = []
-    pairs.build(few, 1, corpus, tmp_path / "ray", lambda *share: told.append(share), workers=2, ray="local")
+    calls: list[tuple[int, int]] = []
+    pairs.build(few, 1, corpus, tmp_path / "ray", lambda *share: calls.append(share), workers=2, ray="local")
     assert tree(tmp_path / "ray") == tree(tmp_path / "here")
-    assert [done for done, _ in told] == list(range(1, told[0][1] + 1))
+    assert [done for done, _ in calls] == list(range(1, calls[0][1] + 1))
 
 
-@pytest.mark.long
 def test_item_whose_process_dies_is_told_and_all_others_are_done(deadly: Double) -> None:
     found = dict(cluster.results(deadly, 7, range(40), workers=2))
     assert found == {item: None if item == 7 else 2 * item for item in range(40)}

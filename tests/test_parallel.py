@@ -24,10 +24,10 @@ def threads(_: None, __: int) -> int:
 
 def places(seconds: float, workers: int | None) -> list[int]:
     """The processes in which the items were worked on, in the order of the items."""
-    told: list[tuple[int, int]] = []
-    found = parallel.run(where, seconds, range(COUNT), workers, lambda *share: told.append(share))
+    calls: list[tuple[int, int]] = []
+    found = parallel.run(where, seconds, range(COUNT), workers, lambda *share: calls.append(share))
     assert [item for item, _ in found] == list(range(COUNT))
-    assert told == [(done, COUNT) for done in range(1, COUNT + 1)]
+    assert calls == [(done, COUNT) for done in range(1, COUNT + 1)]
     return [place for _, place in found]
 
 
@@ -56,12 +56,13 @@ def test_what_the_first_item_loads_is_not_taken_for_work(monkeypatch: pytest.Mon
     assert parallel._long([0.4, 0.05], COUNT)
 
 
+@pytest.mark.long
 def test_a_number_of_processes_that_is_asked_for_is_kept_to() -> None:
     assert os.getpid() not in places(0.001, 2)
     assert set(places(0.001, 1)) == {os.getpid()}
 
 
-@pytest.mark.parametrize("workers", [None, 1, 2])
+@pytest.mark.parametrize("workers", [None, 1, pytest.param(2, marks=pytest.mark.long)])
 def test_every_item_has_one_compute_thread_and_the_caller_its_own_again(workers: int | None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -72,7 +73,7 @@ def test_every_item_has_one_compute_thread_and_the_caller_its_own_again(workers:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.long)])
 def test_error_of_an_item_is_the_callers(workers: int | None) -> None:
     with pytest.raises(ZeroDivisionError):
         parallel.run(divmod, 7, [1, 0, 2], workers)

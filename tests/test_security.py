@@ -223,15 +223,14 @@ def test_registered_code_is_not_run_by_overtone(
 )
 def test_index_of_shards_names_nothing_but_shards(tmp_path: Path, change: dict[str, Any]) -> None:
     from overtone.data import shards
-    from overtone.data.objects import open_objects
 
     good = {"name": "train-00000-0123456789ab.tar", "samples": 1, "bytes": 1, "sha256": "0" * 64}
     index = {"format": "overtone-shards", "version": shards.VERSION, "train": [good], "valid": []}
     (tmp_path / shards.INDEX).write_text(json.dumps(index))
-    assert shards.read_index(open_objects(str(tmp_path))).train[0].name == good["name"]
+    assert shards.read_index(shards.Place(str(tmp_path))).train[0].name == good["name"]
     (tmp_path / shards.INDEX).write_text(json.dumps(index | {"train": [good | change]}))
     with pytest.raises(shards.ShardsError, match="not an index of shards"):
-        shards.read_index(open_objects(str(tmp_path)))
+        shards.read_index(shards.Place(str(tmp_path)))
 
 
 def test_pulled_model_that_is_not_what_the_pointer_names_is_refused(tmp_path: Path) -> None:

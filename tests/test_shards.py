@@ -7,8 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,8 @@ import pytest
 
 import services
 from conftest import ROOT
-from overtone.data import objects, shards, sources
-from overtone.data.cache import FOLDER, LIMIT
+from overtone.data import shards, sources
 from overtone.data.corpus import Clip, CorpusError, read_manifest
-from overtone.data.objects import ObjectsError
 from overtone.data.shards import INDEX, ShardsError
 from overtone.data.sources import CorpusSource, ShardsSource
 from services import BUCKET, ObjectStore
@@ -37,13 +34,6 @@ def folder(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.fixture
-def url(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The same by a URL, with a cache of its own."""
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
-    return folder.as_uri()
-
-
 def shards_at(source: str | Path) -> ShardsSource:
     found = sources.recognise(source)
     assert isinstance(found, ShardsSource)
@@ -56,27 +46,11 @@ def clips_of(source: str | Path) -> list[Clip]:
     return [clip for split in ("train", "valid") for clip, _ in found.clips(split)]
 
 
-@contextmanager
-def reaching(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables of an object store, and connections by them."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    objects._filesystem.cache_clear()
-    try:
-        yield
-    finally:
-        objects._filesystem.cache_clear()
-
-
-def cached(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in folder.glob("*.tar")}
-
-
 # --- the format ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_shards_hold_the_clips_as_they_are(folder: Path, corpus_folder: Path, split: sources.Split) -> None:
+def test_shards_hold_the_clips_as_they_are(folder: Path, corpus_folder: Path, split: shards.Split) -> None:
     assert len(shards_at(folder).index.shards) > 3
     ours, theirs = (list(source.clips(split)) for source in (shards_at(folder), CorpusSource(corpus_folder)))
     assert [clip for clip, _ in ours] == [clip for clip, _ in theirs]
@@ -155,44 +129,20 @@ def test_interrupted_writing_leaves_no_index_and_goes_on(corpus_folder: Path, tm
 # --- training -----------------------------------------------------------------------------------------------------------
 
 
-def test_training_from_shards_is_that_from_the_corpus(url: str, corpus_folder: Path, tmp_path: Path) -> None:
+def test_training_from_shards_is_that_from_the_corpus(folder: Path, corpus_folder: Path, tmp_path: Path) -> None:
     prepared = f"train.data.prepared={tmp_path / 'prepared'}"
     train(tmp_path / "corpus", corpus_folder)
     from overtone.training import fit
     from test_training import small
 
-    fit.train(small(corpus_folder, prepared), "rnn", url, tmp_path / "url" / "model", tmp_path / "url" / "checkpoints")
+    fit.train(
+        small(corpus_folder, prepared),
+        "rnn",
+        folder.as_uri(),
+        tmp_path / "url" / "model",
+        tmp_path / "url" / "checkpoints",
+    )
     assert weights(tmp_path / "url") == weights(tmp_path / "corpus")
-
-
-# --- the cache ----------------------------------------------------------------------------------------------------------
-
-
-def test_cache_holds_no_more_than_it_may(
-    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = shards_at(folder).index
-    limit = sum(sorted(shard.bytes for shard in index.shards)[-2:])
-    monkeypatch.setenv(LIMIT, str(limit / 1e9))
-    assert clips_of(url) == clips_of(folder)
-    assert limit / 3 < sum(cached(tmp_path / "cache").values()) <= limit
-
-
-def test_shard_is_fetched_once(url: str, tmp_path: Path) -> None:
-    first = clips_of(url)
-    before = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.tar")}
-    assert len(before) == len(shards_at(url).index.shards)
-    assert clips_of(url) == first
-    assert {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.tar")} == before
-
-
-def test_cache_without_room_for_a_shard_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LIMIT, "0.0000001")
-    with pytest.raises(ShardsError, match=rf"{LIMIT}: .*; expected at least the [\d.e-]+ of a shard"):
-        clips_of(url)
-    monkeypatch.setenv(LIMIT, "much")
-    with pytest.raises(ShardsError, match=f"{LIMIT}: 'much'; expected"):
-        clips_of(url)
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------------
@@ -206,10 +156,7 @@ def own(folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_damaged_shard_is_refused_by_name_and_mended_by_force(
-    own: Path, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: bool
-) -> None:
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+def test_damaged_shard_is_refused_by_name_and_mended_by_force(own: Path, corpus_folder: Path, remote: bool) -> None:
     source = own.as_uri() if remote else str(own)
     shard = shards_at(own).index.train[1]
     content = bytearray((own / shard.name).read_bytes())
@@ -217,17 +164,15 @@ def test_damaged_shard_is_refused_by_name_and_mended_by_force(
     (own / shard.name).write_bytes(content)
     with pytest.raises(ShardsError, match=rf"own/{shard.name}: damaged: .* the index names {shard.sha256}"):
         clips_of(source)
-    assert len(cached(tmp_path / "cache")) == remote
     shards.write(corpus_folder, str(own), SHARD_BYTES, force=True, workers=1)
     assert clips_of(source)
 
 
-def test_missing_shard_is_named(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+def test_missing_shard_is_named(own: Path) -> None:
     shard = shards_at(own).index.train[0]
     (own / shard.name).unlink()
     for source in (str(own), own.as_uri()):
-        with pytest.raises(ObjectsError, match=f"own/{shard.name}: no such file"):
+        with pytest.raises(ShardsError, match=f"own/{shard.name}: no such file"):
             clips_of(source)
 
 
@@ -255,7 +200,7 @@ def test_source_is_recognised_or_refused(folder: Path, corpus_folder: Path, tmp_
         sources.recognise(tmp_path)
     with pytest.raises(ShardsError, match=rf"no {INDEX}; expected what `overtone shards` writes"):
         sources.recognise(tmp_path.as_uri())
-    with pytest.raises(ObjectsError, match=r"gopher://x/y: cannot be reached: .*[Pp]rotocol"):
+    with pytest.raises(ShardsError, match=r"gopher://x/y: cannot be reached: .*[Pp]rotocol"):
         sources.recognise("gopher://x/y")
 
 
@@ -280,12 +225,14 @@ def silent() -> Iterator[str]:
 def test_store_that_does_not_answer_is_given_up(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, answers: str
 ) -> None:
-    monkeypatch.setattr(objects, "_ANSWER", 1)
+    monkeypatch.setattr(shards, "_ANSWER", 1)
     nobody = f"http://127.0.0.1:{services.free_port()}"
     endpoint = request.getfixturevalue("silent") if answers == "never" else nobody
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "somewhere"}
-    refused = pytest.raises(ObjectsError, match=r"s3://bucket/shards: cannot be reached: .*127\.0\.0\.1")
-    with reaching(monkeypatch, {**keys, "AWS_ENDPOINT_URL": endpoint}), refused:
+    refused = pytest.raises(ShardsError, match=r"s3://bucket/shards: cannot be reached: .*127\.0\.0\.1")
+    for name, value in {**keys, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    with refused:
         sources.recognise("s3://bucket/shards")
 
 
@@ -312,7 +259,7 @@ def test_shards_of_an_object_store_are_those_of_a_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place, index = f"s3://{BUCKET}/team/shards", shards_at(folder).index
-    reach = {**store.environment, "AWS_ENDPOINT_URL": store.endpoint, FOLDER: str(project / "cache")}
+    reach = {**store.environment, "AWS_ENDPOINT_URL": store.endpoint}
     shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
     done = subprocess.run(
         [sys.executable, "-m", "overtone", "shards", place, "--corpus", corpus_folder, "--shard-mb", "0.1"],
@@ -327,14 +274,13 @@ def test_shards_of_an_object_store_are_those_of_a_folder(
     assert f"{place}: {len(index.shards)} shards written, digest {index.digest}" in done.stdout
     names = {name.rpartition("/")[2] for name in store.objects("team/")}
     assert names == {INDEX, *(shard.name for shard in index.shards)}
-    with reaching(monkeypatch, reach):
-        assert not shards.write(corpus_folder, place, SHARD_BYTES, workers=1).changed
-        assert clips_of(f"{place}@{index.digest[:12]}") == clips_of(folder)
-        assert len(cached(project / "cache")) > 3
-        shutil.rmtree(project / "cache")
-        (damaged,) = (path for path in store.folder.rglob(index.valid[0].name))
-        damaged.write_bytes(b"x" * index.valid[0].bytes)
-        with pytest.raises(ShardsError, match=rf"{place}/{index.valid[0].name}: damaged"):
-            clips_of(place)
-        shards.write(corpus_folder, place, SHARD_BYTES, force=True, workers=1)
-        assert clips_of(place) == clips_of(folder)
+    for name, value in reach.items():
+        monkeypatch.setenv(name, value)
+    assert not shards.write(corpus_folder, place, SHARD_BYTES, workers=1).changed
+    assert clips_of(f"{place}@{index.digest[:12]}") == clips_of(folder)
+    (damaged,) = (path for path in store.folder.rglob(index.valid[0].name))
+    damaged.write_bytes(b"x" * index.valid[0].bytes)
+    with pytest.raises(ShardsError, match=rf"{place}/{index.valid[0].name}: damaged"):
+        clips_of(place)
+    shards.write(corpus_folder, place, SHARD_BYTES, force=True, workers=1)
+    assert clips_of(place) == clips_of(folder)

@@ -88,7 +88,7 @@ SCHEMA = {"corpus": "corpus", "degrade": "degradations", "train": "training", "e
 EXTRAS = {
     "train": (
         *("overtone.data.bandlimit", "overtone.data.degrade", "overtone.data.pairs", "overtone.data.crops"),
-        *("overtone.data.shards", "overtone.data.cache", "overtone.data.objects", "overtone.data.streaming"),
+        *("overtone.data.shards"),
         "overtone.data.sources",
         *("overtone.training.*", "overtone.evaluation.judge", "overtone.evaluation.report", "overtone.evaluation.page"),
         *("overtone.evaluation.clips", "overtone.evaluation.systems", "overtone.evaluation.session"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import os
 import pickle
@@ -25,31 +27,11 @@ Result = TypeVar("Result")
 LOCAL = "local"
 # Items are a few hundred bytes: what Ray asks for at least.
 _STORE_BYTES = 128 * 2**20
-# Blocks a worker: few enough to cost little, many enough that no worker is left alone with a long one, and to see progress.
-_BLOCKS = 25
-
 _CONNECT_SECONDS = 10.0
 
 
 class ClusterError(OvertoneError):
     """A cluster that cannot be had, or that lost work."""
-
-
-class _Worker:
-    """In a process of Ray's: the function, and what all items share."""
-
-    def __init__(self, payload: bytes, folder: str) -> None:
-        # Relative paths mean what they mean to the caller, where the machines share its files.
-        if Path(folder).is_dir():
-            os.chdir(folder)
-        self._function, self._shared = pickle.loads(payload)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            result: Any = self._function(self._shared, pickle.loads(row["item"]))
-            return {"index": row["index"], "result": pickle.dumps((result, None))}
-        except Exception as error:
-            return {"index": row["index"], "result": pickle.dumps((None, error))}
 
 
 def results(
@@ -60,7 +42,7 @@ def results(
     workers: int | None = None,
     gpus: int = 0,
 ) -> Generator[tuple[int, Result | None], None, None]:
-    """Positions and results of `function(shared, item)`, as they come; None for an item whose process died, alone too.
+    """Positions and results of `function(shared, item)`, as they come; None for an item whose process died.
 
     Args:
         function: a module's top-level function; `shared`, items and results must pickle.
@@ -80,56 +62,44 @@ def results(
         most = int(resources.get("GPU", 0)) // gpus if gpus else int(resources.get("CPU", 1))
         if not most:
             raise ClusterError(f"Ray at {address}: has no GPU; expected {gpus} for each process")
-        payload, folder = pickle.dumps((function, shared)), str(Path.cwd())
-        rows = {index: {"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)}
-        for row in _spread(ray.data, (payload, folder), list(rows.values()), min(workers or most, most), gpus):
-            del rows[int(row["index"])]
-            yield int(row["index"]), _unpacked(row)
-        for index, row in rows.items():
-            found = _alone(ray, (payload, folder), row, gpus)
-            yield index, None if found is None else _unpacked(found)
+        died = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+        call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_call)
+        work = ray.put(pickle.dumps((function, shared, str(Path.cwd()))))
+        waiting, running = enumerate(items), dict[Any, int]()
+        while True:
+            for index, item in itertools.islice(waiting, min(workers or most, most) - len(running)):
+                running[call.remote(work, pickle.dumps(item))] = index
+            if not running:
+                return
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            index = running.pop(done)
+            try:
+                result, error = pickle.loads(ray.get(done))
+            except died:
+                yield index, None
+                continue
+            if error is not None:
+                raise error
+            yield index, result
 
 
-def _unpacked(row: dict[str, Any]) -> Any:
-    result, error = pickle.loads(row["result"])
-    if error is not None:
-        raise error
-    return result
-
-
-def _spread(
-    data: Any, arguments: tuple[bytes, str], rows: list[dict[str, Any]], workers: int, gpus: int
-) -> Iterator[dict[str, Any]]:
-    """Rows of the results; those of a block whose process died are left out."""
-    blocks = min(len(rows), workers * _BLOCKS)
-    made = data.from_items(rows, override_num_blocks=blocks).map(
-        _Worker,
-        fn_constructor_args=arguments,
-        compute=data.ActorPoolStrategy(size=min(workers, blocks)),
-        num_cpus=1,
-        num_gpus=gpus,
-        ray_remote_args_fn=_once,
-    )
-    yield from made.iter_rows()
-
-
-def _once() -> dict[str, Any]:
-    """Ray's own way with an item that kills its process is to try it for ever."""
-    return {"max_restarts": -1, "max_task_retries": 0}
-
-
-def _alone(ray: Any, arguments: tuple[bytes, str], row: dict[str, Any], gpus: int) -> dict[str, Any] | None:
-    """The result's row of an item in a process that it shares with none; None if that dies."""
-    call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_call)
+def _call(work: bytes, item: bytes) -> bytes:
+    """In a process of Ray's: the result of an item and None, or None and the error."""
+    function, shared = _loaded(work)
     try:
-        found: dict[str, Any] = ray.get(call.remote(arguments, row))
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
-        return None
-    return found
+        return pickle.dumps((function(shared, pickle.loads(item)), None))
+    except Exception as error:
+        return pickle.dumps((None, error))
 
 
-def _call(arguments: tuple[bytes, str], row: dict[str, Any]) -> dict[str, Any]:
-    return _Worker(*arguments)(row)
+@functools.lru_cache(maxsize=1)
+def _loaded(work: bytes) -> tuple[Any, Any]:
+    """The function and what all items share, once for each process."""
+    function, shared, folder = pickle.loads(work)
+    # Relative paths mean what they mean to the caller, where the machines share its files.
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    return function, shared
 
 
 def _check_reachable(address: str) -> None:
@@ -151,18 +121,12 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        import ray.data
     except ImportError as error:
         raise ClusterError(f"Ray is not installed ({error}); pip install 'overtone[ray]'") from None
     with ExitStack() as stack:
         if not ray.is_initialized():
             _check_reachable(address)
             _connect(ray, address, workers, stack)
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        # A process that dies costs its block, not the run.
-        context.max_errored_blocks = -1
         yield ray
 
 

@@ -1,7 +1,8 @@
 """A corpus as shards: tar files in the WebDataset format, and an index that names them by digest.
 
 A shard is a plain tar file. Each sample, a clip, is two files of one number: `000017.flac`, byte for byte as in the corpus,
-and `000017.json`, its row of the manifest. `shards.json` lists the shards of each split.
+and `000017.json`, its row of the manifest. `shards.json` lists the shards of each split. A place is a folder or a URL that
+fsspec knows.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import hashlib
 import importlib
 import json
 import re
+import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,8 +23,7 @@ from pydantic import Field, ValidationError
 
 from overtone.data import parallel
 from overtone.data.corpus import Clip, CorpusError, read_manifest
-from overtone.data.objects import Objects, open_objects
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, needs_extra
 from overtone.settings import Settings
 
 INDEX = "shards.json"
@@ -29,6 +31,9 @@ VERSION: Literal[2] = 2
 DEFAULT_BYTES = 64_000_000
 _NAME = r"(train|valid)-\d{5}-[0-9a-f]{12}\.tar"
 _NAMED = re.compile(_NAME)
+# Seconds to wait for a store's connection and for its answer, and how often to ask: one that does not answer is given up
+# after about a minute.
+_CONNECT, _ANSWER, _ATTEMPTS = 5, 20, 3
 
 Split = Literal["train", "valid"]
 _SPLITS: tuple[Split, ...] = ("train", "valid")
@@ -69,6 +74,146 @@ class Index(Settings):
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
 
 
+# --- places -------------------------------------------------------------------------------------------------------------
+
+
+class Place:
+    """A folder, or what is below a URL; S3's endpoint and keys come from the usual variables (`AWS_ENDPOINT_URL`, ...).
+
+    Whatever a store's library raises becomes a `ShardsError` of one sentence: each store has errors of its own.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        with self._errors():
+            self._files, self._root = _filesystem(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        """Names and sizes in bytes of all files directly below."""
+        with self._errors():
+            try:
+                listed = self._files.ls(self._root, detail=True, refresh=True)
+            except FileNotFoundError:
+                return {}
+        return {one["name"].rpartition("/")[2]: int(one["size"] or 0) for one in listed if one["type"] == "file"}
+
+    def read(self, name: str) -> bytes | None:
+        """A small file; None if it does not exist."""
+        with self._errors():
+            try:
+                return bytes(self._files.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
+
+    def get(self, name: str, path: Path) -> None:
+        """Copy a file to a local path."""
+        with self._errors(name):
+            self._files.get_file(f"{self._root}/{name}", str(path))
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a local file to a name, over what was there."""
+        with self._errors():
+            self._files.put_file(str(path), f"{self._root}/{name}")
+
+    def remove(self, name: str) -> None:
+        with self._errors():
+            self._files.rm_file(f"{self._root}/{name}")
+
+    @contextmanager
+    def _errors(self, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except OvertoneError:
+            raise
+        except FileNotFoundError:
+            raise ShardsError(f"{self.url}/{name}: no such file") from None
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ShardsError(f"{self.url}: cannot be reached: {reason[0]}") from None
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it."""
+    known = importlib.import_module("fsspec.core")
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme == "file":
+        options["auto_mkdir"] = True
+    if scheme in ("s3", "s3a"):
+        retries = {"total_max_attempts": 1}
+        options["config_kwargs"] = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "retries": retries}
+    files, root = known.url_to_fs(url, **options)
+    if scheme in ("s3", "s3a"):
+        # Its own attempts, around those of botocore.
+        files.retries = _ATTEMPTS
+    return files, root
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------
+
+
+def read_index(place: Place) -> Index:
+    """The index of a folder or URL.
+
+    Raises:
+        ShardsError: the place cannot be reached, or has no index or one of another version.
+    """
+    index = _existing(place)
+    if index is None:
+        raise ShardsError(f"{place.url}: no {INDEX}; expected what `overtone shards` writes")
+    return index
+
+
+def _existing(place: Place) -> Index | None:
+    content = place.read(INDEX)
+    if content is None:
+        return None
+    try:
+        tree = json.loads(content)
+        if isinstance(tree, dict) and tree.get("version", VERSION) != VERSION:
+            raise ShardsError(
+                f"{place.url}/{INDEX}: version {tree['version']}; expected {VERSION}: write the shards again"
+            )
+        return Index.model_validate(tree)
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError):
+        raise ShardsError(f"{place.url}/{INDEX}: not an index of shards, or damaged: write them again") from None
+
+
+def samples(place: Place, shard: Shard) -> Iterator[tuple[Clip, bytes]]:
+    """The row and the FLAC file of each sample of a shard, in order; its bytes are compared with its digest first.
+
+    Raises:
+        ShardsError: the shard is missing, damaged or of another version.
+    """
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        path = Path(folder) / shard.name
+        place.get(shard.name, path)
+        if (digest := _sha256(path)) != shard.sha256:
+            raise ShardsError(
+                f"{place.url}/{shard.name}: damaged: its SHA-256 is {digest}, the index names {shard.sha256}; "
+                "write the shards again with --force"
+            )
+        try:
+            with tarfile.open(path, "r:") as archive:
+                files: dict[str, bytes] = {}
+                for member in archive:
+                    content = archive.extractfile(member)
+                    files[member.name.partition(".")[2]] = content.read() if content else b""
+                    if len(files) == 2:
+                        yield Clip(**json.loads(files["json"])), files["flac"]
+                        files = {}
+        except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
+            raise ShardsError(f"{shard.name}: not a shard of this version: {error}; write the shards again") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Written:
     """What writing came to: `uploaded` counts shards that were not there yet; False for `changed`: nothing was."""
@@ -86,44 +231,8 @@ class Written:
                 f"  {split}: {sum(shard.samples for shard in group)} clips in {len(group)} shards, {size:.1f} MB"
             )
         done = f"{self.uploaded} shards written" if self.changed else "up to date"
-        return "\n".join(
-            [
-                *lines,
-                f"{target}: {done}, digest {self.index.digest}",
-                f"train with it: dvc exp run -S train.data.source={target}@{self.index.digest[:12]}",
-            ]
-        )
-
-
-def read_index(objects: Objects) -> Index:
-    """The index of a folder or URL.
-
-    Raises:
-        ObjectsError: it cannot be reached.
-        ShardsError: no index there, or one of another version.
-    """
-    index = _found(objects)
-    if index is None:
-        raise ShardsError(f"{objects.url}: no {INDEX}; expected what `overtone shards` writes")
-    return index
-
-
-def _found(objects: Objects) -> Index | None:
-    content = objects.read(INDEX)
-    if content is None:
-        return None
-    try:
-        tree = json.loads(content)
-        if isinstance(tree, dict) and tree.get("version", VERSION) != VERSION:
-            raise ShardsError(
-                f"{objects.url}/{INDEX}: version {tree['version']}; expected {VERSION}: write the shards again"
-            )
-        return Index.model_validate(tree)
-    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError):
-        raise ShardsError(f"{objects.url}/{INDEX}: not an index of shards, or damaged: write them again") from None
-
-
-# --- writing ------------------------------------------------------------------------------------------------------------
+        lines.append(f"{target}: {done}, digest {self.index.digest}")
+        return "\n".join([*lines, f"train with it: dvc exp run -S train.data.source={target}@{self.index.digest[:12]}"])
 
 
 @dataclass(frozen=True)
@@ -160,50 +269,42 @@ def write(
     that was interrupted finds the shards that it had stored.
 
     Args:
-        corpus: folder written by the stage `corpus`.
-        url: a local folder, or a URL such as `s3://bucket/prefix`.
-        shard_bytes: size at which the next shard begins.
-        force: store every shard again, put the new index in the place of another one, and remove the shards that only
-            that one names.
+        corpus: folder that the stage `corpus` wrote.
+        url: where to.
+        shard_bytes: a shard is full when its clips have so many.
+        force: replace another set of shards that is there, and store again what may be damaged.
         progress: called with (shards done, shards).
         workers: processes, None for one a core.
 
     Raises:
-        ObjectsError: the place cannot be reached or written to.
         CorpusError: no corpus there, or one without clips of a split.
-        ShardsError: another set of shards is there and `force` is not given.
+        ShardsError: the place cannot be reached or written to, or holds another set of shards and `force` is not given.
     """
-    _library()
     planned = [part for split in _SPLITS for part in _plan(corpus, split, shard_bytes)]
-    objects = open_objects(url)
-    before = None if force else _found(objects)
-    present = objects.sizes()
+    place = Place(url)
+    before = None if force else _existing(place)
+    present = place.sizes()
     # What is named to be replaced is stored again, for it may be damaged. Where there is another set, nothing is stored
     # before it is known whether the new one is the same.
-    target = _Target(url, {} if force else present, before is None)
-    made = parallel.run(_make, target, planned, workers, progress)
+    made = parallel.run(_make, _Target(url, {} if force else present, before is None), planned, workers, progress)
     by_split: dict[str, list[Shard]] = {"train": [], "valid": []}
     for part, (shard, _) in zip(planned, made, strict=True):
         by_split[part.split].append(shard)
     index = Index(train=tuple(by_split["train"]), valid=tuple(by_split["valid"]))
-    if before is not None and before != index:
-        raise ShardsError(f"{objects.url}: holds other shards ({before.digest[:12]}); give --force to replace them")
-    if before is not None and all(present.get(shard.name) == shard.bytes for shard in index.shards):
-        return Written(index, 0, False)
     if before is not None:
+        if before != index:
+            raise ShardsError(f"{place.url}: holds other shards ({before.digest[:12]}); give --force to replace them")
+        if all(present.get(shard.name) == shard.bytes for shard in index.shards):
+            return Written(index, 0, False)
         made = parallel.run(_make, _Target(url, present, True), planned, workers, progress)
-    _store_index(objects, index)
-    for name in present.keys() - {shard.name for shard in index.shards}:
-        if _NAMED.fullmatch(name):
-            objects.remove(name)
-    return Written(index, sum(new for _, new in made), True)
-
-
-def _store_index(objects: Objects, index: Index) -> None:
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
         path = Path(folder) / INDEX
         path.write_text(index.text())
-        objects.put(path, INDEX)
+        place.put(path, INDEX)
+    for name in present.keys() - {shard.name for shard in index.shards}:
+        if _NAMED.fullmatch(name):
+            place.remove(name)
+    return Written(index, sum(new for _, new in made), True)
 
 
 def order(clip: Clip) -> tuple[str, str, str]:
@@ -229,33 +330,23 @@ def _plan(corpus: Path, split: Split, shard_bytes: int) -> Iterator[_Planned]:
 
 def _make(target: _Target, part: _Planned) -> tuple[Shard, bool]:
     """One shard, and whether it had to be stored."""
-    objects = open_objects(target.url)
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
         path = Path(folder) / "shard.tar"
         _pack(part, path)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = _sha256(path)
         name = f"{part.split}-{part.number:05d}-{sha256[:12]}.tar"
         shard = Shard(name=name, samples=len(part.clips), bytes=path.stat().st_size, sha256=sha256)
         missing = target.present.get(name) != shard.bytes
         if missing and target.stored:
-            objects.put(path, name)
+            Place(target.url).put(path, name)
     return shard, missing
 
 
 def _pack(part: _Planned, path: Path) -> None:
     """The same bytes for the same samples, whoever writes them and when."""
-    library = _library()
+    with needs_extra("Writing shards"):
+        library: Any = importlib.import_module("webdataset")
     with path.open("wb") as file, library.TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
         for number, clip in enumerate(part.clips, part.first):
             row = json.dumps(asdict(clip), ensure_ascii=False).encode()
             writer.write({"__key__": f"{number:06d}", "json": row, "flac": (part.corpus / clip.path).read_bytes()})
-
-
-def _library() -> Any:
-    try:
-        return importlib.import_module("webdataset")
-    except ImportError:
-        raise ShardsError(
-            "webdataset is not installed; expected the extra `shards`: pip install 'overtone[shards]'"
-        ) from None

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from overtone import audio
 from overtone.audio import Signal
-from overtone.data.cache import Cache
 from overtone.data.corpus import MANIFEST, Clip, CorpusError, read_manifest
-from overtone.data.objects import open_objects
-from overtone.data.shards import INDEX, Shard, ShardsError, order, read_index
-
-Split = Literal["train", "valid"]
+from overtone.data.shards import INDEX, Place, ShardsError, Split, order, read_index, samples
 
 
 class Source(Protocol):
@@ -62,14 +56,13 @@ class ShardsSource:
         url: the place; behind an `@`, the digest that its index must have, or at least its first eight digits.
 
     Raises:
-        ObjectsError: it cannot be reached.
-        ShardsError: no shards there, or others than the digest names.
+        ShardsError: no shards there, others than the digest names, or a place that cannot be reached.
     """
 
     def __init__(self, url: str) -> None:
         self.name, wanted = _pinned(url)
-        self._cache = Cache(open_objects(self.name))
-        self.index = read_index(self._cache.objects)
+        self._place = Place(self.name)
+        self.index = read_index(self._place)
         self.shards_digest: str | None = self.index.digest
         if not self.index.digest.startswith(wanted):
             raise ShardsError(f"{self.name}: its digest is {self.index.digest[:12]}; train.data.source wants {wanted}")
@@ -82,33 +75,11 @@ class ShardsSource:
         """See `Source`.
 
         Raises:
-            ObjectsError: a shard is missing, or cannot be reached.
-            ShardsError: one is damaged or of another version.
+            ShardsError: a shard is missing, damaged, of another version or cannot be reached.
         """
         for shard in getattr(self.index, split):
-            for row, content in self._samples(shard):
-                try:
-                    clip = Clip(**row)
-                except TypeError:
-                    raise ShardsError(
-                        f"{shard.name}: rows of another version; expected the columns of a clip: write the shards again"
-                    ) from None
+            for clip, content in samples(self._place, shard):
                 yield clip, audio.decode(content)[0]
-
-    def _samples(self, shard: Shard) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """The row and the file of each sample of a shard, in order."""
-        with self._cache.open(shard) as file:
-            try:
-                with tarfile.open(fileobj=file, mode="r:") as archive:
-                    files: dict[str, bytes] = {}
-                    for member in archive:
-                        content = archive.extractfile(member)
-                        files[member.name.partition(".")[2]] = content.read() if content else b""
-                        if len(files) == 2:
-                            yield json.loads(files["json"]), files["flac"]
-                            files = {}
-            except (tarfile.TarError, KeyError, ValueError) as error:
-                raise ShardsError(f"{shard.name}: not a shard: {error}; write the shards again") from None
 
 
 def recognise(source: str | Path) -> Source:
@@ -116,13 +87,10 @@ def recognise(source: str | Path) -> Source:
 
     Raises:
         CorpusError: neither a corpus nor shards.
-        ObjectsError: a URL that cannot be reached.
-        ShardsError: shards that cannot be used.
+        ShardsError: shards that cannot be used or reached.
     """
     text = str(source)
-    if "://" in text:
-        return ShardsSource(text)
-    if (Path(_pinned(text)[0]) / INDEX).is_file():
+    if "://" in text or (Path(_pinned(text)[0]) / INDEX).is_file():
         return ShardsSource(text)
     if (Path(text) / MANIFEST).is_file():
         return CorpusSource(Path(text))

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from overtone.data.objects import open_objects
-from overtone.data.shards import read_index
+from overtone.data.shards import Place, read_index
 from overtone.errors import OvertoneError
 from overtone.registry import decisions, packaging, scores
 from overtone.registry.origin import Case
@@ -256,7 +255,7 @@ def _shards(case: Case) -> Iterator[Link]:
         return
     value = f"{url}, sha256 {noted[:16]}"
     try:
-        found = read_index(open_objects(url)).digest
+        found = read_index(Place(url)).digest
     except OvertoneError as error:
         yield Link("shards", value, "unknown", str(error))
         return

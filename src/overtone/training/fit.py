@@ -133,7 +133,7 @@ def train(
         CorpusError: no training or validation clips.
         LaunchError: the processes do not fit the settings.
         ModelError: `start` is not a model of the same settings.
-        ObjectsError: a source that cannot be reached.
+        ShardsError: a source that cannot be reached.
         ShardsError: shards that are damaged.
     """
     quiet()

@@ -22,7 +22,8 @@ from filelock import FileLock
 
 from overtone.audio import Signal
 from overtone.data.corpus import Clip, CorpusError, replacing_folder
-from overtone.data.sources import Source, Split
+from overtone.data.shards import Split
+from overtone.data.sources import Source
 from overtone.dsp.bands import BANDS
 from overtone.training.envelopes import Levels, levels_of
 
@@ -81,7 +82,7 @@ def recordings(source: Source, rate: int, folder: Path) -> dict[Split, list[Reco
 
     Raises:
         CorpusError: no clips of voices to train or validate with, or clips of another rate.
-        ObjectsError, ShardsError: the source cannot be read.
+        ShardsError: the source cannot be read.
     """
     digest = hashlib.sha256(repr((_VERSION, rate)).encode() + source.identity()).hexdigest()[:16]
     target = folder / digest
