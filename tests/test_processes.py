@@ -55,8 +55,9 @@ def gone(number: int) -> bool:
     return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("command", [COMMAND, DEAF], ids=["heeds", "deaf"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("command", "number", "status"), [(COMMAND, signal.SIGTERM, 143), (DEAF, signal.SIGINT, -signal.SIGINT)]
+)
 def test_interrupted_call_ends_all_it_started(
     command: str, number: signal.Signals, status: int, tmp_path: Path
 ) -> None:

@@ -62,11 +62,11 @@ def degrade(params: Params, ray: str | None = None) -> None:
     Args:
         ray: address of a Ray cluster that makes them, None for this machine's processes; the result does not depend on it.
     """
-    from overtone.data import pairs as room
+    from overtone.data import pairs
 
     with progress_bar("degrade") as progress:
-        room.build(params.degrade, params.seed, CORPUS, PAIRS, progress, ray=ray)
-    print(f"{len(room.read_pairs(PAIRS))} pairs in {PAIRS}")
+        pairs.build(params.degrade, params.seed, CORPUS, PAIRS, progress, ray=ray)
+    print(f"{len(pairs.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 
 def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
@@ -239,7 +239,7 @@ def report_folder(system: str) -> Path:
 
 
 def _maker(system: str) -> Callable[[], Enhancer]:
-    """What makes a system of the line; it can be sent to another process."""
+    """What makes a system of the pipeline; it can be sent to another process."""
     from overtone.enhance.upsampler import Upsampler
     from overtone.evaluation import systems
 

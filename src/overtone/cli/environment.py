@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Annotated
 import typer
 
 from overtone.cli.app import app
+from overtone.errors import OvertoneError
 
 FILE = ".env"
 # What the project and its stores look at; a file for other programs too changes nothing else here.
 TAKEN = ("MLFLOW_", "OVERTONE_", "AWS_")
 # Commands that show or change what runs are, and so end those that were killed.
 _LOOKING = {"stage", "tune", "sync", "models", "summary", "lineage", "ui"}
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def _version(wanted: bool) -> None:
@@ -59,18 +57,13 @@ def load() -> None:
         return
     from dotenv import dotenv_values
 
-    for name, value in dotenv_values(stream=io.StringIO(_text((home / FILE).read_bytes()))).items():
+    try:
+        values = dotenv_values(home / FILE, encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise OvertoneError(f"{home / FILE}: not text in UTF-8; save it in that encoding") from None
+    for name, value in values.items():
         if value is not None and name.startswith(TAKEN):
             os.environ.setdefault(name, value)
-
-
-def _text(content: bytes) -> str:
-    """A text in whatever encoding an editor wrote it: by its mark, else UTF-8, else Latin-1."""
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def _run_code_of(root: Path) -> None:

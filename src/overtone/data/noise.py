@@ -81,12 +81,12 @@ def _loop(noise: Signal, frames: int, rate: int, rng: np.random.Generator) -> Si
     """The recording over and over, its end faded into its beginning, from a random point on."""
     length = noise.shape[1]
     fade = min(round(_FADE_SECONDS * rate), length // 4)
-    turn = noise[:, : length - fade].copy()
+    loop = noise[:, : length - fade].copy()
     # Equal power: the two ends are different noise.
     angle = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1) * np.float32(np.pi / 2)
-    turn[:, :fade] = turn[:, :fade] * np.sin(angle) + noise[:, length - fade :] * np.cos(angle)
-    turn = np.roll(turn, int(rng.integers(turn.shape[1])), axis=1)
-    return np.tile(turn, (1, -(-frames // turn.shape[1])))[:, :frames]
+    loop[:, :fade] = loop[:, :fade] * np.sin(angle) + noise[:, length - fade :] * np.cos(angle)
+    loop = np.roll(loop, int(rng.integers(loop.shape[1])), axis=1)
+    return np.tile(loop, (1, -(-frames // loop.shape[1])))[:, :frames]
 
 
 def mix(signal: Signal, noise: Signal, snr_db: float) -> Signal:

@@ -158,16 +158,9 @@ def read_index(place: Place) -> Index:
     Raises:
         ShardsError: the place cannot be reached, or has no index or one of another version.
     """
-    index = _existing(place)
-    if index is None:
-        raise ShardsError(f"{place.url}: no {INDEX}; expected what `overtone shards` writes")
-    return index
-
-
-def _existing(place: Place) -> Index | None:
     content = place.read(INDEX)
     if content is None:
-        return None
+        raise ShardsError(f"{place.url}: no {INDEX}; expected what `overtone shards` writes")
     try:
         tree = json.loads(content)
         if isinstance(tree, dict) and tree.get("version", VERSION) != VERSION:
@@ -282,8 +275,8 @@ def write(
     """
     planned = [part for split in _SPLITS for part in _plan(corpus, split, shard_bytes)]
     place = Place(url)
-    before = None if force else _existing(place)
     present = place.sizes()
+    before = read_index(place) if INDEX in present and not force else None
     # What is named to be replaced is stored again, for it may be damaged. Where there is another set, nothing is stored
     # before it is known whether the new one is the same.
     made = parallel.run(_make, _Target(url, {} if force else present, before is None), planned, workers, progress)

@@ -60,7 +60,7 @@ Dimension = Annotated[WholeRange | RealRange | Choice, Field(discriminator="type
 
 
 class TuneParams(Settings):
-    """`overtone tune`: the search for better settings. No stage of the line depends on it.
+    """`overtone tune`: the search for better settings. No stage of the pipeline depends on it.
 
     A study is named after its `study`, the family and the `task`, which says which of the two networks a trial trains;
     `storage` holds it. `space` has for each family settings of `train` (dotted keys) and the values they may take. A trial
