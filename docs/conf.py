@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What else of the repository is a page.
-BESIDE = ("README.md", "CHANGELOG.md", "SECURITY.md", "released/README.md")
+BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "released/README.md")
 
 project = "Overtone"
 author = PROJECT["authors"][0]["name"]

@@ -297,7 +297,7 @@ def test_what_a_stage_names_exists(stage: str) -> None:
 
 def test_every_setting_of_the_pipeline_is_watched_by_a_stage() -> None:
     watched = [key for stage in pipeline().values() for key in stage["params"]]
-    watched += [key.replace("${item.model}", kind) for key in watched for kind in ("cnn", "rnn")]
+    watched += [key.replace("${item.model}", kind) for key in watched for kind in settings.FAMILIES]
     flat = settings.flatten(settings.load(ROOT / "params.yaml"))
     assert [name for name in flat if not any(name == key or name.startswith(f"{key}.") for key in watched)] == []
 
