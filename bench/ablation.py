@@ -1,133 +1,120 @@
-"""What is each choice worth? Trains a network once for each variant of the settings, and scores them all alike.
+"""What is each choice worth? Trains variants of the settings with several seeds each, compared on the validation split.
 
-    python bench/ablation.py                            # every variant, 200 steps of the rnn each
-    python bench/ablation.py baseline phase-free no-shift --steps 400
-    python bench/ablation.py --csv docs/ablation.csv    # what the report and docs/ablation.md show
-    python bench/ablation.py --list                     # the variants and the settings that they change
+    python bench/ablation.py                                  # every variant, 3 seeds, the steps of params.yaml
+    python bench/ablation.py reference snr-loss --seeds 5 --set train.extend.steps=150
+    python bench/ablation.py --list                           # the variants and the settings that they change
 
-Needs work/pairs (dvc repro degrade). Scores the validation split as the judge does, blind: LSD where the band is extended
-(speech, music), LSD below the cutoff and SI-SDR where damage is repaired, and the buzz at the hop rate.
+Needs work/corpus and work/pairs (dvc repro degrade). A row compares a variant with the settings as they are, both of one
+family: the change of the figure, its 95 % interval over sources, where each source's scores are means over the seeds, and
+how much the seeds differ (standard deviation of a training's mean). A change is one only where its interval excludes zero.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import io
+import statistics as plain
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import measure
-from overtone import audio
-from overtone import settings as params
+from overtone import settings
 from overtone.data.pairs import read_pairs
 from overtone.enhance.upsampler import Upsampler
-from overtone.evaluation import report
+from overtone.evaluation import statistics
 from overtone.evaluation.judge import judge
+from overtone.evaluation.statistics import Row
 from overtone.training.fit import train
 
-PAIRS = Path("work/pairs")
-CONDITIONS = ("sinc_8k", "sinc_16k", "mp3_mono_32k", "loss_16k_zero", "noise_10db")
-# Column -> the figure's place in metrics.json, and its format.
-FIGURES = {
-    "speech": ("extend", "speech", "lsd", ".3f"),
-    "music": ("extend", "music", "lsd", ".3f"),
-    "restored": ("restore", "all", "lsd_lf", ".3f"),
-    "si_sdr": ("restore", "all", "si_sdr", "+.2f"),
-    "hop_line": ("extend", "all", "hop_line_db", ".1f"),
+CORPUS, PAIRS = "work/corpus", Path("work/pairs")
+# Task -> the conditions it is judged on, and figures as (kind, metric).
+TASKS = {
+    "extend": (("sinc_8k", "sinc_16k"), (("speech", "lsd"), ("music", "lsd"), ("speech", "bias_hf_db"))),
+    "restore": (("noise_5db", "noise_10db"), (("speech", "si_sdr"), ("speech", "lsd_lf"))),
 }
-ABLATION = ("variant", *FIGURES, "steps", "changes")
-# Family, and what is changed of the settings in params.yaml.
+# Task and what is changed of the settings.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "baseline": ("rnn", ()),
-    "phase-free": ("rnn", ("train.rnn.phase=free",)),
-    "phase-mixed": ("rnn", ("train.rnn.phase=mixed",)),
-    "no-shift": ("rnn", ("train.loss.shift=false",)),
-    "phase-free-no-shift": ("rnn", ("train.rnn.phase=free", "train.loss.shift=false")),
-    "no-beyond": ("rnn", ("train.loss.beyond=0",)),
-    "phase-loss": ("rnn", ("train.loss.phase=0.3",)),
-    "no-waveform-loss": ("rnn", ("train.loss.error_ratio=0", "train.loss.mse=0")),
-    "mse-only": ("rnn", ("train.loss.log_spectral=0", "train.loss.error_ratio=0", "train.loss.mse=1")),
-    "one-window": ("rnn", ("train.loss.windows=[1024]",)),
-    "no-harm": ("rnn", ("train.loss.harm=0",)),
-    "no-redraw": ("rnn", ("train.data.redraw=0",)),
-    "no-average": ("rnn", ("train.fit.average=0",)),
-    "crops-2s": ("rnn", ("train.data.crop_seconds=2", "train.data.batch=8")),
-    "rnn-lstm": ("rnn", ("train.rnn.cell=lstm",)),
-    "rnn-hidden-384": ("rnn", ("train.rnn.hidden=384",)),
-    "rnn-three-layers": ("rnn", ("train.rnn.layers=3",)),
-    "rnn-both-ways": ("rnn", ("train.rnn.bidirectional=true",)),
-    "rnn-dropout": ("rnn", ("train.rnn.dropout=0.1",)),
-    "cnn": ("cnn", ()),
-    "cnn-wide": ("cnn", ("train.cnn.width=384",)),
-    "cnn-deep": ("cnn", ("train.cnn.depths=[2,4,4]",)),
-    "cnn-max": ("cnn", ("train.cnn.pooling=max",)),
+    "no-brightness": ("extend", ("train.extend.ranges.raw_brightness=[0,0]",)),
+    "no-tilt": ("extend", ("train.extend.ranges.tilt=[0,0]",)),
+    "no-floors": ("extend", ("train.extend.ranges.floor=[-8.5,-8.5]", "train.extend.ranges.raw_floor=[-6,-6]")),
+    "no-reference": ("extend", ("train.extend.ranges.reference=0",)),
+    "mse-loss": ("restore", ("train.restore.loss=mse",)),
+    "no-pauses": ("restore", ("train.restore.mixing.pauses=0",)),
+    "no-babble": ("restore", ("train.restore.mixing.babble=0",)),
 }
+
+
+def trained(family: str, task: str, seed: int, changes: tuple[str, ...]) -> list[Row]:
+    """The blind scores on the validation split, which chooses, of a network trained with changed settings."""
+    params = settings.load(overrides=(f"seed={seed}", *changes))
+    plan = params.evaluate.model_copy(update={"visqol": ()})
+    pairs = [pair for pair in read_pairs(PAIRS, "valid") if pair.condition in TASKS[task][0]]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "model")
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(params, family, CORPUS, out, Path(folder, "checkpoints"), tasks=(task,))
+        upsampler = Upsampler.load(out)
+    return list(judge(family, lambda: upsampler, pairs, PAIRS, plan, workers=1).rows)
+
+
+def averaged(runs: list[list[Row]]) -> list[Row]:
+    """Rows of the same clips, their scores the means over trainings."""
+    return [
+        replace(rows[0], scores={name: plain.fmean(row.scores[name] for row in rows) for name in rows[0].scores})
+        for rows in zip(*runs, strict=True)
+    ]
+
+
+def spread(runs: list[list[Row]], kind: str, metric: str) -> float | None:
+    """Standard deviation of a figure over trainings."""
+    found = [one.mean for run in runs if (one := statistics.figure(run, kind, metric))]
+    return plain.stdev(found) if len(found) > 1 else None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measure.parser(__doc__)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures into a CSV file too")
+    parser.add_argument("--families", nargs="+", default=["cnn", "rnn"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], help="dotted.key=value over params.yaml, for all")
     parser.add_argument("--list", action="store_true", help="name the variants and stop")
-    options = parser.parse_args()
-    unknown = [name for name in options.variants if name not in VARIANTS]
-    if unknown:
+    given = parser.parse_args()
+    if unknown := [name for name in given.variants if name not in VARIANTS]:
         parser.error(f"{unknown[0]}: no such variant; expected some of {', '.join(VARIANTS)}")
-    if options.list:
-        for name, (kind, changes) in VARIANTS.items():
-            print(f"{name:<22}{kind}  {' '.join(changes)}")
+    if given.list:
+        for name, (task, changes) in VARIANTS.items():
+            print(f"{name:<16}{task:<9}{' '.join(changes)}")
         return
-    print(
-        "| variant | speech | music | restored | SI-SDR, dB | buzz, dB | overtone stage train |\n"
-        "|---|---:|---:|---:|---:|---:|---|"
-    )
-    rows = []
-    for name in options.variants:
-        kind, changes = VARIANTS[name]
-        scores = measured(kind, (*changes, f"train.{kind}.steps={options.steps}"))
-        rows.append(row(name, kind, changes, scores, options.steps))
-        *figures, _, shown = rows[-1].values()
-        print(f"| {' | '.join(figures)} | `{shown}` |", flush=True)
-        if options.csv:
-            write(options.csv, rows)
-
-
-def row(name: str, kind: str, changes: tuple[str, ...], scores: dict[str, float], steps: int) -> dict[str, str]:
-    """A variant's figures as they are printed and written."""
-    shown = " ".join(["--model", kind, *(f"--set '{change}'" for change in changes)])
-    figures = {name: f"{scores[name]:{FIGURES[name][3]}}" for name in FIGURES}
-    return {"variant": name, **figures, "steps": str(steps), "changes": shown}
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> None:
-    """The CSV that the report's page shows."""
-    with audio.replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ABLATION, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def measured(kind: Any, changes: tuple[str, ...]) -> dict[str, float]:
-    """Train with changed settings, in a temporary folder, and score."""
-    settings = params.load(overrides=changes)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "model"
-        with contextlib.redirect_stdout(io.StringIO()):
-            train(settings, kind, PAIRS, out, Path(folder) / "checkpoints")
-        return scored(Upsampler.load(out), settings)
-
-
-def scored(upsampler: Upsampler, settings: params.Params) -> dict[str, float]:
-    """The figures of the validation split, which chooses; the test split is not for choosing."""
-    pairs = [pair for pair in read_pairs(PAIRS, "valid") if pair.condition in CONDITIONS]
-    plain = settings.evaluate.model_copy(update={"visqol": ()})
-    judged = judge("ablation", lambda: upsampler, pairs, PAIRS, plain, workers=1)
-    means, _ = report.summarise(judged.rows)
-    return {name: means[group][kind][metric] for name, (group, kind, metric, _) in FIGURES.items()}
+    formats = {"family": "<6", "variant": "<14", "kind": "<7", "metric": "<11", "as it is": ".3f", "change": "+.3f"}
+    table = measure.Table(formats | {"interval": ".3f", "seeds": ".3f", "real": "<4"})
+    known: dict[tuple[str, str], list[list[Row]]] = {}
+    for family in given.families:
+        for name in given.variants:
+            task, changes = VARIANTS[name]
+            for extra in ((), changes):
+                if extra or (family, task) not in known:
+                    runs = [trained(family, task, seed, (*given.set, *extra)) for seed in range(given.seeds)]
+                    known.setdefault((family, task), runs)
+            before, after = averaged(known[family, task]), averaged(runs)
+            for kind, metric in TASKS[task][1]:
+                level, change = (
+                    statistics.figure(before, kind, metric),
+                    statistics.difference(before, after, kind, metric),
+                )
+                if level and change:
+                    verdict = "yes" if change.real else "no"
+                    table.row(
+                        family,
+                        name,
+                        kind,
+                        metric,
+                        level.mean,
+                        change.mean,
+                        change.half,
+                        spread(runs, kind, metric),
+                        verdict,
+                    )
 
 
 if __name__ == "__main__":

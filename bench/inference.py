@@ -2,7 +2,6 @@
 
     python bench/inference.py                      # models/cnn and models/rnn, one thread
     python bench/inference.py --untrained --seconds 1 10 --threads 2
-    python bench/inference.py models/rnn --runtimes torch --chart docs/pictures/bench-inference.png
 
 Prints, for each system and length, the median real-time factor (seconds of audio a second of computing; array to array,
 16 -> 48 kHz mono, resampling included), the ratio of its time to that of sinc interpolation, and for a network as ONNX
@@ -42,7 +41,6 @@ def main() -> None:
             systems |= {f"{name} {kind}": Upsampler.load(folder, runtime=kind) for kind in given.runtimes}
 
     rng = np.random.default_rng(0)
-    lines: measure.Lines = {name: [] for name in systems}
     columns = {"system": "<20", "length, s": "g", "x real time": ".1f", "time / sinc": ".1f", "time / torch": ".2f"}
     table = measure.Table(columns)
     for length in given.seconds:
@@ -50,18 +48,9 @@ def main() -> None:
         taken: dict[str, float] = {}
         for name, system in systems.items():
             taken[name] = measure.seconds(functools.partial(system.enhance, signal, RATE), given.runs)
-            lines[name].append((length, taken[name]))
             eager = taken.get(f"{name.removesuffix(' onnx')} torch") if name.endswith(" onnx") else None
             relative = taken[name] / eager if eager else None
             table.row(name, length, length / taken[name], taken[name] / taken["sinc"], relative)
-    measure.chart(
-        given.chart,
-        {"": lines},
-        title="Inference, 16 to 48 kHz mono",
-        x="length of the signal (s)",
-        y="time (s)",
-        note=f"compute threads: {given.threads}",
-    )
 
 
 if __name__ == "__main__":

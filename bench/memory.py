@@ -2,7 +2,7 @@
 
     python bench/memory.py                         # 10 s, 1 min and 10 min; models/cnn and models/rnn, torch and ONNX
     python bench/memory.py --untrained --runtimes torch --seconds 10 60 600 3600
-    python bench/memory.py models/rnn --whole --chart docs/pictures/bench-memory.png
+    python bench/memory.py models/rnn --whole
 
 Enhances stereo noise (16 -> 48 kHz, FLAC to FLAC, made in a temporary folder) with `Upsampler.enhance_file`, each file
 in a fresh process. Prints that process's peak resident memory, what of it the loaded network and its libraries hold,
@@ -93,7 +93,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--whole", action="store_true", help="also the whole file as one array")
     given = parser.parse_args()
-    lines: measure.Lines = {}
     columns = {"system": "<20", "by": "<7", "length, s": "g", "loaded, MiB": ".0f", "peak, MiB": ".0f"}
     columns |= {"peak / first length": ".2f", "x real time": ".1f"}
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,22 +106,14 @@ def main() -> None:
         for name, folder in folders.items():
             for runtime in given.runtimes:
                 for way in ("blocks", "whole") if given.whole else ("blocks",):
-                    line = lines.setdefault(f"{name} {runtime}, {way}", [])
+                    first: float | None = None
                     for length, source in sources.items():
                         target = Path(scratch, "out.flac")
                         arguments = (folder, runtime, given.threads, source, target, way == "whole")
                         use: Use = in_fresh_process(enhance, *arguments)
-                        line.append((length, use.peak))
-                        ratio, speed = use.peak / line[0][1], length / use.seconds
+                        first = first or use.peak
+                        ratio, speed = use.peak / first, length / use.seconds
                         table.row(f"{name} {runtime}", way, length, use.loaded, use.peak, ratio, speed)
-    measure.chart(
-        given.chart,
-        {"": lines},
-        title="Peak memory of enhancing a stereo file, 16 to 48 kHz",
-        x="length of the file (s)",
-        y="peak resident memory (MiB)",
-        log_y=False,
-    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python bench/scale.py files                            # 1,250 to 10,000 short files through corpus and degrade
     python bench/scale.py hours                            # 1 and 10 hours in one file: corpus, degrade, enhance
-    python bench/scale.py files --sizes 250 500 --chart docs/pictures/scale.png
+    python bench/scale.py files --sizes 250 500
     python bench/scale.py hours --hours 0.1 0.5
 
 Each row is a command of its own, run as a user runs it, in a project of its own in a temporary folder. Time is that of
@@ -35,6 +35,13 @@ KINDS = {"speech": 45, "music": 35, "noise": 20}
 LOOK_SECONDS = 2.0
 HOUR_RATE = 16_000
 COMMANDS = ("enhance", "corpus", "degrade")
+# The network of `enhance`.
+SMALL = (
+    "train.rnn.extend.width=16",
+    "train.rnn.extend.layers=1",
+    "train.rnn.restore.width=16",
+    "train.rnn.restore.layers=1",
+)
 
 
 class Cost(NamedTuple):
@@ -152,7 +159,6 @@ class Rows:
         columns |= {"peak MiB": ".0f", "ms each / first": ".2f", "peak / first": ".2f"}
         self._table = measure.Table(columns)
         self._first: dict[str, tuple[float, float]] = {}
-        self.lines: dict[str, measure.Lines] = {"processor time each (ms)": {}, "peak memory (MiB)": {}}
         self.kept = True
 
     def add(self, name: str, amount: float, count: float, found: Cost) -> None:
@@ -162,8 +168,6 @@ class Rows:
         ratios = each / first[0], found.mib / first[1]
         self._table.row(name, amount, found.cpu, each, found.wall, found.mib, *ratios)
         self.kept &= max(ratios) <= MOST_GROWTH
-        for lines, value in zip(self.lines.values(), (each, found.mib), strict=True):
-            lines.setdefault(name, []).append((amount, value))
 
 
 # --- the two questions ------------------------------------------------------------------------------------------------
@@ -218,13 +222,10 @@ def hours(scratch: Path, lengths: list[float], commands: list[str]) -> Rows:
 
 def save_small(folder: Path) -> None:
     """A small untrained network for 48 kHz."""
-    import torch
-
     from overtone import settings as params
     from overtone.models.model import Model
 
-    settings = params.load(overrides=("train.rnn.width=16", "train.rnn.hidden=16", "train.rnn.layers=1"))
-    torch.manual_seed(settings.seed)
+    settings = params.load(overrides=SMALL)
     Model.untrained("rnn", settings.train.rnn, settings.corpus.rate).save(folder)
     (folder / "run.json").write_text(json.dumps({"run_id": "0" * 32, "model": "rnn"}))
 
@@ -253,9 +254,6 @@ def main() -> None:
             else hours(Path(name), given.hours, given.commands)
         )
     print(f"load average {os.getloadavg()[0]:.1f}")
-    measure.chart(
-        given.chart, rows.lines, title=f"Cost by {given.question}", x=given.question, y="milliseconds, or MiB"
-    )
     sys.exit(0 if rows.kept else 1)
 
 

@@ -2,7 +2,7 @@
 
     python bench/soak.py                                     # models/rnn: 30 minutes, 16 clients, a swap every 150 s
     python bench/soak.py released/rnn --minutes 2 --swap-seconds 30 --clients 4
-    python bench/soak.py --chart docs/pictures/soak.png --log work/soak
+    python bench/soak.py --log work/soak
 
 Two versions of a model are registered in a project of its own. A server follows their champion. Clients send it files
 of several lengths, rates and formats, each the next as soon as the last is answered, so that the server always has more
@@ -10,7 +10,7 @@ to do than it can; `overtone promote` moves the champion. Every answer is opened
 sent. Status 1 if a request failed, an answer has another length, a promoted version was not served, or memory grew in
 ten minutes or more. The run goes on until the champion has changed at least once.
 
-The log folder keeps every request and every look at the memory as CSV files; `--draw FOLDER` draws them again.
+The log folder keeps every request and every look at the memory as CSV files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import sys
 import tempfile
 import threading
 import time
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -168,7 +167,7 @@ class Soak:
         return time.monotonic() - self.begun
 
     def keep(self, row: Answer | Look | Swap) -> None:
-        """Write a row down at once: a soak that is broken off can still be drawn."""
+        """Write a row down at once: a soak that is broken off has its tables."""
         with self._writing:
             self._tables[type(row)].writerow([f"{value:.3f}" if isinstance(value, float) else value for value in row])
 
@@ -314,50 +313,6 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, -(-len(ordered) * int(share) // 100) - 1)]
 
 
-def draw(log: Path, chart: Path) -> None:
-    """Latency's percentiles and memory over time, with the swaps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from overtone.audio import replacing
-
-    answers, looks, swaps = read(log, Answer, "requests"), read(log, Look, "memory"), read(log, Swap, "swaps")
-    width = max(looks[-1].at / 30, 10.0)
-    edges = [width * index for index in range(1, int(looks[-1].at / width) + 1)]
-    bins: list[list[float]] = [[] for _ in edges]
-    for answer in answers:
-        if answer.at < edges[-1]:
-            bins[bisect(edges, answer.at)].append(answer.seconds)
-    figure = Figure(figsize=(9.0, 6.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True)
-    for share, colour in ((50, "#0072B2"), (95, "#D55E00"), (99, "#CC79A7")):
-        points = [
-            (edge - width / 2, percentile(sorted(bin), share)) for edge, bin in zip(edges, bins, strict=True) if bin
-        ]
-        above.plot(
-            *zip(*[(x / 60, y) for x, y in points], strict=True), color=colour, label=f"{share} %", marker="o", ms=3
-        )
-    below.plot([look.at / 60 for look in looks], [look.mib for look in looks], color="#009E73", label="resident memory")
-    for axis in (above, below):
-        for index, swap in enumerate(swaps):
-            axis.axvline(swap.at / 60, color="#888888", lw=0.8, ls=":", label="" if index else "another champion")
-        axis.set_ylim(bottom=0.0)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8, ncols=4, loc="lower left")
-    above.set_ylabel("latency (s)")
-    below.set_ylabel("server's memory (MiB)")
-    below.set_xlabel("minutes")
-    failed = sum(bool(answer.fault) for answer in answers)
-    figure.suptitle(
-        f"overtone serve at its limit: {len(answers)} requests, {failed} failed, {len(swaps)} swaps", fontsize=11
-    )
-    with replacing(chart) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-    print(f"{chart}: the chart")
-
-
 def main() -> None:
     parser = measure.parser(__doc__)
     parser.add_argument("model", nargs="?", type=Path, default=Path("models/rnn"), help="model folder")
@@ -366,24 +321,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads of the server")
     parser.add_argument("--swap-seconds", type=float, default=150.0)
     parser.add_argument("--log", type=Path, help="folder to keep the tables in")
-    parser.add_argument(
-        "--draw", type=Path, metavar="FOLDER", help="judge and draw the tables of this folder, run nothing"
-    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        log: Path = given.draw or given.log or Path(scratch, "log")
-        if not given.draw:
-            folder = Path(scratch, "project")
-            folder.mkdir()
-            in_fresh_process(registered, folder, given.model)
-            at = stack.enter_context(serving(folder, given.workers))
-            print(f"{given.model} at {at.address}: {given.workers} threads, {given.clients} clients", flush=True)
-            Soak(at, folder, log, stack).run(given.minutes, given.clients, given.swap_seconds)
-            if "Traceback" in (folder / "serve.log").read_text():
-                print((folder / "serve.log").read_text()[-3000:])
+        log: Path = given.log or Path(scratch, "log")
+        folder = Path(scratch, "project")
+        folder.mkdir()
+        in_fresh_process(registered, folder, given.model)
+        at = stack.enter_context(serving(folder, given.workers))
+        print(f"{given.model} at {at.address}: {given.workers} threads, {given.clients} clients", flush=True)
+        Soak(at, folder, log, stack).run(given.minutes, given.clients, given.swap_seconds)
+        if "Traceback" in (folder / "serve.log").read_text():
+            print((folder / "serve.log").read_text()[-3000:])
         kept = judge(log)
-        if given.chart:
-            draw(log, given.chart)
     sys.exit(0 if kept else 1)
 
 

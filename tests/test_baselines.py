@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from overtone.audio import Signal, resample
-from overtone.evaluation.baselines import RATE, Mode, Sinc, SpectralBandReplication
+from overtone.evaluation.baselines import RATE, Sinc, SpectralBandReplication
 from overtone.evaluation.metrics import score
 
 System = Sinc | SpectralBandReplication
@@ -19,7 +19,7 @@ def round_16_bit(signal: npt.ArrayLike) -> Signal:
     return np.asarray(np.round(np.multiply(signal, 32768)) / 32768, dtype=np.float32)
 
 
-def falling_noise(seconds: float = 2.0, channels: int = 1, db_per_khz: float = -2.0, seed: int = 0) -> Signal:
+def falling_noise(seconds: float = 1.0, channels: int = 1, db_per_khz: float = -2.0, seed: int = 0) -> Signal:
     """Noise that falls towards high frequencies and swells and fades in time, as natural sounds do."""
     samples = int(seconds * RATE)
     white = np.random.default_rng(seed).standard_normal((channels, samples))
@@ -41,7 +41,7 @@ def low_band(signal: Signal, cutoff: float) -> npt.NDArray[np.float64]:
     return np.fft.irfft(spectra, signal.shape[1], axis=1)
 
 
-@pytest.mark.parametrize("rate", [8000, 12000, 16000, 24000])
+@pytest.mark.parametrize("rate", [8000, 24000])
 def test_replication_beats_sinc_clearly(rate: int) -> None:
     target = falling_noise()
     given = narrow(target, rate)
@@ -52,11 +52,10 @@ def test_replication_beats_sinc_clearly(rate: int) -> None:
     assert distances[1] < 0.6 * distances[0]
 
 
-@pytest.mark.parametrize("mode", ["extend", "restore"])
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 24000])
-def test_low_band_is_untouched_to_16_bit(rate: int, mode: Mode) -> None:
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_low_band_is_untouched_to_16_bit(rate: int) -> None:
     given = narrow(falling_noise(channels=2), rate)
-    out = SpectralBandReplication().enhance(given, RATE, mode=mode, cutoff_hz=rate / 2)
+    out = SpectralBandReplication().enhance(given, RATE, cutoff_hz=rate / 2)
     changed = low_band(out, rate / 2) - low_band(given, rate / 2)
     # The ends are where a whole-signal transform sees the signal stop.
     assert np.abs(changed[:, 1024:-1024]).max() < 0.5 / 32768
@@ -64,8 +63,7 @@ def test_low_band_is_untouched_to_16_bit(rate: int, mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("samples", [1, 100, 2047, 4801])
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize(("samples", "channels"), [(1, 1), (100, 2), (2047, 3), (4801, 2)])
 def test_length_and_channels_are_kept(system: System, samples: int, channels: int) -> None:
     given = falling_noise(0.2, channels)[:, :samples]
     out = system.enhance(given, RATE, mode="auto", cutoff_hz=4000)
@@ -73,9 +71,10 @@ def test_length_and_channels_are_kept(system: System, samples: int, channels: in
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_low_rate_signal_comes_back_at_48_khz(system: System) -> None:
+def test_low_rate_signal_comes_back_at_48_khz_and_the_same_each_time(system: System) -> None:
     given = resample(falling_noise(0.5), RATE, 16000)
-    assert system.enhance(given, 16000).shape == (1, 24000)
+    out = system.enhance(given, 16000)
+    assert out.shape == (1, 24000) and np.array_equal(out, system.enhance(given, 16000))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -86,9 +85,9 @@ def test_silence_stays_silence(system: System) -> None:
 
 def test_nothing_is_added_to_a_silent_passage() -> None:
     given = narrow(falling_noise(), 16000)
-    given[:, 24000:72000] = 0.0
+    given[:, 12000:36000] = 0.0
     out = SpectralBandReplication().enhance(given, RATE, mode="extend", cutoff_hz=8000)
-    assert np.abs(out[:, 30000:66000]).max() < 0.5 / 32768
+    assert np.abs(out[:, 18000:30000]).max() < 0.5 / 32768
 
 
 def test_equal_channels_stay_equal() -> None:
@@ -109,21 +108,3 @@ def test_cutoff_is_found_where_none_is_given() -> None:
     told, found = system.enhance(given, RATE, cutoff_hz=8000), system.enhance(given, RATE)
     # The measured edge may lie a little to the side of the true one: the same level, not the same samples.
     assert np.std(found - given) == pytest.approx(np.std(told - given), rel=0.5)
-
-
-def test_same_input_gives_the_same_samples() -> None:
-    given = narrow(falling_noise(), 16000)
-    first, second = (SpectralBandReplication().enhance(given, RATE, cutoff_hz=8000) for _ in range(2))
-    assert np.array_equal(first, second)
-
-
-def test_requests_that_make_no_sense_are_refused() -> None:
-    signal = np.zeros((1, 100), np.float32)
-    with pytest.raises(ValueError, match="channels, samples"):
-        Sinc().enhance(signal[0], RATE)
-    with pytest.raises(ValueError, match="mode"):
-        Sinc().enhance(signal, RATE, mode="better")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="cutoff_hz"):
-        SpectralBandReplication().enhance(signal, RATE, cutoff_hz=0.0)
-    with pytest.raises(ValueError, match="seam"):
-        SpectralBandReplication(seam=1.0)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from overtone.data.pairs import Pair
 from overtone.evaluation import report
-from overtone.evaluation.judge import Row as Judged
+from overtone.evaluation.statistics import Row
 from overtone.registry import gate, scores
-from overtone.registry.scores import Row, Scored
+from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
 from overtone.settings import Guard, RegisterParams
 
@@ -64,18 +63,7 @@ def passes(before: list[Row], after: list[Row], **settings: float) -> tuple[bool
 )
 def test_statistic_is_what_metrics_json_reports(path: str) -> None:
     made = rows(noise(3, 0.3))
-    pairs = [
-        Judged(
-            Pair(
-                pair=f"{row.condition}-{row.clip}", split="test", condition=row.condition, mode=row.mode, kind=row.kind,  # type: ignore[arg-type]
-                source=row.source, clip=row.clip, input="", target="", channels=1, frames=1, rate=1, input_rate=1,
-                cutoff_hz=1.0, bandwidth_hz=1.0, recipe="{}",
-            ),
-            dict(row.scores),
-        )
-        for row in made
-    ]  # fmt: skip
-    assert as_scored(made).counted(path) == pytest.approx(Scored(report.summarise(pairs)[0]).value(path), abs=1e-6)
+    assert as_scored(made).counted(path) == pytest.approx(Scored(report.summarise(made)[0]).value(path), abs=1e-6)
     assert gained(made, rows(noise(4, 0.3)), path=path).mean == pytest.approx(
         (as_scored(made).counted(path) or 0) - (as_scored(rows(noise(4, 0.3))).counted(path) or 0)
     )
@@ -211,7 +199,7 @@ def test_table_is_read_as_the_report_writes_it() -> None:
     )
     (row,) = Scored({}, table).rows
     assert row == Row("mp3", "restore", "speech", "anna", "anna-1", {"lsd": 1.25})
-    with pytest.raises(RegistryError, match="expected the columns"):
+    with pytest.raises(report.ReportError, match="expected the columns"):
         Scored({}, "a,b\n1,2\n").rows  # noqa: B018
 
 

@@ -170,7 +170,7 @@ def test_no_request_fails_while_a_server_is_never_idle_and_its_champion_changes(
     command = [sys.executable, ROOT / "bench" / "soak.py", folder, "--minutes", "0.1", "--swap-seconds", "1"]
     settings = environment | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
-        [*map(str, command), "--clients", "3", "--log", str(log), "--chart", str(tmp_path / "soak.png")],
+        [*map(str, command), "--clients", "3", "--log", str(log)],
         cwd=ROOT,
         env=settings,
         capture_output=True,
@@ -183,4 +183,3 @@ def test_no_request_fails_while_a_server_is_never_idle_and_its_champion_changes(
     assert {row["fault"] for row in rows["requests"]} == {""}
     assert rows["swaps"][0]["version"] == "2"
     assert {"1", "2"} <= {row["version"] for row in rows["requests"]}
-    assert (tmp_path / "soak.png").stat().st_size > 1_000

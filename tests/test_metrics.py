@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.signal import get_window
 
+from overtone.errors import MissingExtraError
 from overtone.evaluation import metrics, perceptual
 from overtone.evaluation.metrics import log_spectral_distance, score, si_sdr, snr
 
@@ -21,7 +22,7 @@ def tensor(signal: npt.ArrayLike) -> torch.Tensor:
     return torch.from_numpy(np.atleast_2d(np.asarray(signal, dtype=np.float32)))
 
 
-def noise(seed: int = 0, channels: int = 1, samples: int = RATE, level: float = 0.1) -> Array:
+def noise(seed: int = 0, channels: int = 1, samples: int = RATE // 2, level: float = 0.1) -> Array:
     return level * np.random.default_rng(seed).standard_normal((channels, samples))
 
 
@@ -69,6 +70,7 @@ def test_equal_signals_have_no_distance_and_the_highest_finite_ratio() -> None:
     ratios = {"si_sdr", "snr"}
     assert {values[name] for name in ratios} == {metrics.MAX_RATIO_DB}
     assert all(value == 0.0 for name, value in values.items() if name not in ratios)
+    assert set(values) - set(score(signal, signal, RATE, 8000, 24000, texture=False)) == set(metrics.TEXTURE)
 
 
 def test_differences_below_16_bit_are_not_seen() -> None:
@@ -86,7 +88,7 @@ def test_ratios_equal_their_definitions() -> None:
     assert snr(tensor(prediction), tensor(target)) == pytest.approx(expected_snr, abs=1e-3)
 
 
-@pytest.mark.parametrize("gain", [0.5, 0.1, 2.0])
+@pytest.mark.parametrize("gain", [0.5, 2.0])
 def test_a_wrong_level_scores_worse(gain: float) -> None:
     target = tensor(noise())
     prediction = target + tensor(noise(2, level=0.005))
@@ -121,12 +123,12 @@ def test_bins_above_the_bandwidth_are_ignored() -> None:
 def test_full_band_input_has_no_high_band() -> None:
     values = score(tensor(noise(1)), tensor(noise(2)), RATE, cutoff_hz=24000, bandwidth_hz=24000)
     assert not {name for name in values if "hf" in name or "copies" in name}
-    assert values["lsd_lf"] == values["lsd"]
+    assert values["lsd_lf"] == values["lsd"] and "coherence_error" not in values
     assert log_spectral_distance(tensor(noise(1)), tensor(noise(2)), RATE, low_hz=24000) is None
 
 
 def test_silence_has_defined_scores() -> None:
-    silence, target = torch.zeros(2, RATE), tensor(noise(channels=2))
+    silence, target = torch.zeros(2, RATE // 2), tensor(noise(channels=2))
     against_silence = score(target, silence, RATE, 8000, 24000)
     assert "si_sdr" not in against_silence and "snr" not in against_silence
     silent = score(silence, target, RATE, 8000, 24000)
@@ -150,13 +152,6 @@ def test_collapse_to_mono_is_a_stereo_error() -> None:
     assert values["side_mid_error_db"] == pytest.approx(metrics.MAX_SIDE_MID_DB, abs=1.0)
 
 
-def test_equal_channels_have_no_stereo_error_at_any_level() -> None:
-    target = tensor(noise()).expand(2, -1)
-    values = score(0.3 * target, target, RATE, 8000, 24000)
-    assert values["side_mid_error_db"] == 0.0
-    assert values["coherence_error"] == pytest.approx(0.0, abs=1e-5)
-
-
 def test_side_mid_error_is_the_change_of_level_of_the_side() -> None:
     mid, side = noise(1)[0], noise(2)[0] * 0.3
     target, narrow = np.stack([mid + side, mid - side]), np.stack([mid + side / 2, mid - side / 2])
@@ -164,11 +159,7 @@ def test_side_mid_error_is_the_change_of_level_of_the_side() -> None:
     assert error == pytest.approx(20 * np.log10(2), abs=0.01)
 
 
-def test_mono_has_no_stereo_metrics() -> None:
-    assert "coherence_error" not in score(tensor(noise(1)), tensor(noise(2)), RATE, 8000, 24000)
-
-
-@pytest.mark.parametrize("samples", [1, 700, 1024, 1025, 3000])
+@pytest.mark.parametrize("samples", [1, 1024, 1025])
 def test_short_signals_are_scored(samples: int) -> None:
     values = score(tensor(noise(1, samples=samples)), tensor(noise(2, samples=samples)), RATE, 8000, 24000)
     assert np.isfinite(values["lsd"])
@@ -185,7 +176,7 @@ def test_signals_that_cannot_be_compared_are_refused() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("pesq") is not None, reason="the extra is installed")
 def test_missing_extra_is_named() -> None:
-    with pytest.raises(perceptual.MissingExtraError, match=r"overtone\[perceptual\]"):
+    with pytest.raises(MissingExtraError, match=r"overtone\[perceptual\]"):
         perceptual.require()
 
 
@@ -204,10 +195,10 @@ def test_speech_metrics_fall_with_noise() -> None:
     pytest.importorskip("pystoi")
     clean = voiced()
     dirty = clean + 0.05 * np.random.default_rng(1).standard_normal(clean.shape).astype(np.float32)
-    best, worse = perceptual.pesq(clean, clean, RATE), perceptual.pesq(dirty, clean, RATE)
-    assert best is not None and worse is not None and best > 4.5 and worse < best - 1.0
-    assert perceptual.stoi(clean, clean, RATE) > 0.99 > perceptual.stoi(dirty, clean, RATE)
-    assert perceptual.pesq(np.zeros_like(clean), clean, RATE) is None
+    best, worse = (perceptual.speech(signal, clean, RATE) for signal in (clean, dirty))
+    assert best["pesq"] > 4.5 and worse["pesq"] < best["pesq"] - 1.0
+    assert best["stoi"] > 0.99 > worse["stoi"]
+    assert "pesq" not in perceptual.speech(np.zeros_like(clean), clean, RATE)
 
 
 def test_visqol_falls_with_noise() -> None:

@@ -65,6 +65,7 @@ HOMES = {
 # What the import's name is called where it is installed from.
 DISTRIBUTIONS = {
     "yaml": "pyyaml",
+    "PIL": "pillow",
     "ruamel": "ruamel.yaml",
     "dotenv": "python-dotenv",
     "pytorch_lightning": "pytorch-lightning",
@@ -91,7 +92,7 @@ EXTRAS = {
         *("overtone.data.shards"),
         "overtone.data.sources",
         *("overtone.training.*", "overtone.evaluation.judge", "overtone.evaluation.report", "overtone.evaluation.page"),
-        *("overtone.evaluation.clips", "overtone.evaluation.systems", "overtone.evaluation.session"),
+        *("overtone.evaluation.examples", "overtone.evaluation.systems", "overtone.evaluation.session"),
         "overtone.evaluation.recordings",
         *("overtone.tracking.*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from overtone import settings as settings_file
 from overtone.audio import replacing
-from overtone.errors import OvertoneError
 from overtone.settings import FAMILIES, Params, project
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ CHECKPOINTS = Path("checkpoints")
 KINDS = FAMILIES
 PAGE = REPORTS / "index.html"
 REGISTERED = REPORTS / "registered.json"
-ABLATION = Path("docs/ablation.csv")
 
 
 def settings(overrides: list[str] | None = None) -> Params:
@@ -168,6 +166,7 @@ def _record_models(kinds: Iterable[str]) -> None:
 
     Stages that DVC takes from its cache record nothing, and the store may be another one than theirs.
     """
+    from overtone.evaluation.report import read_metrics
     from overtone.tracking import description, runs, scoreboard, store, transfer
 
     for kind in kinds:
@@ -185,17 +184,16 @@ def _record_models(kinds: Iterable[str]) -> None:
 def evaluate(params: Params, system: str) -> None:
     """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
     from overtone.data.pairs import read_pairs
-    from overtone.evaluation import report as room
-    from overtone.evaluation.judge import judge
+    from overtone.evaluation import session
     from overtone.tracking import baselines, description, runs, scoreboard
 
-    pairs = read_pairs(PAIRS, "test")
-    test_set = room.fingerprint(pairs, PAIRS)
-    for name in params.evaluate.baselines if system == "baselines" else (system,):
+    pairs, plan = read_pairs(PAIRS, "test"), params.evaluate
+    if system == "baselines":
+        plan = plan.model_copy(update={"figures": 0})
+    for name in plan.baselines if system == "baselines" else (system,):
         out = report_folder(name)
         with progress_bar(f"evaluate {name}") as progress:
-            made = judge(name, _maker(name), pairs, PAIRS, params.evaluate, out, progress)
-        metrics = room.write(made, test_set, out)
+            metrics = session.report_on(name, _maker(name), pairs, PAIRS, plan, out, progress)
         if system == "baselines":
             run_id = baselines.log(name, metrics, out)
         else:
@@ -206,27 +204,21 @@ def evaluate(params: Params, system: str) -> None:
 
 def report(params: Params) -> None:
     """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
-    from overtone.data.pairs import read_pairs
-    from overtone.evaluation import clips, page, shown, table
+    from overtone.evaluation import page
+    from overtone.evaluation import report as reports
     from overtone.tracking import baselines, description, scoreboard, transfer
 
     names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
-    metrics = {name: read_metrics(report_folder(name)) for name in names}
+    found = {name: reports.read(name, report_folder(name)) for name in names}
+    metrics = {name: one.metrics for name, one in found.items()}
     ids: dict[str, str] = {
         name: baselines.log(name, metrics[name], report_folder(name)) for name in params.evaluate.baselines
     }
     ids |= {kind: transfer.open_run(MODELS / kind) for kind in KINDS}
-    systems = []
-    for name, run_id in ids.items():
-        run = shown.Run(run_id, description.name_of(run_id), description.address(run_id))
-        systems.append(shown.load(name, report_folder(name), MODELS / name if name in KINDS else None, run))
-    # Resampling alone changes nothing that could be heard.
-    makers = {name: _maker(name) for name in names if name != table.BASELINE}
-    networks = [system for system in systems if system.name in KINDS]
-    with progress_bar("report") as progress:
-        wanted = clips.worst(networks, params.evaluate.visqol)
-        cards = clips.cards(wanted, read_pairs(PAIRS, "test"), PAIRS, makers, systems, progress)
-    page.write(PAGE, systems, cards, ABLATION)
+    shown = {
+        name: page.Run(run_id, description.name_of(run_id), description.address(run_id)) for name, run_id in ids.items()
+    }
+    page.write(PAGE, list(found.values()), shown)
     for name, run_id in ids.items():
         scoreboard.log(run_id, metrics[name])
         description.describe(run_id, metrics, name)
@@ -251,6 +243,7 @@ def register(params: Params) -> None:
 
     An experiment that DVC runs in a copy of the project registers nothing: one of a sweep is a question, not a release.
     """
+    from overtone.evaluation.report import read_metrics
     from overtone.registry import card, hooks, register
     from overtone.tracking import baselines, store, transfer
 
@@ -293,20 +286,6 @@ def register(params: Params) -> None:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """A report's `metrics.json`."""
-    path = folder / "metrics.json"
-    try:
-        tree = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise OvertoneError(f"{path}: no such file; expected the output of the stage evaluate (dvc repro)") from None
-    except json.JSONDecodeError as error:
-        raise OvertoneError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(tree, dict):
-        raise OvertoneError(f"{path}: expected a JSON object")
-    return tree
-
-
 def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
@@ -325,18 +304,14 @@ def _rescore(params: Params, folder: Path) -> Scored:
 
     from overtone.data.pairs import read_pairs
     from overtone.enhance.upsampler import Upsampler
-    from overtone.evaluation import report as room
-    from overtone.evaluation.judge import judge
+    from overtone.evaluation import session
 
     plain = params.evaluate.model_copy(update={"figures": 0})
     # Whether it can be used at all is better known before processes are started for it.
     Upsampler.load(folder)
     with tempfile.TemporaryDirectory() as name, progress_bar("score the champion on this test set") as progress:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
-        pairs = read_pairs(PAIRS, "test")
-        room.write(
-            judge("champion", maker, pairs, PAIRS, plain, progress=progress), room.fingerprint(pairs, PAIRS), out
-        )
+        session.report_on("champion", maker, read_pairs(PAIRS, "test"), PAIRS, plain, out, progress)
         return _scored(out, params)
 
 

@@ -49,30 +49,25 @@ def evaluate(
             else recordings.make(on, params, stages.CORPUS, Path(folder))
         )  # fmt: skip
         wanted = session.chosen(pairs, condition or ())
-        print(session.run(makers, wanted, pairs_folder, params.evaluate, out, _told))
+        print(session.run(makers, wanted, pairs_folder, params.evaluate, out, _progress))
     print(f"\n{out / session.PAGE}: charts, and clips to hear")
 
 
 def _maker(text: str) -> tuple[str, Any]:
-    """A system's name, and what makes it or its command line."""
+    """A system's name, and what makes it."""
     import functools
 
     from overtone.enhance.upsampler import Upsampler
     from overtone.evaluation import systems
     from overtone.registry import resolve
 
-    name, separator, command = text.partition("=")
-    if separator:
-        return name, command
-    known = systems.BASELINES | systems.PEERS
-    if text in known:
-        known[text]()
-        return text, known[text]
+    if (known := systems.named(text)) is not None:
+        return known
     folder, _ = resolve.folder(text)
     return folder.name if Path(text).is_dir() else text, functools.partial(Upsampler.load, folder)
 
 
-def _told(name: str) -> Any:
+def _progress(name: str) -> Any:
     def line(done: int, total: int) -> None:
         if done == total or done % max(total // 10, 1) == 0:
             print(f"{name}: {done}/{total}", flush=True)

@@ -198,6 +198,10 @@ def summary(
     by_condition: Annotated[
         bool, typer.Option("--by-condition", help="Log-spectral distance of every condition too.")
     ] = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Report of another system to set beside them (overtone evaluate). Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What the last run of the pipeline came to: registered version, scores beside the baselines', what to type next.
@@ -209,13 +213,15 @@ def summary(
 
     from overtone import stages
     from overtone.evaluation import table
+    from overtone.evaluation.report import read_metrics
     from overtone.registry import registry
     from overtone.settings import project
 
     project.enter()
     params = stages.settings()
     names = (*params.evaluate.baselines, *stages.KINDS)
-    metrics = {name: stages.read_metrics(stages.report_folder(name)) for name in names}
+    folders = {name: stages.report_folder(name) for name in names} | {path.name: path for path in report or ()}
+    metrics = {name: read_metrics(folder) for name, folder in folders.items()}
     rows = [row for row in registry.models(params.register_.name) if row.aliases]
     if as_json:
         print(json.dumps({"metrics": metrics, "registered": [asdict(row) for row in rows]}, default=str))

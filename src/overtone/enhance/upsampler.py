@@ -103,6 +103,10 @@ class Upsampler:
         known = self._enhanced(blocks, rate, signal.shape[0], found, BLOCK)
         return audio.fit_length(np.concatenate([signal[:, :0], *known], axis=1), length)
 
+    def decision(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Treatment:
+        """What `enhance` would do to a signal; arguments as there."""
+        return self.treatment(lambda: _cuts(signal, rate), rate, mode, cutoff_hz)
+
     def enhance_file(
         self,
         source: Path,

@@ -25,6 +25,10 @@ _STEP_HZ = RATE / _N_FFT
 _RISE_HZ = 200.0
 # Mean log10 power of 16-bit rounding in a bin of a 2048-sample Hann frame.
 _ROUNDING = -7.4
+# Share of the excess over the rounding (dB) that is lost at the cutoff, and its decay above, 1/kHz.
+_SEAM, _DECAY = 0.10, 0.066
+# Share of the cutoff above which the input is not trusted: its filter's transition band.
+_EDGE = 0.92
 
 
 class Sinc:
@@ -33,16 +37,7 @@ class Sinc:
     informed = False
 
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
-        """The signal at 48 kHz.
-
-        Args:
-            rate: the signal's rate, Hz.
-            mode: without effect, as is `cutoff_hz`: nothing is added anywhere.
-
-        Shape:
-            (channels, samples) -> (channels, samples at 48 kHz).
-        """
-        _check(signal, mode)
+        """The signal (channels, samples) at 48 kHz; `mode` and `cutoff_hz` have no effect."""
         return resample(signal, rate, RATE)
 
 
@@ -52,8 +47,7 @@ class Concealer:
     informed = False
 
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
-        """The signal at 48 kHz; arguments and shape as of `Sinc`."""
-        _check(signal, mode)
+        """The signal at 48 kHz; arguments as of `Sinc`."""
         return resample(conceal.concealed(signal, rate)[0], rate, RATE)
 
 
@@ -68,18 +62,8 @@ class SpectralBandReplication:
     The level belongs to all channels together, the copied content to each: the stereo image of the source band carries
     over, and equal channels stay equal.
 
-    Args:
-        seam: share of the excess (dB) over the rounding noise that is lost at the cutoff, [0, 1).
-        decay: rate of the excess's exponential decay above the cutoff, 1/kHz, at least 0.
-        edge: share of the cutoff above which the input is not trusted (its filter's transition band), (0.5, 1].
-
     Source: copy-up as in Dietz et al., "Spectral Band Replication" (AES 2002), with a blind envelope.
     """
-
-    def __init__(self, seam: float = 0.10, decay: float = 0.066, edge: float = 0.92) -> None:
-        if not (0.0 <= seam < 1.0 and decay >= 0.0 and 0.5 < edge <= 1.0):
-            raise ValueError(f"seam {seam}, decay {decay}, edge {edge}: expected [0, 1), at least 0, and (0.5, 1]")
-        self.seam, self.decay, self.edge = seam, decay, edge
 
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """The signal at 48 kHz with the band above the cutoff filled in; below it the signal is that of `Sinc`.
@@ -92,53 +76,41 @@ class SpectralBandReplication:
 
         Shape:
             (channels, samples) -> (channels, samples at 48 kHz).
-
-        Raises:
-            ValueError: the signal is not (channels, samples), the mode is unknown or the cutoff is not above 0.
         """
-        _check(signal, mode)
-        if cutoff_hz is not None and not cutoff_hz > 0:
-            raise ValueError(f"cutoff_hz {cutoff_hz}: expected a frequency above 0")
         full = resample(signal, rate, RATE)
         if not np.any(full):
             return full
         spectra = _analyse(full)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=0)
         cutoff = min(rate / 2, _measured_cutoff(power) if cutoff_hz is None else cutoff_hz)
-        top = int(self.edge * cutoff / _STEP_HZ)
+        top = int(_EDGE * cutoff / _STEP_HZ)
         first = int(cutoff / _STEP_HZ) + 1
         # A source band of fewer bins than this (300 Hz) holds nothing to copy, and above the last bin nothing is missing.
         if top // 2 < 13 or first >= len(power):
             return full
-        missing = self._replicate(spectra, np.log10(np.maximum(power, 1e-12)), top, first, cutoff)
+        missing = _replicated(spectra, np.log10(np.maximum(power, 1e-12)), top, first, cutoff)
         return full + _above(_synthesise(missing, full.shape[1]), cutoff)
 
-    def _replicate(self, spectra: _Complex, level: _Real, top: int, first: int, cutoff: float) -> _Complex:
-        """Spectra (channels, bins, frames) that hold only the missing band, from bin `first` on."""
-        bins, frames = level.shape
-        source = np.arange(top // 2, top)
-        missing = np.arange(first, bins)
-        origin = source[(missing - first) % len(source)]
-        smooth = uniform_filter1d(uniform_filter1d(level, 25, axis=0), 5, axis=1)
-        # A frame whose source lies in the rounding has no excess: nothing is added to silence.
-        edge = uniform_filter1d(level[source].mean(axis=0), 5)
-        excess = np.maximum(edge - _ROUNDING, 0.0)
-        height_khz = np.maximum(missing * _STEP_HZ - cutoff, 0.0) / 1000.0
-        wanted = excess * (1.0 - self.seam) * np.exp(-self.decay * height_khz)[:, None]
-        # The rounding noise itself comes with the output's own rounding, so only what exceeds it is made.
-        gain = np.sqrt(10.0**_ROUNDING * (10.0**wanted - 1.0) / 10.0 ** np.maximum(smooth[origin], _ROUNDING))
-        # Moving a bin by k turns its phase by 2 pi k hop / n_fft from frame to frame.
-        turn = np.exp(2j * np.pi * _HOP / _N_FFT * np.outer(missing - origin, np.arange(frames)))
-        out = np.zeros_like(spectra)
-        out[:, missing] = spectra[:, origin] * (gain * turn)
-        return out
 
-
-def _check(signal: Signal, mode: str) -> None:
-    if signal.ndim != 2:
-        raise ValueError(f"signal of shape {signal.shape}: expected (channels, samples)")
-    if mode not in ("extend", "restore", "auto"):
-        raise ValueError(f"mode {mode!r}: expected extend, restore or auto")
+def _replicated(spectra: _Complex, level: _Real, top: int, first: int, cutoff: float) -> _Complex:
+    """Spectra (channels, bins, frames) that hold only the missing band, from bin `first` on."""
+    bins, frames = level.shape
+    source = np.arange(top // 2, top)
+    missing = np.arange(first, bins)
+    origin = source[(missing - first) % len(source)]
+    smooth = uniform_filter1d(uniform_filter1d(level, 25, axis=0), 5, axis=1)
+    # A frame whose source lies in the rounding has no excess: nothing is added to silence.
+    edge = uniform_filter1d(level[source].mean(axis=0), 5)
+    excess = np.maximum(edge - _ROUNDING, 0.0)
+    height_khz = np.maximum(missing * _STEP_HZ - cutoff, 0.0) / 1000.0
+    wanted = excess * (1.0 - _SEAM) * np.exp(-_DECAY * height_khz)[:, None]
+    # The rounding noise itself comes with the output's own rounding, so only what exceeds it is made.
+    gain = np.sqrt(10.0**_ROUNDING * (10.0**wanted - 1.0) / 10.0 ** np.maximum(smooth[origin], _ROUNDING))
+    # Moving a bin by k turns its phase by 2 pi k hop / n_fft from frame to frame.
+    turn = np.exp(2j * np.pi * _HOP / _N_FFT * np.outer(missing - origin, np.arange(frames)))
+    out = np.zeros_like(spectra)
+    out[:, missing] = spectra[:, origin] * (gain * turn)
+    return out
 
 
 def _window() -> Tensor:

@@ -1,9 +1,8 @@
-"""Run a system over evaluation pairs as a user would, and once more knowing what a user does not; score every clip."""
+"""Run a system over evaluation pairs as a user would, and once more with what a user does not know; score every clip."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +15,11 @@ from overtone.audio import Signal
 from overtone.data import parallel
 from overtone.data.pairs import Pair
 from overtone.errors import OvertoneError
-from overtone.evaluation import metrics
+from overtone.evaluation import metrics, perceptual
+from overtone.evaluation.statistics import Row
 from overtone.settings import EvaluateParams
 
-# What ViSQOL hears of a clip: it takes a second for four.
+# What ViSQOL is given of a clip: it computes for a tenth of that time.
 VISQOL_SECONDS = 4.0
 
 Scores = dict[str, float]
@@ -29,7 +29,8 @@ Progress = Callable[[int, int], None]
 class Enhancer(Protocol):
     """What is judged: (channels, samples) in and, at 48 kHz, out.
 
-    A system with an attribute `informed` that is False makes nothing of mode and cutoff.
+    A system with an attribute `informed` that is False ignores mode and cutoff. One with a method `decision`, of the same
+    arguments, tells by it what `enhance` would do: equal decisions, equal outputs.
     """
 
     def enhance(self, signal: Signal, rate: int, *, mode: Any = "auto", cutoff_hz: float | None = None) -> Signal: ...
@@ -40,56 +41,17 @@ class JudgeError(OvertoneError):
 
 
 @dataclass(frozen=True)
-class Row:
-    """The metrics of one pair; a metric that is not defined for it is absent."""
-
-    pair: Pair
-    scores: Scores
-
-    @property
-    def condition(self) -> str:
-        return self.pair.condition
-
-    @property
-    def mode(self) -> str:
-        return self.pair.mode
-
-    @property
-    def kind(self) -> str:
-        return self.pair.kind
-
-    @property
-    def source(self) -> str:
-        return self.pair.source
-
-    @property
-    def clip(self) -> str:
-        return self.pair.clip
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair to look at and to listen to: spectrogram figure, and FLACs of input, output and target."""
-
-    pair: Pair
-    figure: Path
-    before: Path
-    after: Path
-    reference: Path
-
-
-@dataclass(frozen=True)
 class Judged:
-    """What a system was found to do.
+    """Scores of a system.
 
     `rows` are blind: the system found mode and cutoff by itself. `oracle` are those of the same pairs with the true ones,
-    empty for a system that makes nothing of them.
+    without the metrics of texture; empty for a system that ignores them, and without clean pairs, of which nothing is to be
+    known.
     """
 
     name: str
     rows: tuple[Row, ...]
     oracle: tuple[Row, ...]
-    examples: tuple[Example, ...] = ()
 
 
 def judge(
@@ -98,12 +60,11 @@ def judge(
     pairs: Sequence[Pair],
     pairs_folder: Path,
     params: EvaluateParams,
-    out: Path | None = None,
     progress: Progress | None = None,
     *,
     workers: int | None = None,
 ) -> Judged:
-    """Run a system over pairs and score what it makes.
+    """Run a system over pairs and score its outputs.
 
     The same pairs and system give the same scores, whatever the number of processes.
 
@@ -113,8 +74,7 @@ def judge(
             (a class, or functools.partial) unless `workers` is 1.
         pairs: what to judge it on, in the order of the rows.
         pairs_folder: what the pairs' paths are relative to.
-        params: which conditions ViSQOL judges, whether PESQ and STOI are asked for, how many examples are kept.
-        out: folder whose `figures` and `audio` are replaced by the examples; None keeps none.
+        params: which conditions ViSQOL judges, whether PESQ and STOI are asked for.
         progress: called with (pairs done, pairs in all).
         workers: processes; None for one a core, or this one alone for little work. 1 stays in this process, as a system
             on a GPU should.
@@ -126,24 +86,23 @@ def judge(
     """
     if not pairs:
         raise JudgeError(f"{name}: no pairs to judge it on; expected at least one")
-    examples: dict[str, Example] = {}
-    if out is not None:
-        for part in ("figures", "audio"):
-            shutil.rmtree(out / part, ignore_errors=True)
-        examples = {pair.pair: _example(pair, out) for pair in spread(pairs, params.figures)}
     rated = _rated(pairs, params)
-    tasks = [_Task(pair, examples.get(pair.pair), pair.pair in rated) for pair in pairs]
     shared = _Judge(name, system, pairs_folder, params.perceptual)
+    tasks = [(pair, pair.pair in rated) for pair in pairs]
     found = parallel.run(_judge, shared, tasks, workers, progress)
-    blind = tuple(Row(pair, scores) for pair, (scores, _) in zip(pairs, found, strict=True))
-    oracle = tuple(Row(pair, scores) for pair, (_, scores) in zip(pairs, found, strict=True) if scores is not None)
-    return Judged(name, blind, oracle, tuple(examples.values()))
+    return Judged(
+        name,
+        tuple(_row(pair, scores) for pair, (scores, _) in zip(pairs, found, strict=True)),
+        tuple(_row(pair, scores) for pair, (_, scores) in zip(pairs, found, strict=True) if scores is not None),
+    )
+
+
+def _row(pair: Pair, scores: Scores) -> Row:
+    return Row(pair.condition, pair.mode, pair.kind, pair.source, pair.clip, scores)
 
 
 def _rated(pairs: Sequence[Pair], params: EvaluateParams) -> set[str]:
     """The pairs that ViSQOL judges: the first of each source under its conditions, where it is installed."""
-    from overtone.evaluation import perceptual
-
     if params.perceptual:
         perceptual.require()
     if not perceptual.available():
@@ -155,11 +114,21 @@ def _rated(pairs: Sequence[Pair], params: EvaluateParams) -> set[str]:
     return set(first.values())
 
 
-@dataclass(frozen=True)
-class _Task:
-    pair: Pair
-    example: Example | None
-    rated: bool
+def enhanced(name: str, system: Enhancer, pair: Pair, before: Signal, **known: Any) -> Signal:
+    """A system's output for a pair's input, as long as the target.
+
+    Args:
+        name: of the system, for errors.
+        known: mode and cutoff, where the system is given them.
+
+    Raises:
+        JudgeError: the output does not fit the input.
+    """
+    after = system.enhance(before, pair.input_rate, **known)
+    expected = (before.shape[0], audio.resampled_length(before.shape[1], pair.input_rate, pair.rate))
+    if after.shape != expected:
+        raise JudgeError(f"{name}: pair {pair.pair}: output of shape {after.shape}; expected {expected}")
+    return audio.fit_length(np.ascontiguousarray(after, dtype=np.float32), pair.frames)
 
 
 @dataclass
@@ -175,42 +144,47 @@ class _Judge:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"system": None}
 
-    def enhance(self, pair: Pair, before: Signal, *, oracle: bool = False) -> Signal | None:
-        """What the system makes of an input; None where the oracle would change nothing."""
-        if self.system is None:
-            self.system = self.make()
-        if oracle and not getattr(self.system, "informed", True):
-            return None
-        mode = "restore" if pair.mode == "restore" else "extend"
-        known: dict[str, Any] = {"mode": mode, "cutoff_hz": pair.cutoff_hz} if oracle else {}
-        after = self.system.enhance(before, pair.input_rate, **known)
-        expected = (before.shape[0], audio.resampled_length(before.shape[1], pair.input_rate, pair.rate))
-        if after.shape != expected:
-            raise JudgeError(f"{self.name}: pair {pair.pair}: output of shape {after.shape}; expected {expected}")
-        return audio.fit_length(after, pair.frames)
-
-    def score(self, pair: Pair, after: Signal, reference: Signal) -> Scores:
-        prediction = torch.from_numpy(np.ascontiguousarray(after, dtype=np.float32))
+    def score(self, pair: Pair, after: Signal, target: Signal, *, texture: bool = True) -> Scores:
+        made, wanted = torch.from_numpy(after), torch.from_numpy(target)
         try:
-            return metrics.score(prediction, torch.from_numpy(reference), pair.rate, pair.cutoff_hz, pair.bandwidth_hz)
+            return metrics.score(made, wanted, pair.rate, pair.cutoff_hz, pair.bandwidth_hz, texture=texture)
         except ValueError as error:
             raise JudgeError(f"{self.name}: pair {pair.pair}: {error}") from None
 
-    def rate(self, task: _Task, after: Signal, reference: Signal) -> Scores:
-        """Perceptual metrics, where they are asked for."""
-        pair, found = task.pair, Scores()
-        if not (task.rated or (self.perceptual and pair.kind == "speech")):
-            return found
-        from overtone.evaluation import perceptual
+    def oracle(self, system: Enhancer, pair: Pair, before: Signal, target: Signal, blind: Scores) -> Scores | None:
+        """The scores with the true mode and cutoff."""
+        if pair.mode == "clean" or not getattr(system, "informed", True):
+            return None
+        known: dict[str, Any] = {"mode": pair.mode, "cutoff_hz": pair.cutoff_hz}
+        decision = getattr(system, "decision", None)
+        # Where damage is repaired the two never agree, and finding that out costs time.
+        if decision and pair.mode == "extend":
+            rate = pair.input_rate
+            if decision(before, rate) == decision(before, rate, **known):
+                return {name: value for name, value in blind.items() if name not in metrics.TEXTURE}
+        after = enhanced(self.name, system, pair, before, **known)
+        return self.score(pair, after, target, texture=False)
 
-        after = metrics.round_16_bit(torch.from_numpy(np.ascontiguousarray(after, dtype=np.float32))).numpy()
-        if task.rated:
-            part = loudest(reference, pair.rate, VISQOL_SECONDS)
-            value = perceptual.visqol(after[:, part], reference[:, part], pair.rate)
-            found |= {} if value is None else {"visqol": value}
-        if self.perceptual and pair.kind == "speech":
-            found |= perceptual.speech(after, reference, pair.rate)
-        return found
+
+def _judge(judge: _Judge, task: tuple[Pair, bool]) -> tuple[Scores, Scores | None]:
+    """Scores of a pair, blind and with the truth."""
+    pair, rated = task
+    if judge.system is None:
+        judge.system = judge.make()
+    before, target = read(judge.pairs_folder, pair)
+    after = enhanced(judge.name, judge.system, pair, before)
+    scores = judge.score(pair, after, target)
+    oracle = judge.oracle(judge.system, pair, before, target, scores)
+    speech = judge.perceptual and pair.kind == "speech"
+    if rated or speech:
+        after = metrics.round_16_bit(torch.from_numpy(after)).numpy()
+    if rated:
+        part = loudest(target, pair.rate, VISQOL_SECONDS)
+        value = perceptual.visqol(after[:, part], target[:, part], pair.rate)
+        scores |= {} if value is None else {"visqol": value}
+    if speech:
+        scores |= perceptual.speech(after, target, pair.rate)
+    return scores, oracle
 
 
 def loudest(target: Signal, rate: int, seconds: float) -> slice:
@@ -241,47 +215,3 @@ def read(folder: Path, pair: Pair) -> tuple[Signal, Signal]:
             f"its pair says {pair.channels} at {pair.input_rate} Hz"
         )
     return before, target
-
-
-def _judge(judge: _Judge, task: _Task) -> tuple[Scores, Scores | None]:
-    pair, example = task.pair, task.example
-    before, reference = read(judge.pairs_folder, pair)
-    after = judge.enhance(pair, before)
-    assert after is not None
-    scores = judge.score(pair, after, reference)
-    scores |= judge.rate(task, after, reference)
-    informed = judge.enhance(pair, before, oracle=True)
-    if example is not None:
-        # Drawing loads matplotlib, which most processes never need.
-        from overtone.evaluation import figures
-
-        audio.write(example.before, before, pair.input_rate)
-        for path, signal in ((example.after, after), (example.reference, reference)):
-            audio.write(path, signal, pair.rate)
-        shown = audio.fit_length(audio.resample(before, pair.input_rate, pair.rate), pair.frames)
-        panels = {"input": shown, f"output of {judge.name}, LSD {scores['lsd']:.2f}": after, "target": reference}
-        title = f"{pair.condition} · {pair.kind} · {pair.clip}"
-        figures.draw(example.figure, panels, pair.rate, title=title, cutoff_hz=pair.cutoff_hz)
-    return scores, None if informed is None else judge.score(pair, informed, reference)
-
-
-def _example(pair: Pair, out: Path) -> Example:
-    stem = f"{pair.condition}-{pair.clip}"
-    before, after, reference = (out / "audio" / f"{stem}-{part}.flac" for part in ("before", "after", "reference"))
-    return Example(pair, out / "figures" / f"{stem}.png", before, after, reference)
-
-
-def spread(pairs: Iterable[Pair], count: int) -> list[Pair]:
-    """`count` pairs (or all, if fewer) spread over the conditions, the kinds taking turns; a matter of the pairs alone."""
-    pairs = list(pairs)
-    conditions = list(dict.fromkeys(pair.condition for pair in pairs))
-    kinds = sorted({pair.kind for pair in pairs})
-    chosen: dict[str, Pair] = {}
-    for index in range(min(count, len(pairs))):
-        condition, kind = conditions[index * len(conditions) // count], kinds[index % len(kinds)]
-        left = [pair for pair in pairs if pair.pair not in chosen]
-        here = [pair for pair in left if pair.condition == condition] or left
-        alike = [pair for pair in here if pair.kind == kind] or here
-        pick = alike[(2 * index + 1) * len(alike) // (2 * count)]
-        chosen[pick.pair] = pick
-    return list(chosen.values())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
 
-from overtone.evaluation import texture
+from overtone.evaluation.texture import MIN_BINS, copies, hop_lines_db, tonality_db
 
 N_FFT = 2048
 HOP = 512
@@ -28,6 +28,8 @@ MAX_SIDE_MID_DB = 60.0
 KNOWN_SHARE = 0.9
 # Level above the bandwidth is compared in groups of so many bins (750 Hz); the first group is left to the target's own slope.
 EXCESS_BINS = 32
+# Metrics of what is unnatural above the cutoff.
+TEXTURE = ("copies", "hop_line_db", "tonality_error_db")
 # Lines in the envelope differ by so much (dB) by chance alone.
 CHANCE_DB = 3.0
 
@@ -237,23 +239,25 @@ def _texture(prediction: Tensor, target: Tensor, spectra: Tensor, rate: int, hig
     """What is unnatural above the cutoff (bins `high`), each against the target's own: see `score`."""
     channels = target.shape[0]
     half = high.start // 2
-    if high.stop - high.start < texture.MIN_BINS:
+    if high.stop - high.start < MIN_BINS:
         return {}
     whole: npt.NDArray[np.complex64] = spectra[:, half : high.stop].numpy()
-    made, real = (texture.copies(part) for part in (whole[:channels], whole[channels:]))
+    made, real = (copies(part) for part in (whole[:channels], whole[channels:]))
     power = spectra.real.square() + spectra.imag.square()
     bands = power[:, high].double().numpy()
     values: dict[str, float | None] = {"copies": max(0.0, made - real)}
-    tones, wanted = (texture.tonality_db(part) for part in (bands[:channels], bands[channels:]))
+    tones, wanted = (tonality_db(part) for part in (bands[:channels], bands[channels:]))
     if tones is not None and wanted is not None:
         values["tonality_error_db"] = abs(tones - wanted)
     low_hz = high.start * rate / N_FFT
-    lines, own = (texture.hop_lines_db(one.numpy(), rate, low_hz) for one in (prediction, target))
+    lines, own = (hop_lines_db(one.numpy(), rate, low_hz) for one in (prediction, target))
     values["hop_line_db"] = max(0.0, float((lines - own).max()) - CHANCE_DB)
     return values
 
 
-def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandwidth_hz: float) -> dict[str, float]:
+def score(
+    prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandwidth_hz: float, *, texture: bool = True
+) -> dict[str, float]:
     """Every cheap metric of one clip; a metric that is not defined for it is left out.
 
     - `lsd`, `lsd_hf`, `lsd_lf`: see `log_spectral_distance`; above / up to the cutoff.
@@ -269,6 +273,7 @@ def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandw
         rate: sample rate, Hz.
         cutoff_hz: frequency above which the input held nothing of the target.
         bandwidth_hz: the target's bandwidth; bins above it are left out of all but `excess_db`.
+        texture: whether the metrics `TEXTURE`, a third of the time, are computed.
 
     Shape:
         both (channels, samples), full scale 1.0, aligned.
@@ -296,7 +301,8 @@ def score(prediction: Tensor, target: Tensor, rate: int, cutoff_hz: float, bandw
     }
     known = [known_band(one, rate, cutoff_hz) for one in (prediction, target)]
     values |= {"si_sdr": si_sdr(*known), "snr": snr(*known)}
-    values |= _texture(prediction, target, spectra, rate, high)
+    if texture:
+        values |= _texture(prediction, target, spectra, rate, high)
     if channels == 2:
         image = high if high.stop > high.start else whole
         values |= _stereo(spectra[:channels], spectra[channels:], image)

@@ -1,20 +1,17 @@
-"""Several systems on the same pairs: reports, tables and the page."""
+"""From a system to its report, and from several to tables and a page."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from overtone.data.pairs import Pair
-from overtone.evaluation import clips, page, report, shown, systems, table
+from overtone.evaluation import examples, page, report, table
 from overtone.evaluation.judge import Enhancer, JudgeError, Progress, judge
 from overtone.settings import EvaluateParams
 
 Maker = Callable[[], Enhancer]
 PAGE = "index.html"
-# So many conditions have clips to listen to where none of the main ones is judged.
-SHOWN = 4
 
 
 def chosen(pairs: Sequence[Pair], conditions: Sequence[str]) -> list[Pair]:
@@ -30,41 +27,45 @@ def chosen(pairs: Sequence[Pair], conditions: Sequence[str]) -> list[Pair]:
     return [pair for pair in pairs if pair.condition in (conditions or known)]
 
 
-def run(
-    makers: Mapping[str, Maker | str],
+def report_on(
+    name: str,
+    system: Maker,
     pairs: Sequence[Pair],
-    folder: Path,
+    pairs_folder: Path,
     params: EvaluateParams,
     out: Path,
-    progress: Callable[[str], Progress] | None = None,
+    progress: Progress | None = None,
+) -> report.Tree:
+    """Judge a system (see `judge.judge`), write its report and examples to `out`, and give metrics.json's tree."""
+    judged = judge(name, system, pairs, pairs_folder, params, progress)
+    tree = report.write(judged, report.fingerprint(pairs, pairs_folder), out)
+    examples.write(name, system, judged.rows, pairs, pairs_folder, params.figures, out)
+    return tree
+
+
+def run(
+    makers: Mapping[str, Maker],
+    pairs: Sequence[Pair],
+    pairs_folder: Path,
+    params: EvaluateParams,
+    out: Path,
+    progress: Callable[[str], Progress],
 ) -> str:
     """Judge systems and write their reports and the page; give the tables as Markdown.
 
     Args:
-        makers: name -> what makes the system, or a command line (see `systems.Command` and `systems.FolderCommand`).
-        pairs: what they are judged on.
-        folder: what the pairs' paths are relative to.
+        makers: name -> what makes the system.
+        pairs: what they are judged on; their paths are relative to `pairs_folder`.
         params: see `judge`.
         out: gets a report's folder for each system, and `index.html`.
-        progress: gives what is called with the pairs done and all pairs of a system.
+        progress: gives, for a system's name, what is called with (pairs done, pairs in all).
 
     Raises:
-        JudgeError, PeerError: a system cannot be run.
+        JudgeError: an output does not fit its input.
     """
-    test_set = report.fingerprint(pairs, folder)
-    found: dict[str, Maker] = {}
-    with tempfile.TemporaryDirectory(prefix="overtone-") as place:
-        for name, maker in makers.items():
-            if isinstance(maker, str):
-                inputs = dict.fromkeys(folder / pair.input for pair in pairs)
-                maker = systems.of_command(name, maker, inputs, Path(place) / name)
-            found[name] = maker
-            told = progress(name) if progress else None
-            report.write(judge(name, maker, pairs, folder, params, out / name, told), test_set, out / name)
-        loaded = [shown.load(name, out / name) for name in found]
-        every = list(dict.fromkeys(pair.condition for pair in pairs))
-        wanted = clips.worst(loaded, [name for name in every if name in params.visqol] or every[:SHOWN])
-        cards = clips.cards(wanted, pairs, folder, {name: one for name, one in found.items() if name != "sinc"}, loaded)
-        page.write(out / PAGE, loaded, cards)
-    trees = {system.name: system.metrics for system in loaded}
+    trees = {
+        name: report_on(name, maker, pairs, pairs_folder, params, out / name, progress(name))
+        for name, maker in makers.items()
+    }
+    page.write(out / PAGE, [report.read(name, out / name) for name in trees])
     return f"{table.figures(trees)}\n\n{table.table(trees)}"

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Protocol, TypeVar
 
 import scipy.stats
 
@@ -19,24 +18,16 @@ CONFIDENCE = 0.95
 MACRO_GROUPS = ("extend", "restore", "overall")
 
 
-class Scored(Protocol):
-    """The scores of one clip under one condition; a metric that is not defined for it is absent."""
+@dataclass(frozen=True)
+class Row:
+    """What one clip scored under one condition; a metric that is not defined for it is absent."""
 
-    @property
-    def condition(self) -> str: ...
-    @property
-    def mode(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def clip(self) -> str: ...
-    @property
-    def scores(self) -> Mapping[str, float]: ...
-
-
-Row = TypeVar("Row", bound=Scored)
+    condition: str
+    mode: str
+    kind: str
+    source: str
+    clip: str
+    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ def of_group(rows: Iterable[Row], group: str) -> list[Row]:
     return [row for row in rows if row.condition == group or row.mode in modes]
 
 
-def by_source(rows: Iterable[Scored], metric: str) -> dict[tuple[str, str], float]:
+def by_source(rows: Iterable[Row], metric: str) -> dict[tuple[str, str], float]:
     """(kind, source) -> mean over its conditions of the mean over its clips; sources without the metric are left out."""
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -81,7 +72,7 @@ def by_source(rows: Iterable[Scored], metric: str) -> dict[tuple[str, str], floa
     return {source: fmean(fmean(clips) for clips in parts.values()) for source, parts in found.items()}
 
 
-def figure(rows: Iterable[Scored], kind: str, metric: str) -> Estimate | None:
+def figure(rows: Iterable[Row], kind: str, metric: str) -> Estimate | None:
     """A metric's mean over the sources of a kind with its interval; for `all` over the kinds, each counting the same.
 
     Returns:
@@ -90,16 +81,14 @@ def figure(rows: Iterable[Scored], kind: str, metric: str) -> Estimate | None:
     return _over_kinds(by_source(rows, metric), kind)
 
 
-def difference(first: Sequence[Scored], second: Sequence[Scored], kind: str, metric: str) -> Estimate | None:
+def difference(first: Sequence[Row], second: Sequence[Row], kind: str, metric: str) -> Estimate | None:
     """Second minus first on the clips and conditions that both have, paired by source.
 
     Returns:
         None where the two have nothing in common.
     """
     left, right = ({(row.condition, row.kind, row.source, row.clip): row for row in rows} for rows in (first, second))
-    common = [
-        key for key in left if key in right and metric in left[key].scores and metric in right[key].scores
-    ]  # fmt: skip
+    common = [key for key in left if key in right and metric in left[key].scores and metric in right[key].scores]
     before, after = (by_source([rows[key] for key in common], metric) for rows in (left, right))
     return _over_kinds({source: after[source] - before[source] for source in before}, kind)
 

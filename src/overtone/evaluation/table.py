@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MACRO_GROUPS = ("extend", "restore", "overall")
 # What a metrics.json holds beside its groups.
@@ -13,12 +12,14 @@ BESIDE = ("interval", "oracle", "test_set")
 BASELINE = "sinc"
 NOTE = "LSD, lower is better; bins above each clip's bandwidth are left out. ±: 95 % interval of the mean over sources."
 
+# System -> what its metrics.json holds.
 Metrics = Mapping[str, Mapping[str, Any]]
+# A head, and rows of as many cells.
+Text = tuple[list[str], list[list[str]]]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of the table of figures: what it is called, where it is in metrics.json, which way is better."""
+class Line(NamedTuple):
+    """A row of the table of figures: its title, its place in metrics.json, which way is better."""
 
     title: str
     group: str
@@ -31,7 +32,7 @@ class Line:
 # Every way to sound wrong that the metrics know comes out worse in one of these (tests/test_judge.py plants them).
 FIGURES = (
     Line("Band extended: LSD", "extend", "lsd", "lower"),
-    Line("the same, told the cutoff", "extend", "lsd", "lower", oracle=True),
+    Line("the same, given the cutoff", "extend", "lsd", "lower", oracle=True),
     Line("above the cutoff", "extend", "lsd_hf", "lower"),
     Line("level above the cutoff, dB", "extend", "bias_hf_db", "zero", 1),
     Line("sound above the recording's band, dB", "extend", "excess_db", "lower", 1),
@@ -80,48 +81,40 @@ def cell(tree: Mapping[str, Any], group: str, kind: str, metric: str, digits: in
     return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
 
 
-def rows(metrics_by_system: Metrics, metric: str = "lsd") -> tuple[list[str], list[list[str]]]:
-    """Head and rows of `table` as text."""
-    present = {group for tree in metrics_by_system.values() for group in tree}
-    groups = [*conditions(metrics_by_system), *(group for group in MACRO_GROUPS if group in present)]
+def rows(metrics_by_system: Metrics, metric: str = "lsd") -> Text:
+    """A metric by condition and kind, macro groups last."""
     lines = [
         [group, kind, *(cell(tree, group, kind, metric) for tree in metrics_by_system.values())]
-        for group in groups
+        for group in (*conditions(metrics_by_system), *MACRO_GROUPS)
         for kind in kinds(metrics_by_system, group)
     ]
     return ["condition", "kind", *metrics_by_system], [line for line in lines if set(line[2:]) != {"-"}]
 
 
-def table(metrics_by_system: Metrics, metric: str = "lsd") -> str:
-    """A metric of all systems beside each other, by condition and kind, with intervals, as Markdown.
-
-    Args:
-        metrics_by_system: system -> what its metrics.json holds.
-        metric: which.
-    """
-    return "\n".join([*_markdown(*rows(metrics_by_system, metric)), "", NOTE, *_warning(metrics_by_system)])
-
-
-def figure_rows(metrics_by_system: Metrics) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of `figures`: each of `FIGURES` for each kind that has it, blind unless it says otherwise."""
+def figure_rows(metrics_by_system: Metrics) -> Text:
+    """Each of `FIGURES` for each kind that has it, blind unless it says otherwise."""
     lines = []
     for line in FIGURES:
-        trees = {
-            name: tree.get("oracle", {}) if line.oracle else tree for name, tree in metrics_by_system.items()
-        }  # fmt: skip
-        for kind in kinds(trees, line.group):
-            cells = [cell(tree, line.group, kind, line.metric, line.digits) for tree in trees.values()]
+        trees = [tree.get("oracle", {}) if line.oracle else tree for tree in metrics_by_system.values()]
+        for kind in kinds(metrics_by_system, line.group):
+            cells = [cell(tree, line.group, kind, line.metric, line.digits) for tree in trees]
             if set(cells) != {"-"}:
                 lines.append([line.title, line.better, kind, *cells])
     return ["figure", "better", "kind", *metrics_by_system], lines
 
 
+def table(metrics_by_system: Metrics, metric: str = "lsd") -> str:
+    """`rows` as Markdown."""
+    return "\n".join([*_markdown(*rows(metrics_by_system, metric), text=2), "", NOTE, *_warning(metrics_by_system)])
+
+
 def figures(metrics_by_system: Metrics) -> str:
-    """The table of all figures, as Markdown."""
+    """`figure_rows` as Markdown."""
     return "\n".join([*_markdown(*figure_rows(metrics_by_system), text=3), *_warning(metrics_by_system)])
 
 
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]], text: int = 2) -> list[str]:
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]], text: int) -> list[str]:
+    """Lines of a table whose first `text` columns are words."""
     rule = "|" + "---|" * text + "---:|" * (len(head) - text)
     return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)]
 

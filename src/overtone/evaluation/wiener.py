@@ -31,15 +31,7 @@ class Wiener:
     informed = False
 
     def enhance(self, signal: Signal, rate: int, *, mode: str = "auto", cutoff_hz: float | None = None) -> Signal:
-        """The signal at 48 kHz, suppressed with one gain for all channels.
-
-        Args:
-            rate: the signal's rate, Hz.
-            mode: without effect, as is `cutoff_hz`.
-
-        Shape:
-            (channels, samples) -> (channels, samples at 48 kHz).
-        """
+        """The signal (channels, samples) at 48 kHz, with one gain for all channels; `mode`, `cutoff_hz` have no effect."""
         full = resample(signal, rate, RATE)
         samples = full.shape[1]
         window = np.sin(np.pi * (np.arange(_WINDOW) + 0.5) / _WINDOW)

@@ -6,9 +6,7 @@ All that the registry knows of the form of reports is here: `metrics.json` (grou
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import tempfile
@@ -21,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import overtone
 from overtone.errors import OvertoneError
 from overtone.evaluation import statistics
+from overtone.evaluation.report import read_metrics, read_rows
+from overtone.evaluation.statistics import Row
 from overtone.registry import versions
 from overtone.registry.versions import RegistryError
 
@@ -31,22 +31,8 @@ if TYPE_CHECKING:
 # Tag of a version: which of the kept scores are the last.
 KEY = "scores_key"
 _DIGEST = "scores_sha256"
-_FIELDS = ("condition", "mode", "kind", "source", "clip")
-_LABELS = {*_FIELDS, "system", "cutoff_hz", "bandwidth_hz"}
 # The code that a clip's scores come from.
 _CODE = ("alignment", "judge", "metrics", "perceptual", "statistics", "texture")
-
-
-@dataclass(frozen=True)
-class Row:
-    """The scores of one test clip under one condition; a metric that is not defined for it is absent."""
-
-    condition: str
-    mode: str
-    kind: str
-    source: str
-    clip: str
-    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -75,7 +61,7 @@ class Scored:
 
     @cached_property
     def rows(self) -> list[Row]:
-        return _rows(self.table) if self.table else []
+        return read_rows(self.table) if self.table else []
 
     @property
     def test_set(self) -> str:
@@ -117,14 +103,10 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Scored:
     Raises:
         OvertoneError: `metrics.json` or `scores.csv` is missing or damaged.
     """
-    metrics, table = folder / "metrics.json", folder / "scores.csv"
-    for path in (metrics, table):
-        if not path.is_file():
-            raise OvertoneError(f"{path}: no such file; expected the output of the stage evaluate (dvc repro)")
-    try:
-        tree = json.loads(metrics.read_text())
-    except json.JSONDecodeError as error:
-        raise OvertoneError(f"{metrics}: not valid JSON: {error}") from None
+    table = folder / "scores.csv"
+    tree = read_metrics(folder)
+    if not table.is_file():
+        raise OvertoneError(f"{table}: no such file; expected the output of the stage evaluate (dvc repro)")
     # Read as bytes: a universal newline would change the digest.
     return Scored(tree, table.read_bytes().decode(), code_digest(settings))
 
@@ -161,29 +143,6 @@ def _selected(rows: Sequence[Row], path: str) -> tuple[list[Row], str, str]:
     """The rows that a dotted path is about, its kind and its metric."""
     group, kind, metric = path.split(".") if path.count(".") == 2 else ("", "", "")
     return statistics.of_group(rows, group), kind, metric
-
-
-def _rows(table: str) -> list[Row]:
-    rows = []
-    for number, line in enumerate(csv.DictReader(io.StringIO(table)), 2):
-        fields = {name: line[name] for name in _FIELDS if line.get(name) is not None}
-        if len(fields) < len(_FIELDS):
-            raise RegistryError(f"scores.csv: expected the columns {', '.join(_FIELDS)}")
-        found = {name: score for name, text in line.items() if (score := _number(name, text)) is not None}
-        if not found:
-            raise RegistryError(f"scores.csv, line {number}: holds no score")
-        rows.append(Row(**fields, scores=found))
-    return rows
-
-
-def _number(name: str, text: str | None) -> float | None:
-    if name in _LABELS or not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _text(metrics: Mapping[str, Any]) -> str:
