@@ -18,7 +18,7 @@ SCRIPT = """
 import json, os, sys
 from pathlib import Path
 names = ("OVERTONE_MODEL_URI", "OVERTONE_VERSION", "OVERTONE_SHA256", "OVERTONE_PREVIOUS")
-Path("told.json").write_text(json.dumps([json.load(sys.stdin), *(os.environ[name] for name in names)]))
+Path("given.json").write_text(json.dumps([json.load(sys.stdin), *(os.environ[name] for name in names)]))
 """
 
 
@@ -41,11 +41,11 @@ def registry(project: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 def decision(champion: int | None, previous: int | None) -> Decision:
     record = {"number": 4, "champion": champion, "reason": "by hand"}
-    return Decision("overtone", 3, "rnn", 1.0, False, True, True, champion, previous, (), "by hand", record)
+    return Decision("overtone", 3, "rnn", True, champion, previous, "by hand", record=record)
 
 
-def told(project: Path) -> list[object]:
-    found: list[object] = json.loads((project / "told.json").read_text())
+def given(project: Path) -> list[object]:
+    found: list[object] = json.loads((project / "given.json").read_text())
     return found
 
 
@@ -57,20 +57,15 @@ def test_command_is_told_the_decision_with_version_and_digest(
     command = [sys.executable, "deploy.py"] if as_list else f"cat | '{sys.executable}' deploy.py"
     hooks.announce(decision(3, 2), command, 60)
     record = {"number": 4, "champion": 3, "reason": "by hand"}
-    assert told(bare_project) == [record, "models:/overtone/3", "3", "digest-3", "2"]
+    assert given(bare_project) == [record, "models:/overtone/3", "3", "digest-3", "2"]
+    hooks.announce(decision(3, None), command, 60)
+    assert given(bare_project)[-1] == "", "the first one has none before it"
 
 
-def test_first_champion_has_none_before_it(registry: Registry, bare_project: Path) -> None:
-    (bare_project / "deploy.py").write_text(SCRIPT)
-    hooks.announce(decision(3, None), [sys.executable, "deploy.py"], 60)
-    assert told(bare_project)[-1] == ""
-
-
-@pytest.mark.parametrize("command", [None, "touch told.json"])
-def test_nothing_runs_without_a_new_champion_or_a_command(bare_project: Path, command: str | None) -> None:
-    hooks.announce(decision(2, 2), command, 60)
+def test_nothing_runs_without_a_new_champion_or_a_command(bare_project: Path) -> None:
+    hooks.announce(decision(2, 2), "touch given.json", 60)
     hooks.announce(decision(3, 2), None, 60)
-    assert not (bare_project / "told.json").exists()
+    assert not (bare_project / "given.json").exists()
 
 
 def test_older_champion_is_never_deployed_last(
@@ -96,28 +91,23 @@ def test_champion_that_was_overtaken_before_the_command_began_is_not_deployed(
     assert (bare_project / "deployed").read_text() == "7\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [
+def test_failure_is_told_and_who_is_champion(registry: Registry, bare_project: Path) -> None:
+    for command, message in (
         ("exit 3", "version 3 is champion, but the command ended with status 3"),
         (["no-such-command"], "version 3 is champion, but the command cannot be started"),
-    ],
-)
-def test_failure_is_said_and_who_is_champion(
-    registry: Registry, bare_project: Path, command: str | list[str], said: str
-) -> None:
-    with pytest.raises(HookError, match=said):
-        hooks.announce(decision(3, 2), command, 60)
+    ):
+        with pytest.raises(HookError, match=message):
+            hooks.announce(decision(3, 2), command, 60)
 
 
-LEAVES_A_TRACE = "(sleep 1; touch told.json) & sleep 60"
+LEAVES_A_TRACE = "(sleep 1; touch given.json) & sleep 60"
 
 
 def test_slow_command_is_stopped_with_all_it_started(registry: Registry, bare_project: Path) -> None:
     with pytest.raises(HookError, match=r"took more than 0\.3 s"):
         hooks.announce(decision(3, 2), LEAVES_A_TRACE, 0.3)
     time.sleep(1.2)
-    assert not (bare_project / "told.json").exists()
+    assert not (bare_project / "given.json").exists()
 
 
 def test_interruption_ends_the_command(registry: Registry, bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +118,4 @@ def test_interruption_ends_the_command(registry: Registry, bare_project: Path, m
     with pytest.raises(KeyboardInterrupt):
         hooks.announce(decision(3, 2), LEAVES_A_TRACE, 60)
     time.sleep(1.2)
-    assert not (bare_project / "told.json").exists()
+    assert not (bare_project / "given.json").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from overtone import integrity
-from overtone.integrity import IntegrityError
+from overtone.registry import integrity
+from overtone.registry.integrity import IntegrityError
 
 
 def dvc(folder: Path, *words: str) -> None:
@@ -43,24 +43,24 @@ def overwrite(path: Path, content: str) -> None:
 
 
 def test_sound_objects_are_counted(kept: Path) -> None:
-    assert integrity.verify(kept) == integrity.Verdict(3, (), ())
+    assert integrity.verify(kept) == (3, [])
 
 
 def test_damaged_object_is_named_with_its_files_and_removed_with_its_copies(kept: Path) -> None:
     overwrite(stored(kept, "more/b.txt"), "more/x.txt")
     (kept / "data/more/b.txt").write_text("more/x.txt")
-    (one,) = integrity.verify(kept).cached
+    (one,) = integrity.verify(kept)[1]
     assert (one.path, one.files) == (stored(kept, "more/b.txt"), (Path("data/more/b.txt"),))
     integrity.remove(kept, one)
     assert not one.path.exists() and not (kept / "data/more/b.txt").exists()
     assert (kept / "data/a.txt").read_text() == "a.txt"
-    assert integrity.verify(kept).cached == ()
+    assert integrity.verify(kept)[1] == []
 
 
 def test_file_that_was_changed_since_is_not_taken_for_a_copy(kept: Path) -> None:
     overwrite(stored(kept, "a.txt"), "x.txt")
     (kept / "data/a.txt").write_text("my own words")
-    (one,) = integrity.verify(kept).cached
+    (one,) = integrity.verify(kept)[1]
     integrity.remove(kept, one)
     assert (kept / "data/a.txt").read_text() == "my own words"
 
@@ -68,7 +68,7 @@ def test_file_that_was_changed_since_is_not_taken_for_a_copy(kept: Path) -> None
 def test_damaged_listing_is_damage_of_the_folder(kept: Path) -> None:
     (listing,) = (kept / ".dvc" / "cache").rglob("*.dir")
     overwrite(listing, listing.read_text().replace("a.txt", "c.txt"))
-    (one,) = integrity.verify(kept).cached
+    (one,) = integrity.verify(kept)[1]
     assert (one.path, one.files) == (listing, (Path("data"),))
 
 

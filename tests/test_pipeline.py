@@ -332,7 +332,7 @@ def test_dvc_shows_metrics_and_plots(line: Line) -> None:
 def test_lineage_of_the_champion_holds(line: Line) -> None:
     output = line.run("overtone", "lineage", "models:/overtone@champion")
     states = re.findall(r"^(ok|differs|unknown) ", output, re.MULTILINE)
-    assert states == 10 * ["ok"], output
+    assert states == 8 * ["ok"], output
     assert line.run("git", "rev-parse", "HEAD").strip() in output
 
 

@@ -240,13 +240,13 @@ def test_pulled_model_that_is_not_what_the_pointer_names_is_refused(tmp_path: Pa
         ROOT / "released", tmp_path / "released", ignore=shutil.ignore_patterns("*.flac", "rnn", "cnn", "rnn-*")
     )
     shutil.copytree(ROOT / "dvcstore", tmp_path / "dvcstore")
-    folder = tmp_path / "elsewhere"
-    released.unpack(tmp_path, "rnn", folder)
-    released._check_pulled(folder, tmp_path, "rnn")
+    folder = released.fetch("released-rnn", tmp_path)
+    shutil.rmtree(tmp_path / "dvcstore")
+    assert released.fetch("released-rnn", tmp_path) == folder
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
     with pytest.raises(released.ReleasedError, match="not the files that"):
-        released._check_pulled(folder, tmp_path, "rnn")
+        released.fetch("released-rnn", tmp_path)
 
 
 # --- secrets ------------------------------------------------------------------------------------------------------------

@@ -22,10 +22,13 @@ import pandas as pd
 import pytest
 
 import services
-from conftest import ROOT
+from conftest import ROOT, ModelMaker
 from overtone import audio
-from overtone.registry import registry
+from overtone.registry import fetch, packaging, register, registry, versions
+from overtone.registry.register import Candidate
+from overtone.tracking import store
 from services import BUCKET, Team
+from test_registry import GATE, light_log, scored
 from test_serving import post, served, tone
 from test_training import SMALL as TRAINED
 
@@ -40,7 +43,7 @@ OVERRIDES = tuple(word for override in SMALL for word in ("--set", override))
 
 
 @dataclass(frozen=True)
-class Desk:
+class Workspace:
     """A member's project folder, and commands in it under a name."""
 
     folder: Path
@@ -61,7 +64,7 @@ class Desk:
             check=False,
         )
 
-    def say(self, *command: str, name: str = "ada") -> str:
+    def output(self, *command: str, name: str = "ada") -> str:
         """What a command prints that has to end well."""
         done = self.run(*command, name=name)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -88,16 +91,19 @@ def team(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
 
 
 @pytest.fixture(scope="module")
-def desk(team: Team, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, pairs_folder: Path) -> Desk:
+def workspace(
+    team: Team, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, pairs_folder: Path
+) -> Workspace:
     """A project with a corpus and its pairs, whose small training was killed once and then ended."""
-    folder = tmp_path_factory.mktemp("desk")
-    desk = Desk(folder, team)
+    # A name that addresses would read otherwise.
+    folder = tmp_path_factory.mktemp("per%20cent")
+    workspace = Workspace(folder, team)
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     shutil.copytree(corpus_folder, folder / "work" / "corpus")
     shutil.copytree(pairs_folder, folder / "work" / "pairs")
     command = ["overtone", "stage", "train", "--model", "rnn", *OVERRIDES]
     first = subprocess.Popen(
-        command, cwd=folder, env=desk.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=folder, env=workspace.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert first.stdout is not None
     said = []
@@ -109,19 +115,19 @@ def desk(team: Team, tmp_path_factory: pytest.TempPathFactory, corpus_folder: Pa
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert said[-1].startswith("step 4/"), "".join(said)
-    assert "resuming run" in desk.say(*command)
-    return desk
+    assert "resuming run" in workspace.output(*command)
+    return workspace
 
 
 @pytest.fixture(scope="module")
-def evaluated(desk: Desk) -> Desk:
-    """As `desk`, its network scored."""
-    desk.say("overtone", "stage", "evaluate", "--system", "rnn", *OVERRIDES)
-    return desk
+def evaluated(workspace: Workspace) -> Workspace:
+    """As `workspace`, its network scored."""
+    workspace.output("overtone", "stage", "evaluate", "--system", "rnn", *OVERRIDES)
+    return workspace
 
 
 @pytest.fixture(scope="module")
-def registered(evaluated: Desk) -> Desk:
+def registered(evaluated: Workspace) -> Workspace:
     """As `evaluated`, its network the champion, before one that scored worse."""
     models, reports = evaluated.folder / "models", evaluated.folder / "reports"
     shutil.copytree(models / "rnn", models / "cnn")
@@ -130,7 +136,7 @@ def registered(evaluated: Desk) -> Desk:
     (reports / "cnn").mkdir()
     (reports / "cnn" / "metrics.json").write_text(json.dumps(scores))
     shutil.copyfile(reports / "rnn" / "scores.csv", reports / "cnn" / "scores.csv")
-    assert "rnn -> overtone version 1 (registered)" in evaluated.say("overtone", "stage", "register", *OVERRIDES)
+    assert "rnn -> overtone version 1 (registered)" in evaluated.output("overtone", "stage", "register", *OVERRIDES)
     return evaluated
 
 
@@ -148,13 +154,15 @@ def client(team: Team, monkeypatch: pytest.MonkeyPatch) -> Any:
 # --- training -----------------------------------------------------------------------------------------------------------
 
 
-def test_killed_and_continued_training_is_one_finished_run_with_its_whole_curve(desk: Desk, client: Any) -> None:
+def test_killed_and_continued_training_is_one_finished_run_with_its_whole_curve(
+    workspace: Workspace, client: Any
+) -> None:
     experiment = client.get_experiment_by_name("overtone")
     (run,) = client.search_runs([experiment.experiment_id])
-    facts = desk.json("models/rnn/run.json")
-    assert (facts["run_id"], facts["tracking_uri"]) == (run.info.run_id, desk.team.uri)
+    facts = workspace.json("models/rnn/run.json")
+    assert (facts["run_id"], facts["tracking_uri"]) == (run.info.run_id, workspace.team.uri)
     assert run.info.status == "FINISHED"
-    curve = pd.read_csv(desk.folder / "models" / "rnn" / "history.csv")
+    curve = pd.read_csv(workspace.folder / "models" / "rnn" / "history.csv")
     for task, name in (("extend", "extend_valid_lsd"), ("restore", "restore_valid_gain_db")):
         assert run.data.params[f"train.{task}.steps"] == "8"
         own = curve[curve["task"] == task]
@@ -162,13 +170,13 @@ def test_killed_and_continued_training_is_one_finished_run_with_its_whole_curve(
         history = client.get_metric_history(run.info.run_id, name)
         assert sorted({round(metric.value, 4) for metric in history}) == sorted({round(v, 4) for v in own[name]})
         assert len({metric.step for metric in history}) == 4
-    assert not list((desk.folder / "checkpoints").iterdir())
+    assert not list((workspace.folder / "checkpoints").iterdir())
 
 
-def test_runs_and_users_are_rows_of_postgresql(desk: Desk) -> None:
+def test_runs_and_users_are_rows_of_postgresql(workspace: Workspace) -> None:
     import psycopg
 
-    reach = desk.team.postgres.environment
+    reach = workspace.team.postgres.environment
     address = f"host={reach['PGHOST']} port={reach['PGPORT']} user={reach['PGUSER']} password={reach['PGPASSWORD']}"
     with psycopg.connect(f"{address} dbname=mlflow") as database:
         assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
@@ -178,7 +186,7 @@ def test_runs_and_users_are_rows_of_postgresql(desk: Desk) -> None:
         assert database.execute("select current_user").fetchone() == ("overtone",)
 
 
-def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Desk) -> None:
+def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Workspace) -> None:
     run = evaluated.json("models/rnn/run.json")["run_id"]
     report = evaluated.folder / "reports" / "rnn"
     written = {str(path.relative_to(report)): path.stat().st_size for path in report.rglob("*") if path.is_file()}
@@ -195,6 +203,7 @@ def test_evaluation_lies_in_the_object_store_and_nowhere_else(evaluated: Desk) -
 # --- tuning -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
     team: Team, tmp_path: Path, corpus_folder: Path, client: Any
 ) -> None:
@@ -203,13 +212,13 @@ def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
 
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     shutil.copytree(corpus_folder, tmp_path / "work" / "corpus")
-    tuner, reach = Desk(tmp_path, team), team.postgres.environment
+    tuner, reach = Workspace(tmp_path, team), team.postgres.environment
     place = f"{reach['PGHOST']}:{reach['PGPORT']}/optuna"
     space = "tune.space.rnn={train.extend.learning_rate: {type: float, low: 0.0001, high: 0.05, log: true}}"
     short = ("--set", "tune.steps=4", "--set", "tune.epoch_steps=2", "--set", space)
     command = ("overtone", "tune", "--model", "rnn", "--workers", "2", "--dry-run", *OVERRIDES, *short)
     command += ("--storage", f"postgresql+psycopg://{reach['PGUSER']}:{reach['PGPASSWORD']}@{place}")
-    said = tuner.say(*command, "--trials", "3") + tuner.say(*command, "--trials", "1")
+    said = tuner.output(*command, "--trials", "3") + tuner.output(*command, "--trials", "1")
     assert reach["PGPASSWORD"] not in said
     experiment = client.get_experiment_by_name("overtone")
     (study,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'tune overtone-rnn-extend'")
@@ -223,6 +232,7 @@ def test_study_on_postgresql_is_one_run_with_its_trials_beneath(
         assert database.execute("select count(*) from trials where state in ('COMPLETE', 'PRUNED')").fetchone() == (4,)
 
 
+@pytest.mark.long
 def test_calls_that_make_the_tables_of_a_new_postgresql_together_all_open_it(team: Team) -> None:
     import psycopg
 
@@ -248,16 +258,17 @@ def test_calls_that_make_the_tables_of_a_new_postgresql_together_all_open_it(tea
 # --- the registry -------------------------------------------------------------------------------------------------------
 
 
-def test_champion_is_listed_and_fetched_with_the_trained_weights(registered: Desk) -> None:
-    listed = registered.say("overtone", "models", name="bob")
+def test_champion_is_listed_and_fetched_with_the_trained_weights(registered: Workspace) -> None:
+    listed = registered.output("overtone", "models", name="bob")
     assert re.search(r"version 1 \(challenger, champion\): promoted: first champion", " ".join(listed.split())), listed
-    registered.say("overtone", "fetch", "champion", "best", name="bob")
+    registered.output("overtone", "fetch", "champion", "best", name="bob")
     fetched = sha256(registered.folder / "best" / "weights.safetensors")
     assert fetched == sha256(registered.folder / "models" / "rnn" / "weights.safetensors")
     assert [key for key in registered.team.objects.objects("mlflow/") if key.endswith("/model/weights.safetensors")]
 
 
-def test_champion_is_served_from_the_servers_files(registered: Desk, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_champion_is_served_from_the_servers_files(registered: Workspace, tmp_path: Path) -> None:
     with served(tmp_path, registered.environment("bob")) as address:
         status, answer = post(address, audio.encode(tone(seconds=0.5), 16_000), mode="extend")
     assert status == 200, answer
@@ -266,7 +277,7 @@ def test_champion_is_served_from_the_servers_files(registered: Desk, tmp_path: P
 
 
 def test_only_who_may_change_the_model_promotes_and_rolls_back(
-    registered: Desk, client: Any, monkeypatch: pytest.MonkeyPatch
+    registered: Workspace, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = client.get_model_version("overtone", "1")
     model_id = first.source.removeprefix("models:/")
@@ -290,12 +301,42 @@ def champion(client: Any) -> str:
     return str(client.get_model_version_by_alias("overtone", "champion").version)
 
 
+def test_names_with_percent_signs_and_long_histories_fit_into_postgresql(
+    team: Team, bare_project: Path, make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened directly, from a folder with such a name."""
+    from mlflow.exceptions import MlflowException
+
+    reach = team.postgres.environment
+    place = f"{reach['PGUSER']}:{reach['PGPASSWORD']}@{reach['PGHOST']}:{reach['PGPORT']}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://{place}/mlflow")
+    monkeypatch.setattr(packaging, "log", light_log)
+    folder = bare_project / "per%20cent"
+    folder.mkdir()
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    models = [make_model(f"m{number}", run_id=f"{number:032x}", seed=number) for number in (1, 2)]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "50 % more?")
+    params = GATE.model_copy(update={"name": "over%20tone?"})
+    for model, lsd in zip(models, (1.0, 0.9), strict=True):
+        register.register([Candidate(model, scored(lsd))], params)
+    assert [row.aliases for row in registry.models(params.name)] == [("challenger", "champion"), ("previous-champion",)]
+    assert (fetch.fetch(params.name, "champion", folder / "cache") / packaging.WEIGHTS).is_file()
+    assert registry.rollback(params.name).champion == 1
+    client = store.client()
+    versions.write(client, params.name, 1, {"decision": "long " * 2000})
+    with pytest.raises(MlflowException, match="version=2999"):
+        versions.set_champion(client, params.name, 1, list(range(1, 3000)))
+    assert versions.history(client.get_registered_model(params.name))[-1] == 2999
+    assert [path.name for path in bare_project.iterdir() if "per" in path.name] == ["per%20cent"]
+
+
 # --- who is let in ------------------------------------------------------------------------------------------------------
 
 
 def test_wrong_password_is_refused_in_a_sentence_that_names_the_server(team: Team, tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    refused = Desk(tmp_path, team).run("overtone", "models", password="guessed-wrongly")
+    refused = Workspace(tmp_path, team).run("overtone", "models", password="guessed-wrongly")
     assert refused.returncode == 1
     assert refused.stderr == (
         f"overtone: {team.uri}: unknown user or wrong password; "
@@ -303,7 +344,7 @@ def test_wrong_password_is_refused_in_a_sentence_that_names_the_server(team: Tea
     )
     assert "guessed-wrongly" not in refused.stdout + refused.stderr
     audio.write(tmp_path / "in.wav", tone(), 48_000)
-    enhanced = Desk(tmp_path, team).run("overtone", "enhance", "in.wav", "out.wav", password="guessed-wrongly")
+    enhanced = Workspace(tmp_path, team).run("overtone", "enhance", "in.wav", "out.wav", password="guessed-wrongly")
     assert (enhanced.returncode, enhanced.stderr) == (1, refused.stderr)
     assert not (tmp_path / "out.wav").exists()
 
@@ -336,6 +377,7 @@ def test_settings_of_the_server_are_those_that_its_example_lists(team: Team) -> 
 # --- DVC ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_pushed_data_is_pulled_byte_for_byte_into_a_clone(team: Team, tmp_path: Path) -> None:
     """The project's own configuration, its remote swapped as docs/team-server.md says."""
     first, second = tmp_path / "first", tmp_path / "second"

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import ModelMaker
-from overtone.registry import fetch, register, registry, repair, resolve
+from overtone.registry import fetch, register, registry, repair
 from overtone.registry.register import Candidate
 from overtone.registry.versions import RegistryError
 from overtone.settings import Params
-from overtone.tracking import address, store
+from overtone.tracking import store, ui
 from overtone.tracking.runs import TrainingRun
-from overtone.tracking.store import AwayError, TrackingError
-from test_registry import GATE, NAME, scored, shelf  # noqa: F401
+from overtone.tracking.store import TrackingError
+from test_registry import GATE, NAME, model_number, scored  # noqa: F401
 from test_registry import light_packaging as _light_packaging
 
 light_packaging = _light_packaging
@@ -36,7 +28,7 @@ DEAD = "http://127.0.0.1:9"
 # --- names --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["per%20cent", "what?", "a#b c"])
+@pytest.mark.parametrize("name", ["per%20cent", "what? a#b c"])
 def test_folders_of_any_name_have_their_store_and_files_in_them(
     bare_project: Path, empty_store: Path, params: Params, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -53,6 +45,7 @@ def test_folders_of_any_name_have_their_store_and_files_in_them(
     assert {path.name for path in bare_project.iterdir()} == {name}
 
 
+@pytest.mark.long
 def test_first_use_makes_the_store_of_a_folder_of_any_name(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bare_project / "per%20cent"
     folder.mkdir()
@@ -64,20 +57,20 @@ def test_first_use_makes_the_store_of_a_folder_of_any_name(bare_project: Path, m
     assert {path.name for path in bare_project.iterdir()} == {folder.name}
 
 
-def test_registered_names_may_hold_what_addresses_cannot(shelf: ModelMaker, project: Path) -> None:  # noqa: F811
+def test_registered_names_may_hold_what_addresses_cannot(model_number: ModelMaker, project: Path) -> None:  # noqa: F811
     for name in ("over%20tone", "what?", "it's"):
-        register.register([Candidate(shelf(1), scored(1.0))], GATE.model_copy(update={"name": name}))
+        register.register([Candidate(model_number(1), scored(1.0))], GATE.model_copy(update={"name": name}))
         assert [row.version for row in registry.models(name)] == [1]
         assert (fetch.fetch(name, "champion", project / "cache") / "weights.safetensors").is_file()
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "databricks://profile", "mlruns"])
 def test_stores_that_cannot_be_used_are_refused_in_a_sentence(
-    bare_project: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+    bare_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI: '.*' is no store .* expected http://HOST:PORT"):
-        store.client()
+    for uri in ("./mlruns", "file:///tmp/mlruns", "databricks", "databricks://profile", "mlruns"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI: '.*' is no store .* expected http://HOST:PORT"):
+            store.client()
 
 
 def test_user_without_a_name_can_work(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,9 +92,9 @@ def test_user_without_a_name_can_work(project: Path, params: Params, monkeypatch
 
 
 @pytest.fixture
-def champion(shelf: ModelMaker, project: Path) -> Path:  # noqa: F811
+def champion(model_number: ModelMaker, project: Path) -> Path:  # noqa: F811
     """A project whose champion is registered."""
-    register.register([Candidate(shelf(1), scored(1.0))], GATE)
+    register.register([Candidate(model_number(1), scored(1.0))], GATE)
     return project
 
 
@@ -133,7 +126,7 @@ def test_moved_or_copied_project_goes_on_in_its_own_folder(
 
 
 def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
-    shelf: ModelMaker,  # noqa: F811
+    model_number: ModelMaker,  # noqa: F811
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -141,7 +134,7 @@ def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
 
     from overtone.registry import packaging
 
-    folder = shelf(1)
+    folder = model_number(1)
     register.register([Candidate(folder, scored(1.0))], GATE)
     shutil.rmtree(project / "mlruns")
     with pytest.raises(RegistryError, match=r"`overtone repair 1` puts them back from .*/models/m1"):
@@ -156,7 +149,7 @@ def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
 
 def test_weights_that_no_folder_has_cannot_be_put_back(champion: Path) -> None:
     (champion / "models" / "m1" / "weights.safetensors").write_bytes(b"other")
-    with pytest.raises(RegistryError, match="hold no weights of sha256"):
+    with pytest.raises(RegistryError, match=r"hold no sound copy of weights\.safetensors"):
         repair.repair(NAME, "champion")
 
 
@@ -188,94 +181,6 @@ def test_lock_of_a_server_is_the_clones(bare_project: Path, monkeypatch: pytest.
     assert (bare_project / ".overtone" / "locks" / "registry.lock").exists()
 
 
-# --- a server that is away ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.require, "__defaults__", (0.2,))
-
-
-@contextmanager
-def silent_server() -> Iterator[str]:
-    """Takes connections and never answers."""
-    import socket
-
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_server_that_is_away_is_told_before_mlflow_is_asked(
-    bare_project: Path, monkeypatch: pytest.MonkeyPatch, away: None
-) -> None:
-    monkeypatch.setattr("mlflow.MlflowClient", None)
-    with silent_server() as silent:
-        for uri in (DEAD, silent, "postgresql://nobody@127.0.0.1:9/mlflow"):
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-            with pytest.raises(AwayError, match="does not answer"):
-                store.client()
-
-
-def test_any_answer_of_a_server_is_one(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refuses(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(401)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-        store.require()
-        server.shutdown()
-
-
-def test_cached_champion_serves_while_the_server_is_away(
-    champion: Path, monkeypatch: pytest.MonkeyPatch, away: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, name = resolve.folder("auto")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-    assert resolve.folder("auto") == (folder, name)
-    assert "does not answer" in (said := capsys.readouterr().err)
-    assert "going on with overtone version 1, fetched before as champion" in said
-    assert resolve.version("auto") == "1"
-    assert resolve.folder("1")[0] == folder
-    with pytest.raises(AwayError, match="'challenger' was not fetched before"):
-        resolve.folder("challenger")
-    (folder / "config.json").write_text("changed")
-    with pytest.raises(AwayError):
-        resolve.folder("champion")
-
-
-def test_without_a_cached_champion_a_server_that_is_away_is_an_error_and_not_another_model(
-    bare_project: Path, monkeypatch: pytest.MonkeyPatch, away: None
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-    with pytest.raises(AwayError, match=r"no champion was fetched before \(`--model released` does without\)"):
-        resolve.folder("auto")
-
-
-def test_command_answers_soon_while_the_server_is_away(bare_project: Path, environment: dict[str, str]) -> None:
-    """A whole process, imports included."""
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "overtone", "models"],
-        cwd=bare_project,
-        env=environment | {"MLFLOW_TRACKING_URI": DEAD},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"overtone: {DEAD}: does not answer")
-    # MLflow's own client takes four minutes.
-    assert time.monotonic() - begun < 60
-
-
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------------
 
 
@@ -294,7 +199,21 @@ def test_tags_are_cut_to_what_postgresql_takes(champion: Path) -> None:
     assert len(client.get_model_version(NAME, "1").tags["decision"]) <= 5000
 
 
-def test_uri_of_a_database_keeps_its_arguments(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///deep/other.db?timeout=9")
-    assert store.tracking_uri() == f"sqlite:///{bare_project}/deep/other.db?timeout=9"
-    assert address.database_file() == bare_project / "deep" / "other.db"
+# --- MLflow's page ------------------------------------------------------------------------------------------------------
+
+
+def test_page_of_the_projects_own_store_opens_with_one_command(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda _, command, __: started.append(command))
+    ui.serve("127.0.0.1", 5001)
+    (command,) = started
+    assert command[1:5] == ["-m", "mlflow", "server", "--backend-store-uri"]
+    assert command[5] == f"sqlite:///{project}/mlflow.db" and command[-1] == "5001"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:secret@mlflow.example")
+    ui.serve("127.0.0.1", 5001)
+    assert len(started) == 1 and capsys.readouterr().out.endswith("which shows them: https://mlflow.example\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    with pytest.raises(TrackingError, match="nothing is recorded yet"):
+        ui.serve("127.0.0.1", 5001)

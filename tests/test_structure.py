@@ -29,7 +29,7 @@ LAYERS = (
     ("data", "models", "inspection"),
     ("training", "enhance", "evaluation"),
     ("tracking", "registry", "tuning"),
-    ("serving", "stages", "bulk", "listening", "api", "integrity"),
+    ("serving", "stages", "bulk", "listening", "api"),
     ("cli", "__main__"),
 )
 # Libraries that one place alone knows.
@@ -44,11 +44,7 @@ HOMES = {
     "dvc": (),
     "typer": ("overtone.cli", "overtone.cli.*"),
     "ruamel": ("overtone.settings.loading",),
-    "yaml": (
-        "overtone.registry.released",
-        "overtone.integrity",
-        "overtone.tracking.dvc",
-    ),
+    "yaml": ("overtone.tracking.dvc",),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
     "dotenv": ("overtone.cli.environment",),
     "onnx": ("overtone.models.graphs",),
@@ -94,7 +90,7 @@ EXTRAS = {
         *("overtone.training.*", "overtone.evaluation.judge", "overtone.evaluation.report", "overtone.evaluation.page"),
         *("overtone.evaluation.examples", "overtone.evaluation.systems", "overtone.evaluation.session"),
         "overtone.evaluation.recordings",
-        *("overtone.tracking.*", "overtone.tuning.*", "overtone.stages"),
+        *("overtone.tracking.[!d]*", "overtone.tracking.de*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),
     ),
     "serve": ("overtone.serving.*",),

@@ -146,8 +146,8 @@ def test_run_that_is_being_recorded_and_those_of_other_machines_are_left_alone(
     with runs.TrainingRun("rnn", params) as run:
         assert journal.end_orphans() == []
         assert store.client().get_run(run.run_id).info.status == "RUNNING"
-    begun = {"store": "elsewhere", "local": True, "host": "another-machine"}
+    begun = {"store": "elsewhere", "host": "another-machine"}
     with journal.Journal("e" * 32, begun) as book:
-        pass
+        book.append("points", points=[("a", 1.0, 1, 1)])
     assert journal.end_orphans() == []
     assert "status" not in book.path.read_text()

@@ -73,7 +73,7 @@ class Upsampler(upsampler.Upsampler):
             mode: "extend" keeps everything below the cutoff as it is; "restore" also fills lost packets, repairs clipping and
                 takes noise out; "auto" does of that what the signal is found to need.
             cutoff_hz: frequency above which the signal holds nothing; None to find it.
-            profile: of the recording chain, from `profile`, or the file of one.
+            profile: of the recording chain, from `profile`, or the file of one, or its name in the registry.
             brightness_db: turns what is added brighter or duller, -6 to 6.
 
         Shape:
@@ -173,4 +173,4 @@ def _checked(rate: int) -> int:
 
 
 def _profile(given: Profile | Path | str | None) -> Profile | None:
-    return Profile.load(Path(given)) if isinstance(given, Path | str) else given
+    return Profile.load(resolve.profile(Path(given))) if isinstance(given, Path | str) else given

@@ -138,16 +138,18 @@ def start_folder(params: Params, kind: str) -> Path | None:
 def sync() -> None:
     """Journals and models' runs -> the store: all that can be brought there, and an error if one could not."""
     from overtone.tracking import journal, store
-    from overtone.tracking.store import TrackingError
+    from overtone.tracking.store import AwayError, TrackingError
 
     left, kept = [], journal.kept()
     for run_id in kept:
         try:
-            known, count = journal.sync(run_id)
+            count = journal.sync(run_id)
+        except AwayError:
+            raise
         except TrackingError as error:
             left.append(str(error))
             continue
-        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}{_as(run_id, known)}")
+        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}")
     folders = [folder for kind in KINDS if (folder := MODELS / kind / "run.json").is_file()]
     if not left:
         _record_models([folder.parent.name for folder in folders])
@@ -259,12 +261,12 @@ def register(params: Params) -> None:
     for name in params.evaluate.baselines:
         baselines.log(name, read_metrics(report_folder(name)), report_folder(name))
     _record_models(KINDS)
-    heard = card.heard(CORPUS, params.corpus.path)
+    audio = card.training_audio(CORPUS, params.corpus.path)
     candidates = [
         register.Candidate(
             MODELS / kind,
             scored[kind],
-            card.write(kind, metrics, transfer.read_run(MODELS / kind), heard),
+            card.write(kind, metrics, transfer.read_run(MODELS / kind), audio),
         )
         for kind in KINDS
     ]

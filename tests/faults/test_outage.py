@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,47 @@ import pytest
 from conftest import ModelMaker
 from faults.harness import Ledger
 from overtone.settings import Params
-from overtone.tracking import journal, runs, store, transfer
-from overtone.tracking.store import TrackingError
-from services import free_port, running
+from overtone.tracking import journal, runs, server, store, transfer
+from overtone.tracking.store import AwayError, TrackingError
+from services import free_port
 
 EPOCHS = 6
 
 
-@contextmanager
-def server(folder: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
-    """A real `mlflow server` on the project's database."""
-    address = f"http://127.0.0.1:{port}"
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", 1]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "mlartifacts")]
-    quiet = environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+class Server:
+    """MLflow's own server on the project's database, in this process, which goes away and comes back at one address."""
 
-    def ready() -> None:
-        with urllib.request.urlopen(f"{address}/health", timeout=2):
-            pass
+    def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.port = free_port()
+        self._running: Any = None
+        for name, value in {
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{project / 'mlflow.db'}",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(project / "mlartifacts"),
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        # Both are kept for the life of a process.
+        monkeypatch.setattr("mlflow.server.handlers._tracking_store", None)
+        monkeypatch.setattr("mlflow.server.handlers._artifact_repo", None)
+        # The first request opens the store, and makes it this process's own.
+        from mlflow.server import app
 
-    with running(command, ready, folder / "server.log", quiet, stop=signal.SIGKILL):
-        yield
+        app.test_client().get("/api/2.0/mlflow/experiments/get?experiment_id=0")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{self.port}")
+
+    def start(self) -> None:
+        from mlflow.server import app
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        # One request a connection: a thread would go on with those of a connection that is open.
+        one = type("One", (WSGIRequestHandler,), {"protocol_version": "HTTP/1.0"})
+        self._running = make_server("127.0.0.1", self.port, app, threaded=True, request_handler=one)
+        threading.Thread(target=self._running.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._running.shutdown()
+        self._running.server_close()
 
 
 def log(run: runs.TrainingRun, epoch: int) -> None:
@@ -56,210 +76,149 @@ def curve(run_id: str, name: str = "extend_valid_lsd") -> list[tuple[int, float]
 WHOLE = [(10 * epoch, 2.0 - epoch / 8) for epoch in range(EPOCHS)]
 
 
-@pytest.mark.slow
-# Long: a server that is started again needs some seconds on a busy machine before it answers.
-@pytest.mark.faults
 def test_server_that_dies_costs_nothing_of_the_run(
     project: Path,
     params: Params,
-    environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     ledger: Callable[[str], Ledger],
 ) -> None:
     """Away and back while a training goes on; then away for good, and what is left is uploaded afterwards, once."""
-    port = free_port()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     back, gone = ledger("tracking server killed, and back"), ledger("tracking server killed for good")
-    with ExitStack() as stack:
-        stack.enter_context(server(project, port, environment))
-        with runs.TrainingRun("rnn", params) as first:
-            log(first, 0)
-            stack.close()
-            back.tried()
-            log(first, 1)
-            log(first, 2)
-            assert "away, training goes on" in capsys.readouterr().out
-            stack.enter_context(server(project, port, environment))
-            monkeypatch.setattr(journal, "PAUSES", (0.0,))
-            first._book._next = 0.0  # type: ignore[union-attr]
-            for epoch in range(3, EPOCHS):
-                log(first, epoch)
-            assert "nothing is missing" in capsys.readouterr().out
-        back.same(dict(curve(first.run_id)), dict(WHOLE))
-        assert store.client().get_run(first.run_id).info.status == "FINISHED"
-        assert journal.kept() == []
-        back.survived()
+    own = Server(project, monkeypatch)
+    own.start()
+    monkeypatch.setattr(server.require, "__defaults__", (0.0,))
+    with runs.TrainingRun("rnn", params) as first:
+        log(first, 0)
+        own.stop()
+        back.tried()
+        log(first, 1)
+        log(first, 2)
+        assert "away, training goes on" in capsys.readouterr().out
+        own.start()
+        monkeypatch.setattr(journal, "PAUSES", (0.0,))
+        first._book._next = 0.0  # type: ignore[union-attr]
+        for epoch in range(3, EPOCHS):
+            log(first, epoch)
+        assert "nothing is missing" in capsys.readouterr().out
+    back.same(dict(curve(first.run_id)), dict(WHOLE))
+    assert store.client().get_run(first.run_id).info.status == "FINISHED"
+    assert journal.kept() == []
+    back.survived()
 
-        monkeypatch.setattr(journal, "PATIENCE_SECONDS", 0.0)
-        with runs.TrainingRun("rnn", params) as second:
-            log(second, 0)
-            stack.close()
-            gone.tried()
-            for epoch in range(1, EPOCHS):
-                log(second, epoch)
-        assert "`overtone sync` uploads it" in capsys.readouterr().out
-        assert journal.kept() == [second.run_id]
-        monkeypatch.setattr(store.require, "__defaults__", (0.0,))
-        with pytest.raises(TrackingError, match="does not answer"):
+    monkeypatch.setattr(journal, "PATIENCE_SECONDS", 0.0)
+    with runs.TrainingRun("rnn", params) as second:
+        log(second, 0)
+        own.stop()
+        gone.tried()
+        for epoch in range(1, EPOCHS):
+            log(second, epoch)
+    assert "`overtone sync` uploads it" in capsys.readouterr().out
+    assert journal.kept() == [second.run_id]
+    # It answered a moment ago, so that it is not asked whether it is there.
+    monkeypatch.setattr(server, "_last", (store.tracking_uri(), time.monotonic(), True))
+    for _ in range(2):
+        with pytest.raises(AwayError, match="does not answer"):
             journal.sync(second.run_id)
-        stack.enter_context(server(project, port, environment))
-        own = dict(os.environ) | {"PATH": environment["PATH"]}
-        told = subprocess.run(["overtone", "sync"], cwd=project, env=own, text=True, capture_output=True, check=False)
-        assert told.returncode == 0, told.stderr
-        assert second.run_id in told.stdout
-        gone.same(dict(curve(second.run_id)), dict(WHOLE))
-        assert store.client().get_run(second.run_id).info.status == "FINISHED"
-        assert journal.kept() == []
-        gone.survived()
+    own.start()
+    journal.sync(second.run_id)
+    gone.same(dict(curve(second.run_id)), dict(WHOLE))
+    assert store.client().get_run(second.run_id).info.status == "FINISHED"
+    assert journal.kept() == []
+    gone.survived()
+    own.stop()
 
 
-# --- without a server from the beginning --------------------------------------------------------------------------------
+# --- what is kept while it is away --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def offline(project: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv("OVERTONE_OFFLINE", "1")
-    return monkeypatch
+def own(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that is asked once and no longer whether it is there."""
+    monkeypatch.setattr(server.require, "__defaults__", (0.0,))
+    monkeypatch.setattr(journal, "PATIENCE_SECONDS", 0.0)
+    made = Server(project, monkeypatch)
+    made.start()
+    yield made
+    made.stop()
 
 
-def recorded(params: Params, epochs: int = EPOCHS) -> str:
-    with runs.TrainingRun("rnn", params) as run:
-        for epoch in range(epochs):
+def recorded(own: Server, params: Params, epochs: int = EPOCHS, fails: bool = False) -> str:
+    """A run whose server was away after the first epoch, and is back now."""
+    with suppress(KeyboardInterrupt), runs.TrainingRun("rnn", params) as run:
+        log(run, 0)
+        own.stop()
+        for epoch in range(1, epochs):
             log(run, epoch)
+        if fails:
+            raise KeyboardInterrupt
+    own.start()
+    assert journal.kept() == [run.run_id]
     return run.run_id
 
 
-def interrupted(run: runs.TrainingRun, epoch: int) -> None:
-    log(run, epoch)
-    raise KeyboardInterrupt
-
-
-def everything(run_id: str) -> dict[str, Any]:
-    run = store.client().get_run(run_id)
-    tags = {name: text for name, text in run.data.tags.items() if name not in (journal.KNOWN_AS, "mlflow.artifacts")}
-    artifacts = sorted(one.path for one in store.client().list_artifacts(run_id, "source"))
-    datasets = [(one.dataset.name, one.dataset.digest) for one in (run.inputs.dataset_inputs if run.inputs else [])]
-    return {"params": dict(run.data.params), "tags": tags, "source": artifacts, "data": datasets} | {
-        "status": run.info.status,
-        "name": run.info.run_name,
-        "curves": {name: curve(run_id, name) for name in run.data.metrics},
-    }
-
-
-def test_run_recorded_offline_is_uploaded_as_one_that_was_not(
-    offline: pytest.MonkeyPatch, project: Path, params: Params
-) -> None:
-    local = recorded(params)
-    assert store.client().search_runs(["0"]) == []
-    began = journal.Journal(local)
-    points = [line for line in began.pending if line["kind"] == "points"]
-    began.close()
-    offline.delenv("OVERTONE_OFFLINE")
-    known, _ = journal.sync(local)
-    assert journal.kept() == []
-    direct = recorded(params)
-    assert everything(known) == everything(direct)
-    stamps = [point.timestamp for point in store.client().get_metric_history(known, "extend_valid_lsd")]
-    assert sorted(stamps) == sorted(
-        point[2] for line in points for point in line["points"] if point[0] == "extend_valid_lsd"
-    )
-    info = store.client().get_run(known).info
-    assert info.start_time <= min(stamps) and info.end_time >= max(stamps)
-
-
-@pytest.mark.parametrize("after", [3, *(pytest.param(one, marks=pytest.mark.faults) for one in (1, 6))])
-def test_upload_killed_in_the_middle_is_completed_by_the_next(
-    offline: pytest.MonkeyPatch, project: Path, params: Params, after: int
-) -> None:
-    local = recorded(params)
-    offline.delenv("OVERTONE_OFFLINE")
+def test_upload_killed_in_the_middle_is_completed_by_the_next(own: Server, params: Params) -> None:
+    run_id = recorded(own, params)
     script = f"""
 import os, signal
 from overtone.tracking import journal, upload
-sent = 0
-def killing(sender):
-    def send(client, run_id, line):
-        global sent
-        sender(client, run_id, line)
-        sent += 1
-        if sent == {after}:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return send
-upload._SENDERS.update({{name: killing(sender) for name, sender in upload._SENDERS.items()}})
-journal.sync({local!r})
+send_line = upload.send_line
+def killing(*arguments):
+    send_line(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+upload.send_line = killing
+journal.sync({run_id!r})
 """
     done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), capture_output=True, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    known = journal.sync(local)[0] if journal.kept() else journal.find(store.client(), local)
-    assert known is not None
-    assert curve(known) == WHOLE
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    journal.sync(run_id)
+    assert curve(run_id) == WHOLE and journal.kept() == []
     experiments = [one.experiment_id for one in store.client().search_experiments()]
     assert len(store.client().search_runs(experiments)) == 1
 
 
-def test_interrupted_offline_training_goes_on_in_the_same_journal_and_then_in_the_store(
-    offline: pytest.MonkeyPatch, project: Path, params: Params
-) -> None:
-    with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params) as first:
-        interrupted(first, 0)
-    with pytest.raises(KeyboardInterrupt), runs.TrainingRun("rnn", params, resume=first.run_id) as second:
-        interrupted(second, 1)
-    assert second.run_id == first.run_id
-    offline.delenv("OVERTONE_OFFLINE")
-    with runs.TrainingRun("rnn", params, resume=first.run_id) as third:
-        log(third, 2)
-    assert curve(third.run_id) == WHOLE[:3]
-    assert store.client().get_run(third.run_id).info.status == "FINISHED"
+def test_points_are_uploaded_with_their_times(own: Server, params: Params) -> None:
+    before = journal.now()
+    run_id = recorded(own, params)
+    after = journal.now()
+    journal.sync(run_id)
+    stamps = [point.timestamp for point in store.client().get_metric_history(run_id, "extend_valid_lsd")]
+    assert before <= min(stamps) and max(stamps) <= after
+    assert before <= store.client().get_run(run_id).info.end_time <= after
 
 
-def test_line_cut_off_by_a_kill_is_dropped_and_the_rest_kept(
-    offline: pytest.MonkeyPatch, project: Path, params: Params
+def test_interrupted_training_goes_on_with_what_its_journal_kept(own: Server, params: Params) -> None:
+    run_id = recorded(own, params, epochs=2, fails=True)
+    with runs.TrainingRun("rnn", params, resume=run_id) as second:
+        log(second, 2)
+    assert second.run_id == run_id
+    assert curve(run_id) == WHOLE[:3]
+    assert store.client().get_run(run_id).info.status == "FINISHED"
+
+
+def test_line_cut_off_by_a_kill_is_dropped_and_the_model_brings_the_rest_along(
+    own: Server, params: Params, make_model: ModelMaker
 ) -> None:
-    local = recorded(params)
-    path = journal.folder() / f"{local}.jsonl"
-    with path.open("ab") as file:
+    run_id = recorded(own, params)
+    with (journal.folder() / f"{run_id}.jsonl").open("ab") as file:
         file.write(b'{"kind": "points", "poi')
-    offline.delenv("OVERTONE_OFFLINE")
-    assert curve(journal.sync(local)[0]) == WHOLE
+    assert transfer.open_run(make_model(run_id=run_id)) == run_id
+    assert curve(run_id) == WHOLE and journal.kept() == []
 
 
-def test_model_of_a_run_not_yet_uploaded_brings_it_along(
-    offline: pytest.MonkeyPatch, project: Path, params: Params, make_model: ModelMaker
-) -> None:
-    local = recorded(params)
-    folder = make_model(run_id=local)
-    with pytest.raises(TrackingError, match="unset OVERTONE_OFFLINE"):
-        transfer.open_run(folder)
-    offline.delenv("OVERTONE_OFFLINE")
-    known = transfer.open_run(folder)
-    assert curve(known) == WHOLE and transfer.open_run(folder) == known and journal.kept() == []
-
-
-def test_training_without_its_server_is_refused_in_a_sentence(
-    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(store.require, "__defaults__", (0.0,))
-    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:\d+: does not answer .* OVERTONE_OFFLINE=1"):
+def test_training_without_its_server_is_refused_in_a_sentence(own: Server, params: Params) -> None:
+    own.stop()
+    with pytest.raises(AwayError, match=r"http://127\.0\.0\.1:\d+: does not answer .* by an empty MLFLOW_TRACKING_URI"):
         runs.TrainingRun("rnn", params).__enter__()
+    own.start()
 
 
-def test_journal_that_is_being_written_is_left_alone(
-    offline: pytest.MonkeyPatch, project: Path, params: Params
-) -> None:
-    with runs.TrainingRun("rnn", params) as run:
-        log(run, 0)
-        with pytest.raises(TrackingError, match="another process is recording"):
-            journal.sync(run.run_id)
-    with suppress(FileNotFoundError):
-        assert (journal.folder() / f"{run.run_id}.jsonl").stat().st_size > 0
-
-
-def test_run_of_another_store_is_not_uploaded_to_this_one(
+def test_journal_that_is_being_written_or_of_another_store_is_left_alone(
     project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with journal.Journal("a" * 32, {"store": "https://elsewhere.example", "local": False}) as book:
+    with runs.TrainingRun("rnn", params) as run, pytest.raises(TrackingError, match="another process is recording"):
+        journal.sync(run.run_id)
+    with journal.Journal("a" * 32, {"store": "https://elsewhere.example"}) as book:
         book.append("tags", values={"a": "b"})
     with pytest.raises(TrackingError, match="belongs to https://elsewhere"):
         journal.sync("a" * 32)

@@ -94,7 +94,7 @@ def _profile(request: Request, recipe: Recipe) -> Profile | None:
         raise OvertoneError("--profile: expected either a profile or references, got both")
     if request.references:
         return read_profile(request.references, work.upsampler(recipe).rate)
-    return None if request.profile is None else Profile.load(request.profile)
+    return None if request.profile is None else Profile.load(resolve.profile(request.profile))
 
 
 # --- one file -----------------------------------------------------------------------------------------------------------

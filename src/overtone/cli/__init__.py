@@ -65,9 +65,9 @@ def _run() -> None:
         # Errors of a library that was never loaded cannot have come.
         if "mlflow" not in sys.modules:
             raise
-        from overtone.tracking import failures
+        from overtone.tracking import server
 
-        if (sentence := failures.sentence(error)) is None:
+        if (sentence := server.refusal(error)) is None:
             raise
         _fail(sentence)
 

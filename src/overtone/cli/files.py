@@ -49,7 +49,10 @@ def enhance(
         list[Path] | None,
         typer.Option(help="Full-band recording of the same microphone or archive, to extend by; repeatable."),
     ] = None,
-    profile: Annotated[Path | None, typer.Option(help="What `overtone profile` made of references.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="What `overtone profile` made of references: a file, or its name in the registry."),
+    ] = None,
     brightness: Annotated[
         float, typer.Option(min=-6.0, max=6.0, help="dB by which what is added is turned brighter or duller.")
     ] = 0.0,
@@ -112,6 +115,9 @@ def profile(
     name: Annotated[
         str | None, typer.Option(help="What the profile is called. Default: the references' names.")
     ] = None,
+    register: Annotated[
+        str | None, typer.Option(help="Keep it in the registry under this name too, for `enhance --profile NAME`.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
 ) -> None:
     """Keep what full-band recordings of a microphone look like, to enhance others of it by; a few seconds are enough.
@@ -126,3 +132,8 @@ def profile(
     made = read_profile(references, RATE, name)
     made.save(output)
     print(f"{output}: {made.seconds:.1f} s of {made.name}")
+    if register is not None:
+        from overtone.registry import resolve
+
+        resolve.keep_profile(register, output)
+        print(f"kept in the registry: overtone enhance IN OUT --profile {register}")

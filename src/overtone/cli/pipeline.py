@@ -254,13 +254,13 @@ def verify(
 
     Example: overtone verify
     """
-    from overtone import integrity
+    from overtone.registry import integrity
     from overtone.settings import project
 
     root = project.source_root()
-    verdict = integrity.verify(root)
-    print(integrity.text(verdict, remove))
-    for one in verdict.cached if remove else ():
+    count, damaged = integrity.verify(root)
+    print(integrity.text(count, damaged, remove))
+    for one in damaged if remove else ():
         integrity.remove(root, one)
-    if verdict.cached or verdict.stored:
+    if damaged:
         raise typer.Exit(1)

@@ -138,17 +138,18 @@ def lineage(version: Version = "champion", as_json: Json = False) -> None:
 def reproduce(
     version: Version = "champion",
     tolerance: Annotated[float, typer.Option(help="Largest difference of a metric that passes.")] = 0.0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the temporary clone where it is.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the worktree where it is.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train and evaluate a version again in a temporary clone of its commit; status 1 if a metric differs.
+    """Train and evaluate a version again in a temporary worktree of its commit; status 1 if a metric differs.
 
     Example: overtone reproduce champion
     """
-    from overtone.registry import origin, reproduction, versions
+    from overtone.registry import lineage, reproduction, versions
 
+    origin = lineage.trace(*versions.address(version, _settings().name), check=False)
     with ended_by_signals():
-        outcome = reproduction.reproduce(origin.of(*versions.address(version, _settings().name)), keep)
+        outcome = reproduction.reproduce(origin, keep)
     print(json.dumps(outcome.as_dict(tolerance)) if as_json else reproduction.text(outcome, tolerance))
     if outcome.largest > tolerance:
         raise typer.Exit(1)

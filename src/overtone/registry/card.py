@@ -1,4 +1,4 @@
-"""A model card: what a version was trained on, how good it is, where it falls short, whose audio it heard, how to use it."""
+"""A model card: what a version was trained on, how good it is, where it falls short, whose audio that is, how to use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_CHAMPION = "No version is champion yet."
 
 
 @dataclass(frozen=True)
-class Heard:
+class TrainingAudio:
     """The training split: minutes and sources by kind, and the licences that its catalog names, the most frequent first."""
 
     minutes: Mapping[str, float]
@@ -32,8 +32,8 @@ class Heard:
     licences: Sequence[str] = ()
 
 
-def heard(folder: Path, raw: Path) -> Heard | None:
-    """What a training hears, from the corpus of the line and the catalog of the raw folder; None where there is no corpus.
+def training_audio(folder: Path, raw: Path) -> TrainingAudio | None:
+    """The training split, from the corpus and the catalog of the raw folder; None where there is no corpus.
 
     Args:
         folder: the output of the stage corpus.
@@ -53,7 +53,7 @@ def heard(folder: Path, raw: Path) -> Heard | None:
         with catalog.open(newline="", encoding="utf-8") as file:
             licences = {line["path"]: line.get("licence") for line in csv.DictReader(file) if "path" in line}
         named.update(licence for clip in clips if (licence := licences.get(clip.origin)))
-    return Heard(
+    return TrainingAudio(
         {kind: sum(clip.seconds for clip in clips if clip.kind == kind) / 60 for kind in kinds},
         {kind: len({clip.source for clip in clips if clip.kind == kind}) for kind in kinds},
         [licence for licence, _ in named.most_common()],
@@ -61,7 +61,10 @@ def heard(folder: Path, raw: Path) -> Heard | None:
 
 
 def write(
-    system: str, metrics_by_system: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any], heard: Heard | None
+    system: str,
+    metrics_by_system: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    audio: TrainingAudio | None,
 ) -> str:
     """The card as Markdown, at most `LONGEST` characters with what a registered model adds.
 
@@ -69,27 +72,24 @@ def write(
         system: the model, among `metrics_by_system`.
         metrics_by_system: the model's metrics.json and those it is compared with.
         facts: its `run.json`.
-        heard: what it was trained on; None where that is not known here.
+        audio: what it was trained on; None where that is not known here.
     """
     own = metrics_by_system[system]
     alike = {name: tree for name, tree in metrics_by_system.items() if tree.get("test_set") == own.get("test_set")}
     parts = [
         _made(system, facts),
-        f"**Trained on.** {_trained(facts, heard)}",
-        f"**Licence.** {_licence(heard)}",
+        f"**Trained on.** {_trained(facts, audio)}",
+        f"**Licence.** {_licence(audio)}",
         f"**Limits.** {_limits(system, alike)}",
         "**Use.** `overtone enhance IN OUT --model VERSION`, in Python `Upsampler.load(folder)` after "
         "`overtone fetch VERSION folder`, over HTTP `mlflow models serve -m models:/NAME/VERSION --env-manager local`.",
-        f"**Scores** on the test set `{str(own.get('test_set', ''))[:12]}`, whose voices and pieces no training heard "
-        f"({'LSD, lower is better'}):",
+        f"**Scores** on the test set `{str(own.get('test_set', ''))[:12]}`, of voices and pieces that no training has "
+        f"(LSD, lower is better):",
         comparison.key_table(alike),
-        f"By condition, in brackets the share of {comparison.BASELINE}'s:",
-        _conditions(system, alike),
     ]
     # A table cut in two shows nothing: it goes as a whole.
-    while sum(len(part) + 2 for part in parts) > LONGEST - _HEADING and len(parts) > 1:
-        parts.pop()
-    return "\n\n".join(parts)
+    fits = sum(len(part) + 2 for part in parts) <= LONGEST - _HEADING
+    return "\n\n".join(parts if fits else parts[:-2])[: LONGEST - _HEADING]
 
 
 def _made(system: str, facts: Mapping[str, Any]) -> str:
@@ -99,31 +99,14 @@ def _made(system: str, facts: Mapping[str, Any]) -> str:
     return f"**Network** {system}{size}{steps}{commit}."
 
 
-def _trained(facts: Mapping[str, Any], heard: Heard | None) -> str:
+def _trained(facts: Mapping[str, Any], audio: TrainingAudio | None) -> str:
     digest = f" Data `{facts['data_digest']}`." if facts.get("data_digest") else ""
-    if heard is None:
+    if audio is None:
         return f"The corpus is not here to be described.{digest}"
     kinds = ", ".join(
-        f"{minutes:.1f} min of {kind} ({heard.sources.get(kind, 0)} sources)" for kind, minutes in heard.minutes.items()
+        f"{minutes:.1f} min of {kind} ({audio.sources.get(kind, 0)} sources)" for kind, minutes in audio.minutes.items()
     )
     return f"{kinds}.{digest}"
-
-
-def _conditions(system: str, alike: Mapping[str, Mapping[str, Any]]) -> str:
-    """LSD by condition, a column for each kind of clips."""
-    own, base = alike[system], alike.get(comparison.BASELINE, {})
-    names = comparison.conditions({system: own})
-    kinds = sorted({kind for name in names for kind in own[name]} - {"all"})
-
-    def cell(name: str, kind: str) -> str:
-        value, other = (tree.get(name, {}).get(kind, {}).get("lsd") for tree in (own, base))
-        if value is None:
-            return "-"
-        return f"{value:.2f} ({value / other:.0%})" if other and system != comparison.BASELINE else f"{value:.2f}"
-
-    lines = [f"| {name} | {' | '.join(cell(name, kind) for kind in kinds)} |" for name in names]
-    head = f"| condition&emsp; | {' | '.join(f'{kind}&emsp;' for kind in kinds)} |"
-    return "\n".join([head, "|---|" + "---|" * len(kinds), *lines])
 
 
 def _limits(system: str, alike: Mapping[str, Mapping[str, Any]]) -> str:
@@ -148,11 +131,11 @@ def _limits(system: str, alike: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _licence(heard: Heard | None) -> str:
+def _licence(audio: TrainingAudio | None) -> str:
     code = "The code is under the MIT licence."
-    if heard is None or not heard.licences:
+    if audio is None or not audio.licences:
         return f"{code} The licences of the training audio are not stated: its folder has no catalog that names them."
-    return f"{code} The training audio keeps its own: {'; '.join(heard.licences)}."
+    return f"{code} The training audio keeps its own: {'; '.join(audio.licences)}."
 
 
 def show_champion(client: MlflowClient, name: str) -> None:

@@ -29,23 +29,27 @@ Action = Literal["register", "promote", "rollback"]
 class Decision:
     """What happened to a version and why.
 
-    `created`: it is new in the registry. `judged`: the gate looked at it now, not on an earlier call. `champion` and
-    `previous` are the champion's version after and before; `comparisons` the figures, main metric first. `record` is the
-    decision as it was written down, empty where there was nothing to decide.
+    `champion` and `previous` are the champion's version after and before; `comparisons` the gate's figures, main metric
+    first. `created`: the version is new in the registry. `judged`: the gate looked at it now, not on an earlier call.
+    `record` is the decision as it was written down, empty where there was nothing to decide.
     """
 
     name: str
     version: int
     model: str
-    score: float | None
-    created: bool
-    judged: bool
     promoted: bool
     champion: int | None
     previous: int | None
-    comparisons: tuple[Comparison, ...]
     reason: str
+    comparisons: tuple[Comparison, ...] = ()
+    created: bool = False
+    judged: bool = False
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def about(cls, version: ModelVersion, **facts: Any) -> Decision:
+        """A decision about a version; `facts` are the other attributes."""
+        return cls(version.name, int(version.version), version.tags.get("model", ""), **facts)
 
     @property
     def changed(self) -> bool:
@@ -59,6 +63,14 @@ def scores(version: ModelVersion) -> dict[str, float]:
     return {metric: float(text) for metric, text in marked.items()}
 
 
+def score_tags(found: Mapping[str, float]) -> dict[str, str]:
+    return {f"score.{metric}": repr(number) for metric, number in found.items()}
+
+
+def sentence(promoted: bool, reason: str) -> str:
+    return f"{'promoted' if promoted else 'not promoted'}: {reason}"
+
+
 def write(
     client: MlflowClient,
     registered: RegisteredModel,
@@ -67,18 +79,14 @@ def write(
     promoted: bool,
     reason: str,
     comparisons: Sequence[Comparison] = (),
-    **facts: Any,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a decision down, numbered within the registered model: the file first, then the tags.
 
     Args:
-        client: of the store.
         registered: the model as it was before the decision.
-        version: what was decided about.
-        action: what asked for the decision.
-        promoted: whether the version became champion.
+        version: what was decided about; `promoted`: whether it became champion.
         reason: in a sentence.
-        comparisons: the gate's figures.
         facts: what else the file shall hold.
 
     Returns:
@@ -86,8 +94,7 @@ def write(
     """
     from mlflow.exceptions import MlflowException
 
-    time = datetime.now(UTC)
-    champion = versions.champion(registered)
+    champion, time = versions.champion(registered), datetime.now(UTC)
     before = None if champion is None else client.get_model_version(registered.name, str(champion))
     record = {
         "number": int(registered.tags.get(COUNT, "0")) + 1,
@@ -98,16 +105,17 @@ def write(
         "champion": int(version.version) if promoted else champion,
         "previous": champion,
         "previous_scores": scores(before) if before else {},
-        "comparisons": [_plain(one) for one in comparisons],
+        "comparisons": [asdict(one) | {"passed": one.passed} for one in comparisons],
         **_about(version),
-        **facts,
+        **(facts or {}),
     }
     client.set_registered_model_tag(registered.name, COUNT, str(record["number"]))
     path = f"decisions/{time:%Y%m%dT%H%M%S.%fZ}-{version.version}.json"
-    tags = tags_of(promoted, reason, comparisons, champion) | {"decision_number": str(record["number"])}
+    tags = {"decision": sentence(promoted, reason), "decided": versions.now(), "decision_artifact": path}
+    tags |= {"decision_number": str(record["number"])} | ({"decided_against": str(champion)} if champion else {})
+    tags |= {f"gate.{one.metric}": f"{'passed' if one.passed else 'failed'}: {one}" for one in comparisons}
     try:
         client.log_text(versions.run_of(version), json.dumps(record, indent=2, sort_keys=True) + "\n", path)
-        tags["decision_artifact"] = path
     except (MlflowException, OSError) as error:
         # A version may outlive its run; that must not keep anyone from going back to it.
         tags["decision_artifact"] = f"not written: {error}"[:500]
@@ -132,19 +140,3 @@ def _about(version: ModelVersion) -> dict[str, Any]:
             "dirty": git.dirty(root),
         },
     }
-
-
-def _plain(comparison: Comparison) -> dict[str, Any]:
-    return asdict(comparison) | {"passed": comparison.passed}
-
-
-def tags_of(promoted: bool, reason: str, comparisons: Sequence[Comparison], champion: int | None) -> dict[str, str]:
-    """A decision as tags: the sentence, and each comparison with its figures."""
-    tags = {"decision": f"{'promoted' if promoted else 'not promoted'}: {reason}", "decided": versions.now()}
-    if champion is not None:
-        tags["decided_against"] = str(champion)
-    return tags | {f"gate.{one.metric}": f"{'passed' if one.passed else 'failed'}: {one}" for one in comparisons}
-
-
-def score_tags(found: Mapping[str, float]) -> dict[str, str]:
-    return {f"score.{metric}": repr(number) for metric, number in found.items()}

@@ -31,13 +31,10 @@ def announce(decision: Decision, command: Sequence[str] | str | None, seconds: f
     """Run the command if the decision changed the champion, for the version that is champion when it begins.
 
     One command runs at a time on this machine. If there is another champion when it has ended, it runs again for that one,
-    so that the last one deployed is the champion.
-
-    It runs in the project's root with the decision as JSON on its standard input, and with the environment variables
-    OVERTONE_MODEL_URI, OVERTONE_VERSION, OVERTONE_SHA256 (of the weights) and OVERTONE_PREVIOUS (empty if there was none).
+    so that the last one deployed is the champion. It gets the decision as JSON on its standard input, and the environment
+    variables OVERTONE_MODEL_URI, OVERTONE_VERSION, OVERTONE_SHA256 (of the weights) and OVERTONE_PREVIOUS.
 
     Args:
-        decision: what was decided.
         command: a list of arguments, or a line for the shell; None for no command.
         seconds: after which it is stopped, with all that it started. Ctrl-C stops it too.
 
@@ -54,15 +51,11 @@ def announce(decision: Decision, command: Sequence[str] | str | None, seconds: f
             number = int(version.version)
             if number == deployed:
                 return
-            record = decision.record if number == decision.champion else _record(version, previous)
-            _run(command, version, previous, record, seconds)
+            # Another command may have made another version champion since.
+            others: dict[str, Any] = {"name": version.name, "version": number, "champion": number, "previous": previous}
+            others |= {"reason": version.tags.get("decision", "")}
+            _run(command, version, previous, decision.record if number == decision.champion else others, seconds)
             deployed = previous = number
-
-
-def _record(version: ModelVersion, previous: int | None) -> dict[str, Any]:
-    """What the command is told of a champion that another command has made."""
-    facts = {"name": version.name, "version": int(version.version), "champion": int(version.version)}
-    return facts | {"previous": previous, "reason": version.tags.get("decision", "")}
 
 
 def _run(

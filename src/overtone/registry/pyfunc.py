@@ -139,7 +139,7 @@ class UpsamplerModel(PythonModel):
 
 
 def _check(params: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """What `Upsampler.enhance` is to be told, and the format, of a request's parameters."""
+    """The options of `Upsampler.enhance`, and the format, from a request's parameters."""
     mode, format = str(params.get("mode", "auto")), str(params.get("format", "wav")).lower()
     cutoff_hz, brightness = (float(params.get(name, 0.0)) for name in ("cutoff_hz", "brightness"))
     if mode not in MODES:
@@ -151,8 +151,8 @@ def _check(params: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if not -6.0 <= brightness <= 6.0:
         raise _refuse(f"params.brightness: expected -6 to 6 dB, got {brightness}")
     profile = _profile(str(params.get("profile", "")))
-    told = {"mode": mode, "cutoff_hz": cutoff_hz or None, "profile": profile, "brightness_db": brightness}
-    return told, format
+    options = {"mode": mode, "cutoff_hz": cutoff_hz or None, "profile": profile, "brightness_db": brightness}
+    return options, format
 
 
 def _profile(text: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from overtone.registry import card, decisions, gate, packaging, scores, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
@@ -187,51 +187,80 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """`judged`: it was given now. `asked`: the how many-th on this test set, 0 where the gate compared nothing."""
+
+    reason: str
+    judged: bool = False
+    passed: bool = False
+    comparisons: tuple[Comparison, ...] = ()
+    asked: int = 0
+
+
 def _judge(case: _Case, created: bool) -> Decision:
     """Decide about the candidate's version unless that was done on the same question, and write the decision on it."""
-    client, version, params, scored = case.client, case.version, case.params, case.scored
+    client, version, params = case.client, case.version, case.params
     registered = client.get_registered_model(params.name)
     number, champion = int(version.version), versions.champion(registered)
     holder = client.get_model_version(params.name, str(champion)) if champion is not None else None
-    question = case.question(holder)
-    known = version.tags.get(f"{_VERDICT}.{question[:16]}")
-    comparisons: tuple[Comparison, ...] = ()
-    passed, judged, asked = False, False, 0
-    if champion == number:
-        # Its figures are those of today's test set and code from now on.
-        reason, judged = "is the champion already", not scores.is_kept(version, scored)
-    elif known is not None and not (holder is None and known.startswith("promoted")):
-        reason = f"nothing new since it was {known}"
-    elif WITHDRAWN in version.tags:
-        reason = f"was taken back on {version.tags[WITHDRAWN]}; only promote brings it back"
-    else:
-        judged = True
-        comparisons, passed, reason = _against(case, holder)
-        asked = _count_question(client, registered, scored.test_set) if comparisons else 0
-        if asked:
-            reason += f" (verdict {asked} on this test set)"
-        if passed and case.held_back:
-            passed, reason = (
-                False,
-                f"passes the gate, and {case.held_back}: {reason}; `overtone promote {number}` does it",
-            )
-    figures = gate.figures(scored, params)
-    record = {}
-    if judged:
-        scores.keep(client, version, scored)
-        versions.write(client, params.name, number, decisions.score_tags(figures) | {"test_set": scored.test_set})
+    tag = f"{_VERDICT}.{case.question(holder)[:16]}"
+    verdict = _verdict(case, registered, holder, version.tags.get(tag))
+    record: dict[str, Any] = {}
+    if verdict.judged:
+        scores.keep(client, version, case.scored)
+        figures = decisions.score_tags(gate.figures(case.scored, params))
+        versions.write(client, params.name, number, figures | {"test_set": case.scored.test_set})
         version = client.get_model_version(params.name, str(number))
-        if passed:
+        if verdict.passed:
             versions.make_champion(client, registered, number)
-        facts = {"test_set": scored.test_set, "asked": asked, "settings": params.model_dump(mode="json")}
-        record = decisions.write(client, registered, version, "register", passed, reason, comparisons, **facts)
-        tag = f"{_VERDICT}.{question[:16]}"
-        versions.write(client, params.name, number, {tag: f"{'promoted' if passed else 'not promoted'}: {reason}"})
-    after = number if passed else champion
-    score, model = figures[params.metric], version.tags.get("model", "")
-    return Decision(
-        params.name, number, model, score, created, judged, passed, after, champion, comparisons, reason, record
+        record = decisions.write(
+            client,
+            registered,
+            version,
+            "register",
+            verdict.passed,
+            verdict.reason,
+            verdict.comparisons,
+            {"test_set": case.scored.test_set, "asked": verdict.asked, "settings": params.model_dump(mode="json")},
+        )
+        versions.write(client, params.name, number, {tag: decisions.sentence(verdict.passed, verdict.reason)})
+    return Decision.about(
+        version,
+        promoted=verdict.passed,
+        champion=number if verdict.passed else champion,
+        previous=champion,
+        reason=verdict.reason,
+        comparisons=verdict.comparisons,
+        created=created,
+        judged=verdict.judged,
+        record=record,
     )
+
+
+def _verdict(case: _Case, registered: RegisteredModel, holder: ModelVersion | None, known: str | None) -> _Verdict:
+    """The gate's verdict on the candidate, or why there is none now.
+
+    Args:
+        holder: the champion.
+        known: the verdict on the same question.
+    """
+    version = case.version
+    if holder is not None and str(holder.version) == str(version.version):
+        # Its figures are those of today's test set and code from now on.
+        return _Verdict("is the champion already", judged=not scores.is_kept(version, case.scored))
+    if known is not None and not (holder is None and known.startswith("promoted")):
+        return _Verdict(f"nothing new since it was {known}")
+    if WITHDRAWN in version.tags:
+        return _Verdict(f"was taken back on {version.tags[WITHDRAWN]}; only promote brings it back")
+    comparisons, passed, reason = _against(case, holder)
+    asked = _count_question(case.client, registered, case.scored.test_set) if comparisons else 0
+    if asked:
+        reason += f" (verdict {asked} on this test set)"
+    if passed and case.held_back:
+        passed = False
+        reason = f"passes the gate, and {case.held_back}: {reason}; `overtone promote {version.version}` does it"
+    return _Verdict(reason, True, passed, comparisons, asked)
 
 
 def _count_question(client: MlflowClient, registered: RegisteredModel, test_set: str) -> int:

@@ -49,13 +49,14 @@ def promote(name: str, reference: str | int) -> Decision:
         registered = client.get_registered_model(name)
         number, champion = int(version.version), versions.champion(registered)
         if number == champion:
-            return _by_hand(version, False, champion, champion, "is the champion already")
+            same = {"champion": champion, "previous": champion, "reason": "is the champion already"}
+            return Decision.about(version, promoted=False, **same)
         versions.make_champion(client, registered, number)
         if WITHDRAWN in version.tags:
             client.delete_model_version_tag(name, version.version, WITHDRAWN)
         card.show_champion(client, name)
         record = decisions.write(client, registered, version, "promote", True, "by hand")
-        return _by_hand(version, True, number, champion, "by hand", record)
+        return _made(version, champion, record)
 
 
 def rollback(name: str) -> Decision:
@@ -83,23 +84,15 @@ def rollback(name: str) -> Decision:
         versions.write(client, name, champion, withdrawn)
         card.show_champion(client, name)
         version, reason = versions.resolve(client, name, target), f"by rollback from version {champion}"
-        record = decisions.write(client, registered, version, "rollback", True, reason, withdrawn=champion)
+        record = decisions.write(client, registered, version, "rollback", True, reason, facts={"withdrawn": champion})
         versions.write(client, name, champion, {"decision_number": str(record["number"])})
-        return _by_hand(version, True, target, champion, f"rollback from version {champion}", record)
+        return _made(version, champion, record)
 
 
-def _by_hand(
-    version: ModelVersion,
-    promoted: bool,
-    champion: int | None,
-    previous: int | None,
-    reason: str,
-    record: Mapping[str, Any] | None = None,
-) -> Decision:
-    number, model = int(version.version), version.tags.get("model", "")
-    return Decision(
-        version.name, number, model, None, False, False, promoted, champion, previous, (), reason, record or {}
-    )
+def _made(version: ModelVersion, before: int | None, record: Mapping[str, Any]) -> Decision:
+    """A decision by hand that has made a version champion."""
+    facts = {"champion": int(version.version), "previous": before, "reason": record["reason"], "record": record}
+    return Decision.about(version, promoted=True, **facts)
 
 
 def models(name: str) -> list[ModelRow]:

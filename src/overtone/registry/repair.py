@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +16,14 @@ from overtone.tracking import store
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+_PLACES = "models/ and .overtone/models/"
+
 
 def advice(version: ModelVersion) -> str:
     """What to type when a version's stored files are damaged or gone."""
-    if (sound := _find(packaging.WEIGHTS, version.tags.get("weights_sha256", ""))) is not None:
-        return f"`overtone repair {version.version}` puts them back from {sound.parent}"
-    return f"`overtone reproduce {version.version} --keep` trains it again; {sound_places()} hold no sound copy"
-
-
-def sound_places() -> str:
-    return "models/ and .overtone/models/"
+    if (sound := _sound_copy(version)) is not None:
+        return f"`overtone repair {version.version}` puts them back from {sound}"
+    return f"`overtone reproduce {version.version} --keep` trains it again; {_PLACES} hold no sound copy"
 
 
 def repair(name: str, reference: str) -> tuple[int, Path]:
@@ -43,44 +39,41 @@ def repair(name: str, reference: str) -> tuple[int, Path]:
         The version, and the folder that its weights were taken from.
 
     Raises:
-        RegistryError: no such version, or no sound copy of its weights in the project.
+        RegistryError: no such version, or no sound copy of its files in the project.
     """
     client = store.client()
     version = versions.resolve(client, name, reference)
     listing: dict[str, str] = json.loads(version.tags.get("files_sha256", "{}"))
-    digest = version.tags.get("weights_sha256", "")
-    sound = _find(packaging.WEIGHTS, digest)
-    if sound is None:
+    copies = {
+        file: place / file
+        for place in reversed(_folders())
+        for file, digest in packaging.digested(place).items()
+        if listing.get(file) == digest
+    }
+    if lacking := [file for file in packaging.REQUIRED if file not in copies]:
         raise RegistryError(
-            f"{name} version {version.version}: {sound_places()} hold no weights of sha256 {digest[:12]}...; {advice(version)}"
+            f"{name} version {version.version}: {_PLACES} hold no sound copy of {', '.join(lacking)}; {advice(version)}"
         )
-    model_id = str(version.source).removeprefix("models:/")
     with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
-        for file in listing or packaging.REQUIRED:
-            copy = _find(file, listing[file]) if file in listing else sound.with_name(file)
-            if copy is not None and copy.is_file():
-                shutil.copyfile(copy, folder / file)
+        for file, copy in copies.items():
+            shutil.copyfile(copy, folder / file)
         with packaging.package(folder) as made:
-            client.log_model_artifacts(model_id, str(made))
+            client.log_model_artifacts(str(version.source).removeprefix("models:/"), str(made))
             digests = packaging.digested(made / "artifacts" / packaging.ARTIFACT)
     if digests != listing:
         versions.write(client, name, int(version.version), {"files_sha256": json.dumps(digests)})
-    return int(version.version), sound.parent
+    return int(version.version), copies[packaging.WEIGHTS].parent
 
 
-def _find(file: str, digest: str) -> Path | None:
-    """A file of this name and SHA-256 in the project's model folders."""
-    return next((path for path in _copies(file) if _digest(path) == digest), None)
+def _sound_copy(version: ModelVersion) -> Path | None:
+    """A model folder of the project with the version's weights."""
+    digest = version.tags.get("weights_sha256", "")
+    return next((place for place in _folders() if packaging.digested(place).get(packaging.WEIGHTS) == digest), None)
 
 
-def _copies(file: str) -> Iterator[Path]:
+def _folders() -> list[Path]:
     home = project.home()
-    for folder in ([home / "models"] if home else []) + [project.cache()]:
-        yield from sorted(folder.glob(f"*/{file}"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    places = ([home / "models"] if home else []) + [project.cache()]
+    return [path.parent for place in places for path in sorted(place.glob(f"*/{packaging.WEIGHTS}"))]

@@ -1,8 +1,7 @@
-"""A registered version made again in a temporary clone of its commit, and its metrics compared."""
+"""A registered version made again in a temporary worktree of its commit, and its metrics compared."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from overtone.errors import OvertoneError
-from overtone.registry import processes
-from overtone.registry.origin import Origin
-from overtone.settings import FAMILIES, project
+from overtone.registry import packaging, processes
+from overtone.registry.lineage import Origin
+from overtone.settings import project
 from overtone.tracking import dvc, entries, git, provenance
 
-# What a process inside a stage or an `mlflow run` has set, and a line of its own must not inherit.
+# What a process inside a stage or an `mlflow run` has set, and a pipeline of its own must not inherit.
 _INHERITED = (
     *("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STUDIO_OFFLINE", "OVERTONE_PARENT_RUN_ID"),
     *("MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "GIT_DIR"),
@@ -40,7 +39,7 @@ class Outcome:
     """A version and its reproduction.
 
     `metrics`: name -> (the version's, the reproduction's), None where one has none. `weights` and `test_set`: whether they
-    are the same. `folder`: the clone, None once it is gone.
+    are the same. `folder`: the worktree, None once it is gone.
     """
 
     origin: Origin
@@ -75,28 +74,25 @@ def _difference(before: float | None, after: float | None) -> float:
 
 
 def reproduce(origin: Origin, keep: bool = False) -> Outcome:
-    """Make a version again from its commit, its uncommitted changes and its data: training and evaluation run afresh.
+    """Make a version again from its commit, its uncommitted changes and its data: every stage runs afresh.
 
-    The clone has a store and a DVC cache of its own, so that nothing is taken for done; only the recordings come from this
-    project's cache, or from its remote. The environment is the one that is active. Interrupted, it leaves nothing running and
-    no clone.
+    The worktree has an MLflow store of its own and shares this project's DVC cache, in which nothing is taken for done
+    (`dvc repro --force`). The environment is the one that is active. Interrupted, it leaves nothing running and no worktree.
 
     Args:
         origin: of the version.
-        keep: leave the clone where it is.
+        keep: leave the worktree where it is.
 
     Raises:
         ReproductionError: commit, changes, data or scores were not kept or are not here, or a stage fails.
     """
     root = project.root()
     _require(origin, root)
-    with _scratch(keep) as scratch:
-        clone = _clone(origin, root, scratch)
-        environment = _environment(clone)
-        _pull(origin, root, clone, environment)
-        stage = f"evaluate@{origin.model}"
-        _run(_dvc("repro", "--no-run-cache", stage), clone, environment, f"dvc repro {stage}")
-        return _compare(origin, clone, clone if keep else None)
+    with _worktree(origin, root, keep) as folder:
+        environment = _environment(folder)
+        _fetch_data(origin, root, folder, environment)
+        _run(_dvc("repro", "--force", f"evaluate@{origin.model}"), folder, environment)
+        return _compare(origin, folder, folder if keep else None)
 
 
 def text(outcome: Outcome, tolerance: float = 0.0) -> str:
@@ -117,9 +113,8 @@ def text(outcome: Outcome, tolerance: float = 0.0) -> str:
         f"largest difference {outcome.largest:.3g}",
         f"weights: {'identical to the byte' if outcome.weights else 'not identical'}; "
         f"test set: {'identical' if outcome.test_set else 'not identical'}",
+        *([f"kept: {outcome.folder}"] if outcome.folder else []),
     ]
-    if outcome.folder:
-        lines.append(f"kept: {outcome.folder}")
     return "\n".join(lines)
 
 
@@ -133,84 +128,70 @@ def _require(origin: Origin, root: Path) -> None:
         raise ReproductionError(f"{which}: trained with uncommitted changes, which its run did not keep")
     if not origin.metrics:
         raise ReproductionError(f"{which}: its scores were not kept; there is nothing to compare with")
-    if origin.model not in FAMILIES:
-        raise ReproductionError(f"{which}: expected a model of kind {' or '.join(FAMILIES)}, not {origin.model!r}")
 
 
 @contextmanager
-def _scratch(keep: bool) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="overtone-reproduce-")).resolve()
+def _worktree(origin: Origin, root: Path, keep: bool) -> Iterator[Path]:
+    """The project's folder in a new worktree at the version's commit, with what was not committed."""
+    place = Path(tempfile.mkdtemp(prefix="overtone-reproduce-")).resolve() / "overtone"
+    plain = _plain_environment()
     try:
-        yield folder
+        _run(["git", "worktree", "add", "-q", "--detach", str(place), origin.commit], root, plain)
+        if origin.dirty and origin.patch:
+            patch = place.with_name(provenance.PATCH)
+            patch.write_bytes(origin.patch)
+            _run(["git", "apply", "--whitespace=nowarn", str(patch)], place, plain)
+        yield place / git.line(root, "rev-parse", "--show-prefix")
     finally:
         if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clone(origin: Origin, root: Path, scratch: Path) -> Path:
-    """The project's folder in a new clone at the version's commit, its uncommitted changes applied."""
-    repository, environment = scratch / "overtone", _plain_environment()
-    top = git.line(root, "rev-parse", "--show-toplevel")
-    prefix = git.line(root, "rev-parse", "--show-prefix")
-    _run(["git", "clone", "-q", "--no-checkout", top, str(repository)], scratch, environment, "git clone")
-    _run(["git", "checkout", "-q", "--detach", origin.commit], repository, environment, "git checkout")
-    if origin.dirty and origin.patch:
-        patch = scratch / provenance.PATCH
-        patch.write_bytes(origin.patch)
-        _run(["git", "apply", "--whitespace=nowarn", str(patch)], repository, environment, "git apply")
-    return repository / prefix
+            shutil.rmtree(place.parent, ignore_errors=True)
+            git.run(root, "worktree", "prune")
 
 
 def _plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _INHERITED}
 
 
-def _environment(clone: Path) -> dict[str, str]:
-    """The active environment with the clone's own code first, and the clone's own store."""
+def _environment(folder: Path) -> dict[str, str]:
+    """The active environment with the worktree's own code first, and a store of its own."""
     plain = _plain_environment()
     path = os.pathsep.join([str(Path(sys.executable).parent), plain.get("PATH", "")])
-    code = os.pathsep.join(filter(None, [str(clone / "src"), plain.get("PYTHONPATH", "")]))
-    return plain | {"PATH": path, "PYTHONPATH": code, "MLFLOW_TRACKING_URI": f"sqlite:///{clone / 'mlflow.db'}"}
+    code = os.pathsep.join(filter(None, [str(folder / "src"), plain.get("PYTHONPATH", "")]))
+    return plain | {"PATH": path, "PYTHONPATH": code, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
 
 
-def _pull(origin: Origin, root: Path, clone: Path, environment: Mapping[str, str]) -> None:
+def _fetch_data(origin: Origin, root: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """The recordings, from this project's cache if they are there, else from its remote."""
     pointer = dvc.pointer(origin.corpus)
-    if not (clone / pointer).is_file():
-        if (clone / origin.corpus).is_dir():
+    if not (folder / pointer).is_file():
+        if (folder / origin.corpus).is_dir():
             return
         raise ReproductionError(f"{origin.corpus}: the commit has neither the recordings nor {pointer}")
-    local = root / ".dvc" / "config.local"
-    if local.is_file():
-        shutil.copyfile(local, clone / ".dvc" / "config.local")
+    if (local := root / ".dvc" / "config.local").is_file():
+        shutil.copyfile(local, folder / ".dvc" / "config.local")
     asked = subprocess.run(_dvc("cache", "dir"), cwd=root, env=environment, capture_output=True, text=True, check=False)
     if asked.returncode == 0:
-        # A cache is laid out as a remote is.
-        here = _dvc("remote", "add", "-q", "--local", "--force", "here", asked.stdout.strip())
-        _run(here, clone, environment, "dvc remote add")
-        nearby, nowhere = _dvc("pull", "-q", "-r", "here", pointer), subprocess.DEVNULL
-        if processes.call(nearby, clone, environment, output=nowhere, errors=nowhere) == 0:
-            return
-    _run(_dvc("pull", "-q", pointer), clone, environment, f"dvc pull {pointer}")
+        _run(_dvc("config", "-q", "--local", "cache.dir", asked.stdout.strip()), folder, environment)
+    _run(_dvc("pull", "-q", pointer), folder, environment)
 
 
 def _dvc(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], what: str) -> None:
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     """A command whose output goes to standard error, past the table."""
     if status := processes.call(command, folder, environment, output=sys.stderr.fileno()):
-        raise ReproductionError(f"{what} failed with status {status}; what it said is above")
+        shown = " ".join(command).removeprefix(f"{sys.executable} -m ")
+        raise ReproductionError(f"{shown} failed with status {status}; what it printed is above")
 
 
-def _compare(origin: Origin, clone: Path, folder: Path | None) -> Outcome:
-    report, weights = clone / "reports" / origin.model / "metrics.json", clone / "models" / origin.model
+def _compare(origin: Origin, made: Path, folder: Path | None) -> Outcome:
     try:
-        tree: dict[str, Any] = json.loads(report.read_text())
-        digest = hashlib.sha256((weights / "weights.safetensors").read_bytes()).hexdigest()
-    except (OSError, ValueError) as error:
-        raise ReproductionError(f"the clone's results cannot be read: {error}") from None
+        tree: dict[str, Any] = json.loads((made / "reports" / origin.model / "metrics.json").read_text())
+        digest = packaging.digested(made / "models" / origin.model)[packaging.WEIGHTS]
+    except (OSError, ValueError, KeyError) as error:
+        raise ReproductionError(f"the results cannot be read: {error}") from None
     again = dict(entries.leaves(tree))
     names = sorted({*origin.metrics, *again})
     return Outcome(

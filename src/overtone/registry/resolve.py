@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from overtone.settings import project
 
 # What models are registered as where no `params.yaml` says otherwise.
 NAME = "overtone"
+# What a profile in the registry may be called; anything else is a file.
+PROFILE_NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 def upsampler(model: str = "auto", device: str = "cpu", runtime: Runtime = "auto") -> tuple[Upsampler, str]:
@@ -88,14 +91,42 @@ def version(model: str = "auto") -> str:
         from overtone.tracking import store
 
         try:
-            number = str(versions.resolve(store.client(), registered_name(), model).version)
-            fetch.remember(registered_name(), model, number, project.cache())
-            return number
+            return str(versions.resolve(store.client(), registered_name(), model).version)
         except store.AwayError as error:
             if (known := fetch.away_version(registered_name(), model, project.cache())) is None:
                 raise
-            print(f"{error}; going on with version {known}, the last that was {model}", file=sys.stderr)
+            print(f"{error}; going on with version {known}, fetched before as {model}", file=sys.stderr)
             return known
+
+
+def profile(given: Path) -> Path:
+    """The file of a profile: the one that is named, or that which the registry keeps under this name.
+
+    Raises:
+        OvertoneError: there is a registry, and it keeps no such profile.
+    """
+    from overtone.tracking import store
+
+    if given.exists() or not PROFILE_NAME.fullmatch(str(given)) or not store.exists():
+        return given
+    with needs_extra(f"the model registry, where the profile {str(given)!r} is looked up,"):
+        from overtone.registry import profiles
+
+        return profiles.find(registered_name(), str(given))
+
+
+def keep_profile(name: str, path: Path) -> None:
+    """Keep the file of a profile in the registry under a name.
+
+    Raises:
+        OvertoneError: the name is none, or there is no champion to keep it beside.
+    """
+    if not PROFILE_NAME.fullmatch(name):
+        raise OvertoneError(f"profile {name!r}: expected a name of letters, digits, - and _")
+    with needs_extra("the model registry, where profiles are kept,"):
+        from overtone.registry import profiles
+
+        profiles.keep(registered_name(), name, path)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-from overtone.audio import replacing
-
 LOCK = "dvc.lock"
 
 
@@ -47,14 +45,17 @@ def _first_md5(entry: Mapping[str, Any]) -> str | None:
     return None if found is None else str(found)
 
 
+def listing(path: Path) -> dict[str, str]:
+    """Digests by file name in DVC's listing of a folder; empty where it is not there or is none."""
+    try:
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_bytes())}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def listed(root: Path, digest: str, name: str) -> str | None:
     """The digest of a file within a folder's digest, by the listing in the project's cache; None where that is not there."""
-    path = root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
-    try:
-        entries = json.loads(path.read_bytes())
-        return next((str(entry["md5"]) for entry in entries if entry["relpath"] == name), None)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return listing(root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]).get(name)
 
 
 def file_md5(path: Path) -> str:
@@ -75,6 +76,8 @@ def digest(folder: Path, memory: Path) -> str:
         folder: of any depth.
         memory: JSON file of digests known by path, size and time, so that an unchanged file is read once.
     """
+    from overtone.audio import replacing
+
     try:
         known = json.loads(memory.read_text())
     except (OSError, ValueError):

@@ -6,15 +6,25 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# What MLflow takes in one request.
 METRICS_PER_BATCH = 1000
 _ENTRIES_PER_BATCH = 100
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+# Name, value, Unix time in milliseconds, step.
+Point = tuple[str, float, int, int]
+_Item = TypeVar("_Item")
+
+
+def batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """The items, at most so many at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def legal(name: str) -> str:
@@ -42,8 +52,8 @@ def log_params(client: MlflowClient, run_id: str, wanted: Mapping[str, str], pre
     from mlflow.entities import Param
 
     new = [Param(key, value) for key, value in wanted.items() if key not in present]
-    for start in range(0, len(new), _ENTRIES_PER_BATCH):
-        client.log_batch(run_id, params=new[start : start + _ENTRIES_PER_BATCH])
+    for batch in batches(new, _ENTRIES_PER_BATCH):
+        client.log_batch(run_id, params=batch)
     changed = {f"changed.{key}": value for key, value in wanted.items() if present.get(key, value) != value}
     log_tags(client, run_id, changed)
 
@@ -51,19 +61,24 @@ def log_params(client: MlflowClient, run_id: str, wanted: Mapping[str, str], pre
 def log_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
     from mlflow.entities import RunTag
 
-    entries = [RunTag(key, value) for key, value in tags.items()]
-    for start in range(0, len(entries), _ENTRIES_PER_BATCH):
-        client.log_batch(run_id, tags=entries[start : start + _ENTRIES_PER_BATCH])
+    for batch in batches([RunTag(key, value) for key, value in tags.items()], _ENTRIES_PER_BATCH):
+        client.log_batch(run_id, tags=batch)
 
 
-def log_metrics(client: MlflowClient, run_id: str, points: list[tuple[str, float, int]]) -> None:
-    """Log (name, value, step) points, whole batches at a time: single calls are slow."""
+def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+    """Log points of curves, whole batches at a time: single requests are slow."""
     from mlflow.entities import Metric
 
+    for batch in batches(points, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
+
+
+def log_metrics(client: MlflowClient, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
+    """Log (name, value, step) points as of now; those that are not finite are left out."""
     now = time.time_ns() // 1_000_000
-    metrics = [Metric(legal(name), value, now, step) for name, value, step in points if math.isfinite(value)]
-    for start in range(0, len(metrics), METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+    log_points(
+        client, run_id, [(legal(name), value, now, step) for name, value, step in points if math.isfinite(value)]
+    )
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -41,14 +41,14 @@ def run(root: Path, *arguments: str, given: bytes | None = None, **environment: 
     if b"dubious ownership" in done.stderr:
         raise TrackingError(
             f"{root}: git refuses this folder, which belongs to another user, so that no commit could be noted; if you trust "
-            f"it: git config --global --add safe.directory {line_of(done.stderr) or root}"
+            f"it: git config --global --add safe.directory {refused_folder(done.stderr) or root}"
         )
     return done.stdout if done.returncode == 0 else None
 
 
-def line_of(said: bytes) -> str:
+def refused_folder(output: bytes) -> str:
     """The folder that git refuses, as it names it."""
-    return said.decode(errors="replace").partition("repository at '")[2].partition("'")[0]
+    return output.decode(errors="replace").partition("repository at '")[2].partition("'")[0]
 
 
 def line(root: Path, *arguments: str) -> str:

@@ -11,24 +11,18 @@ import json
 import os
 import platform
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from overtone.settings import project
-from overtone.tracking import entries, naming, store, upload
+from overtone.tracking import server, store, upload
 from overtone.tracking.store import TrackingError
 from overtone.tracking.upload import Line
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-# Tag of a run that goes by another id elsewhere: in a journal that began without a server, in another machine's store.
-KNOWN_AS = "overtone.restored_from"
 # Pauses between attempts to reach a store that does not answer, in seconds; the last one is repeated.
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 # Why a run failed: a tag of the run.
@@ -40,18 +34,10 @@ PATIENCE_SECONDS = 10.0
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
-# Name, value, Unix time in milliseconds, step.
-Point = tuple[str, float, int, int]
-
 
 def folder() -> Path:
     """Where this project's journals are."""
     return (project.home() or Path.cwd()) / ".overtone" / "runs"
-
-
-def offline() -> bool:
-    """Whether `OVERTONE_OFFLINE` asks to record locally and leave the store alone until `overtone sync`."""
-    return os.environ.get("OVERTONE_OFFLINE", "").strip().lower() in ("1", "true", "yes")
 
 
 class Journal:
@@ -59,8 +45,7 @@ class Journal:
 
     Args:
         run_id: 32 hexadecimal digits.
-        begun: of a journal that is not there yet: `store`, the public URI; `local`, whether the store has no such run so
-            far, and then `name`, `experiment`, `parent`, `start` (ms) to make it by.
+        begun: of a journal that is not there yet: `store`, the public URI of the run's.
         seconds: to wait for another process that holds it.
 
     Raises:
@@ -87,7 +72,6 @@ class Journal:
             raise
         self._writing = threading.Lock()
         self._failures, self._next = 0, 0.0
-        self._in_store = not self.head.get("local")
         self.trouble = ""
 
     def _open(self, begun: Mapping[str, Any] | None) -> Line:
@@ -122,9 +106,17 @@ class Journal:
     @property
     def pending(self) -> list[Line]:
         """The lines that the store has not taken yet."""
+        return [self._parsed(line) for line in self._read().splitlines()]
+
+    @property
+    def status(self) -> str:
+        """The last status among the pending lines; empty where there is none."""
+        return next((str(line["status"]) for line in reversed(self.pending) if line["kind"] == "status"), "")
+
+    def _read(self) -> bytes:
+        """What follows the head."""
         with self._writing:
-            content = self.path.read_bytes()[self._begin :]
-        return [self._parsed(line) for line in content.splitlines()]
+            return self.path.read_bytes()[self._begin :]
 
     def send(self) -> None:
         """Send all that is pending, and forget what was taken.
@@ -132,17 +124,17 @@ class Journal:
         Raises:
             MlflowException, OSError: the store does not answer, or refuses; all lines stay.
         """
-        with self._writing:
-            content = self.path.read_bytes()[self._begin :]
-        lines = [self._parsed(line) for line in content.splitlines()]
-        if not lines:
+        content = self._read()
+        if not content:
             return
+        lines = [self._parsed(line) for line in content.splitlines()]
         with _impatient():
-            client = store.client()
-            run_id = self.obtain(client)
-            self._in_store = True
-            upload.send(client, run_id, lines)
-        self._forget(len(content))
+            self.check_store()
+            upload.send(store.client(), self.run_id, lines)
+        with self._writing:
+            # What was added meanwhile stays; all of it is sent once more then, which changes nothing.
+            if self.path.stat().st_size == self._begin + len(content):
+                os.truncate(self.path, self._begin)
 
     def try_to_send(self, patience: float = 0.0) -> bool:
         """Send what is pending unless the last attempt was a short while ago and failed.
@@ -160,68 +152,41 @@ class Journal:
             if patience or time.monotonic() >= self._next:
                 try:
                     self.send()
+                    self._failures, self._next, self.trouble = 0, 0.0, ""
+                    return True
                 except (MlflowException, TrackingError, OSError) as error:
                     pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
                     self._failures, self._next = self._failures + 1, time.monotonic() + pause
                     self.trouble = " ".join(str(error).split())
-                else:
-                    self._failures, self._next, self.trouble = 0, 0.0, ""
-                    return True
             if time.monotonic() + 0.5 > deadline:
                 return False
             time.sleep(0.5)
 
     def end_orphan(self) -> bool:
-        """Mark the run as killed unless it has ended; whether that was necessary."""
-        told = [line["status"] for line in self.pending if line["kind"] == "status"]
-        if told and told[-1] in ENDED:
+        """Note that the run was killed unless it has ended; whether that was necessary."""
+        if self.status in ENDED:
             return False
         last = self.path.stat().st_mtime_ns // 1_000_000
         self.append("tags", values={REASON: "its process was gone; killed, perhaps for want of memory"})
         self.append("status", status="KILLED", end=last)
-        if not offline():
-            self.try_to_send()
         return True
 
-    def obtain(self, client: MlflowClient) -> str:
-        """The run's id in the store, where it is made if it began without one.
+    def check_store(self) -> None:
+        """Make sure that the store in use is the one that the run was begun in.
 
         Raises:
-            TrackingError: the store is another one than the run was begun in, or no longer has it.
+            TrackingError: it is another one.
         """
-        if not self.head.get("local"):
-            if self.head["store"] != store.public_uri():
-                raise TrackingError(
-                    f"run {self.run_id} belongs to {self.head['store']}; set MLFLOW_TRACKING_URI to it, not to "
-                    f"{store.public_uri()}"
-                )
-            return self.run_id
-        if known := find(client, self.run_id):
-            return known
-        parent = self.head.get("parent")
-        tags = {KNOWN_AS: self.run_id, naming.KIND: "training"} | ({"mlflow.parentRunId": parent} if parent else {})
-        experiment = store.experiment_id(client, parent, self.head.get("experiment"))
-        run = client.create_run(experiment, start_time=self.head["start"], run_name=self.head["name"], tags=tags)
-        return str(run.info.run_id)
-
-    def _forget(self, sent: int) -> None:
-        """Remove the first bytes after the head: those that were sent."""
-        with self._writing:
-            content = self.path.read_bytes()
-            kept = content[self._begin + sent :]
-            if not kept:
-                os.truncate(self.path, self._begin)
-                return
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".tmp", delete=False) as file:
-                file.write(content[: self._begin] + kept)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(self.path)
+        if self.head.get("store") != store.public_uri():
+            raise TrackingError(
+                f"run {self.run_id} belongs to {self.head.get('store')}; set MLFLOW_TRACKING_URI to it, not to "
+                f"{store.public_uri()}"
+            )
 
     def close(self) -> None:
         """Let go of the journal; it is removed if the store has all of it."""
         try:
-            if self._in_store and self.path.is_file() and self.path.stat().st_size == self._begin:
+            if self.path.is_file() and self.path.stat().st_size == self._begin:
                 self.path.unlink()
         finally:
             self._lock.release()
@@ -249,7 +214,7 @@ def _write(path: Path, content: bytes, mode: str) -> None:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """MLflow's client gives up soon, unless the user has said how long it shall try."""
+    """MLflow's client gives up soon, unless the user has set how long it shall try."""
     changed = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
     os.environ.update(changed)
     try:
@@ -257,18 +222,6 @@ def _impatient() -> Iterator[None]:
     finally:
         for name in changed:
             os.environ.pop(name, None)
-
-
-# --- in the store -------------------------------------------------------------------------------------------------------
-
-
-def find(client: MlflowClient, run_id: str) -> str | None:
-    """A run's id in this store: its own, or that of the run that was made for it here; None where there is neither."""
-    if entries.exists(client, run_id):
-        return run_id
-    experiments = [str(one.experiment_id) for one in client.search_experiments()]
-    runs = client.search_runs(experiments, f"tags.`{KNOWN_AS}` = '{entries.legal(run_id)}'", max_results=1)
-    return str(runs[0].info.run_id) if runs else None
 
 
 # --- afterwards ---------------------------------------------------------------------------------------------------------
@@ -279,22 +232,22 @@ def kept() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.jsonl") if _ID.fullmatch(path.stem))
 
 
-def sync(run_id: str) -> tuple[str, int]:
-    """Bring a run's journal into the store, which must answer, and remove it; again: nothing more.
+def sync(run_id: str) -> int:
+    """Bring a run's journal into its store, which must answer, and remove it; again: nothing more.
 
     Returns:
-        The run's id in the store, and how many lines were sent.
+        How many lines were sent.
 
     Raises:
         TrackingError: the store does not answer or is another one, or a process is still recording the run.
     """
-    store.require()
-    with Journal(run_id) as journal:
+    server.require()
+    with Journal(run_id) as journal, server.answering():
+        journal.check_store()
         count = len(journal.pending)
-        known = journal.obtain(store.client())
         journal.send()
         journal.remove()
-        return known, count
+        return count
 
 
 def end_orphans() -> list[str]:
@@ -305,12 +258,14 @@ def end_orphans() -> list[str]:
     Returns:
         Their ids. Where the store is away they stay in their journals, ended.
     """
-    found = []
+    found, is_away = [], False
     for run_id in kept():
         try:
             with Journal(run_id) as journal:
                 if journal.head.get("host", platform.node()) == platform.node() and journal.end_orphan():
                     found.append(run_id)
+                    # A server that is away is waited for once.
+                    is_away = is_away or not journal.try_to_send()
         except TrackingError:
             # It is being recorded, or its file is damaged, which `overtone sync` tells.
             continue

@@ -41,20 +41,25 @@ def run_name(model: str, params: settings.Params, unrelated: tuple[str, ...]) ->
 def differing(params: settings.Params, unrelated: tuple[str, ...]) -> dict[str, Any]:
     """The settings that differ from `params.yaml` of the commit; none where there is no commit or none that this code reads."""
     content = git.at(project.source() or Path.cwd(), "HEAD", project.SETTINGS)
-    if content is None:
+    committed = None if content is None else flat(content)
+    if committed is None:
         return {}
-    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-        path = Path(folder) / project.SETTINGS
-        path.write_bytes(content)
-        try:
-            committed = settings.flatten(settings.load(path))
-        except settings.ParamsError:
-            return {}
     return {
         key: value
         for key, value in settings.flatten(params).items()
         if not key.startswith(unrelated) and (key not in committed or committed[key] != value)
     }
+
+
+def flat(content: bytes) -> dict[str, Any] | None:
+    """The settings in the text of a `params.yaml`, dotted; None where this code does not read it."""
+    with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+        path = Path(folder) / project.SETTINGS
+        path.write_bytes(content)
+        try:
+            return settings.flatten(settings.load(path))
+        except settings.ParamsError:
+            return None
 
 
 def _short(key: str, model: str) -> str:

@@ -18,13 +18,11 @@ class JournalLogger(Logger):
 
     Args:
         book: of the training's run.
-        local: whether to leave the store alone.
     """
 
-    def __init__(self, book: Journal, local: bool) -> None:
+    def __init__(self, book: Journal) -> None:
         super().__init__()
         self._book = book
-        self._local = local
 
     @property
     def name(self) -> str:
@@ -41,8 +39,6 @@ class JournalLogger(Logger):
         stamp = journal.now()
         points = [(entries.legal(name), float(value), stamp, step or 0) for name, value in metrics.items()]
         self._book.append("points", points=[point for point in points if math.isfinite(point[1])])
-        if self._local:
-            return
         was_away = bool(self._book.trouble)
         sent = self._book.try_to_send()
         if not sent and not was_away:

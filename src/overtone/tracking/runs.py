@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +55,7 @@ class TrainingRun:
     processes only the first one records; in the others `run_id` is empty and `logger()` is False.
 
     All of it goes through a journal (`tracking.journal`): the store must be there at the beginning, and may be away
-    afterwards. With `OVERTONE_OFFLINE` set it is not asked at all, and `run_id` is one of our own.
+    afterwards.
 
     Args:
         model: which network is trained.
@@ -81,7 +80,6 @@ class TrainingRun:
         self._shards = shards
         self._provenance: Provenance | None = None
         self._experiment = ""
-        self._local = journal.offline()
         self._book: Journal | None = None
         self._monitor: Any = None  # MLflow's SystemMetricsMonitor, which has no types
 
@@ -89,19 +87,13 @@ class TrainingRun:
         if os.environ.get("RANK", "0") != "0":
             return self
         self._provenance = provenance.take(self._params, self._shards)
-        first_step = 0
-        if self._local:
-            self._book, created = self._begin_locally()
-        else:
-            store.require()
-            client = store.client()
-            run_id, created = self._obtain(client)
-            run = client.get_run(run_id)
-            self._experiment = client.get_experiment(run.info.experiment_id).name
-            first_step = _next_system_step(run.data.metrics, client, run_id)
-            self._book = Journal(run_id, {"store": store.public_uri(), "local": False}, _GLANCE_SECONDS)
-            if not created and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
-                self._book.append("name", name=self._name())
+        client = store.client()
+        run_id, created = self._obtain(client)
+        run = client.get_run(run_id)
+        self._experiment = client.get_experiment(run.info.experiment_id).name
+        self._book = Journal(run_id, {"store": store.public_uri()}, _GLANCE_SECONDS)
+        if not created and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
+            self._book.append("name", name=self._name())
         try:
             self._introduce(self._book, created)
         except BaseException:
@@ -110,7 +102,7 @@ class TrainingRun:
             self._book.close()
             raise
         self.run_id = self._book.run_id
-        self._watch_system(self._book, first_step)
+        self._watch_system(self._book, _next_system_step(run.data.metrics, client, run_id))
         return self
 
     def _introduce(self, book: Journal, created: bool) -> None:
@@ -126,8 +118,7 @@ class TrainingRun:
             # What leads back to the source when the repository has moved on.
             book.append("files", path="source", files=encoded)
         book.append("dataset", **transfer.dataset(source.facts(), self._params.corpus.path.name))
-        if not self._local:
-            book.send()
+        book.send()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -140,9 +131,10 @@ class TrainingRun:
             if isinstance(error, Exception):
                 book.append("tags", values=_why(error))
             book.append("status", status=ended(error), end=journal.now())
-            if self._local or not book.try_to_send(journal.PATIENCE_SECONDS):
-                why = "OVERTONE_OFFLINE is set" if self._local else book.trouble
-                print(f"run {self.run_id} is kept in {book.path}; `overtone sync` uploads it ({why})", flush=True)
+            if not book.try_to_send(journal.PATIENCE_SECONDS):
+                print(
+                    f"run {self.run_id} is kept in {book.path}; `overtone sync` uploads it ({book.trouble})", flush=True
+                )
 
     def logger(self) -> Logger | Literal[False]:
         """Lightning's logger, writing to this run; False, Lightning's word for none, in processes that do not record."""
@@ -150,7 +142,7 @@ class TrainingRun:
             return False
         from overtone.tracking.recording import JournalLogger
 
-        return JournalLogger(self._book, self._local)
+        return JournalLogger(self._book)
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` says of this run: where it is, and where its training comes from."""
@@ -186,20 +178,9 @@ class TrainingRun:
 
     def _continued(self, client: MlflowClient, resume: str) -> str | None:
         """The run of an interrupted training in this store, whole as far as it was recorded here."""
-        return journal.sync(resume)[0] if resume in journal.kept() else journal.find(client, resume)
-
-    def _begin_locally(self) -> tuple[Journal, bool]:
-        """The journal of a run that the store is not asked about, and whether the run is begun just now."""
-        known = os.environ.get("MLFLOW_RUN_ID") or self._resume
-        self._experiment = store.experiment_name()
-        begun = {
-            "local": True,
-            "name": self._name(),
-            "experiment": self._experiment,
-            "parent": os.environ.get("OVERTONE_PARENT_RUN_ID"),
-            "start": journal.now(),
-        }
-        return Journal(known or uuid.uuid4().hex, begun, _GLANCE_SECONDS), known is None
+        if resume in journal.kept():
+            journal.sync(resume)
+        return transfer.find(client, resume)
 
     def _name(self) -> str:
         return naming.run_name(self.model, self._params, foreign(self.model))
@@ -259,13 +240,9 @@ def end(run_id: str) -> None:
     """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
     if run_id in journal.kept():
         with Journal(run_id) as book:
-            told = [line["status"] for line in book.pending if line["kind"] == "status"]
-            if not told or told[-1] == "RUNNING":
+            if book.status in ("", "RUNNING"):
                 book.append("status", status="FAILED", end=journal.now())
-            if not journal.offline():
-                book.try_to_send(journal.PATIENCE_SECONDS)
-        return
-    if journal.offline():
+            book.try_to_send(journal.PATIENCE_SECONDS)
         return
     client = store.client()
     if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":

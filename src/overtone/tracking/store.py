@@ -5,12 +5,8 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import socket
 import sqlite3
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -18,17 +14,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from overtone.settings import project
-from overtone.tracking import relocation
+from overtone.tracking import relocation, server
 from overtone.tracking.address import (
     TrackingError,
     database_file,
     exists,
-    host,
     is_database,
     keep_user,
     public_uri,
     tracking_uri,
 )
+from overtone.tracking.server import AwayError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,21 +33,11 @@ __all__ = ["AwayError", "TrackingError", "client", "exists", "experiment_id", "l
 
 EXPERIMENT = "overtone"
 _NOISY = ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
-# What MLflow's client takes four minutes for otherwise: seven retries with growing pauses.
-_QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 # How long another process may keep a lock: judging a champion anew takes minutes.
 LOCK_SECONDS = 1800.0
 _SILENT_SECONDS = 5.0
 # The lock of those that make a database's tables, which takes ten seconds and is no news.
 _OPEN = "open"
-# How long a server that is just being started again is waited for, and how long its answer counts.
-ANSWER_SECONDS = 3.0
-_FRESH_SECONDS = 30.0
-_answered = ("", 0.0)
-
-
-class AwayError(TrackingError):
-    """The store's server does not answer."""
 
 
 @contextmanager
@@ -104,12 +90,12 @@ def client() -> MlflowClient:
         TrackingError: `MLFLOW_TRACKING_URI` names no store that can be used.
     """
     uri = tracking_uri()
-    require()
+    server.require()
     name_user()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name, value in _QUICK.items():
+    for name, value in server.BOUNDS.items():
         os.environ.setdefault(name, value)
     import mlflow
 
@@ -168,51 +154,6 @@ def user() -> str:
     """The name of who runs this process."""
     name_user()
     return getpass.getuser()
-
-
-def require(seconds: float = ANSWER_SECONDS) -> None:
-    """Make sure that the store's server answers, before MLflow's client tries for minutes.
-
-    Raises:
-        AwayError: it does not within so many seconds.
-    """
-    global _answered
-    place, uri = host(), tracking_uri()
-    if place is None or (_answered[0] == uri and time.monotonic() - _answered[1] < _FRESH_SECONDS):
-        return
-    deadline = time.monotonic() + seconds
-    while True:
-        left = max(0.5, deadline - time.monotonic())
-        try:
-            _ask(uri, place, left)
-        except OSError as error:
-            if time.monotonic() + 0.5 > deadline:
-                reason = getattr(error, "reason", None) or error.strerror or error
-                raise AwayError(
-                    f"{public_uri()}: does not answer ({reason}); start the tracking server, or set OVERTONE_OFFLINE=1 to "
-                    "train without it and `overtone sync` afterwards"
-                ) from None
-            time.sleep(0.5)
-        else:
-            _answered = (uri, time.monotonic())
-            return
-
-
-def _ask(uri: str, place: tuple[str, int], seconds: float) -> None:
-    """Ask a server whether it is there.
-
-    Raises:
-        OSError: it is not.
-    """
-    if is_database(uri):
-        socket.create_connection(place, timeout=seconds).close()
-        return
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):
-            pass
-    except urllib.error.HTTPError:
-        # Whatever it says, something answers; what a request is refused for is told when it is made.
-        return
 
 
 def experiment_name() -> str:

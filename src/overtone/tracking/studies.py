@@ -118,7 +118,7 @@ def close_trial(run_id: str) -> None:
 
 @contextlib.contextmanager
 def beneath(run_id: str) -> Iterator[None]:
-    """Runs made within are beneath this one, whatever this process was told to adopt."""
+    """Runs made within are beneath this one, whatever run this process is set to adopt."""
     before = {name: os.environ.get(name) for name in (PARENT, "MLFLOW_RUN_ID")}
     os.environ[PARENT] = run_id
     os.environ.pop("MLFLOW_RUN_ID", None)

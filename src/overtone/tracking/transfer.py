@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Tag of a run that was made of a model folder's files: it lacks what they do not hold.
 RESTORED = "overtone.restored"
 # The id that a run goes by in the store where it was made.
-RESTORED_FROM = journal.KNOWN_AS
+RESTORED_FROM = "overtone.restored_from"
 # Tag of a run that was copied: which store it was copied from; written last.
 COPIED_FROM = "overtone.copied_from"
 _DIGEST_LENGTH = 36
@@ -61,20 +61,27 @@ def open_run(folder: Path) -> str:
     """
     info = read_run(folder)
     run_id = str(info["run_id"])
-    if journal.offline():
-        raise TrackingError(f"{folder}: this needs the store of its run; unset OVERTONE_OFFLINE and try again")
     if run_id in journal.kept():
-        return journal.sync(run_id)[0]
+        journal.sync(run_id)
     client = store.client()
-    if (known := journal.find(client, run_id)) and _is_whole(client, known, run_id):
+    if (known := find(client, run_id)) and _is_whole(client, known, run_id):
         return known
     with store.lock("restore"):
-        known = journal.find(client, run_id)
+        known = find(client, run_id)
         if known and _is_whole(client, known, run_id):
             return known
         if (made_in := _elsewhere(info)) is not None:
             return _copy(made_in, client, run_id, known)
         return known or _restore(client, store.experiment_id(client), folder, info)
+
+
+def find(client: MlflowClient, run_id: str) -> str | None:
+    """A run's id in this store: its own, or that of the run that was made for it here; None where there is neither."""
+    if entries.exists(client, run_id):
+        return run_id
+    experiments = [str(one.experiment_id) for one in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{RESTORED_FROM}` = '{entries.legal(run_id)}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _is_whole(client: MlflowClient, known: str, run_id: str) -> bool:
@@ -119,9 +126,8 @@ def _copy(source: MlflowClient, client: MlflowClient, run_id: str, known: str | 
     target = client.get_run(known)
     entries.log_params(client, known, dict(run.data.params), target.data.params)
     for name in run.data.metrics:
-        points = source.get_metric_history(run_id, name)
-        for start in range(0, len(points), entries.METRICS_PER_BATCH):
-            client.log_batch(known, metrics=points[start : start + entries.METRICS_PER_BATCH])
+        for batch in entries.batches(source.get_metric_history(run_id, name), entries.METRICS_PER_BATCH):
+            client.log_batch(known, metrics=batch)
     if run.inputs and not (target.inputs and target.inputs.dataset_inputs):
         client.log_inputs(known, run.inputs.dataset_inputs)
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:

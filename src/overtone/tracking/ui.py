@@ -23,19 +23,8 @@ def serve(host: str, port: int) -> None:
         raise TrackingError(f"{store.public_uri()}: nothing is recorded yet; `dvc repro` does")
     # Opened once by ourselves, so that a project that was moved names its files where they are.
     store.client()
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     print(f"http://{host}:{port} shows the runs; Ctrl-C ends it", flush=True)
     # The jobs are judges of language models: ten processes that nothing here needs.
     own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    os.execve(sys.executable, [*command, "--workers", "1"], os.environ | own)
+    os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], os.environ | own)

@@ -1,0 +1,210 @@
+"""Laws of the record on a whole pipeline, by real commands: a version is made again, mended, and found wherever it lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faults.harness import copy
+from overtone import audio
+from test_pipeline import GIT, Line
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+
+def attempt(line: Line, *command: str, folder: Path | None = None, store: str = "") -> subprocess.CompletedProcess[str]:
+    """A command that may fail, against another store or in another folder."""
+    own = line.environment | ({"MLFLOW_TRACKING_URI": store} if store else {})
+    return subprocess.run(
+        command, cwd=folder or line.folder, env=own, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def moved_to(line: Line, folder: Path) -> Line:
+    return Line(folder, line.environment | {"PYTHONPATH": str(folder / "src")})
+
+
+@pytest.fixture(scope="module")
+def registered(line: Line, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Line:
+    """A project without git's history, whose champion is registered in its own store; to be copied."""
+    made = copy(line, tmp_path_factory.mktemp("registered") / "one", empty_store, "models", "reports")
+    made.run("overtone", "stage", "register")
+    made.run("overtone", "promote", "challenger")
+    shutil.rmtree(made.folder / ".dvc" / "cache")
+    audio.write(made.folder / "in.wav", np.full((1, 4_000), 0.1, np.float32), 8_000)
+    return made
+
+
+@pytest.fixture
+def mine(registered: Line, tmp_path: Path) -> Line:
+    shutil.copytree(registered.folder, tmp_path / "one", symlinks=True)
+    return moved_to(registered, tmp_path / "one")
+
+
+# --- made again ---------------------------------------------------------------------------------------------------------
+
+
+def test_champion_trained_while_somebody_committed_is_reproduced_to_the_last_bit(
+    line: Line, empty_store: Path, tmp_path: Path
+) -> None:
+    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine.set(train__extend__learning_rate=0.003)
+    mine.run(*GIT, "commit", "-qam", "the settings of the training")
+    commit = mine.run("git", "rev-parse", "HEAD").strip()
+    command = ["overtone", "stage", "train", "--model", "rnn"]
+    training = subprocess.Popen(command, cwd=mine.folder, env=mine.environment)
+    while not list((mine.folder / ".overtone").glob("runs/*.jsonl")):
+        assert training.poll() is None
+        time.sleep(0.01)
+    training.send_signal(signal.SIGSTOP)
+    mine.set(train__extend__learning_rate=0.0001)
+    mine.run(*GIT, "commit", "-qam", "meanwhile")
+    training.send_signal(signal.SIGCONT)
+    assert training.wait(600) == 0
+    mine.run("overtone", "stage", "evaluate", "--system", "rnn")
+    # The other network is out of the way.
+    other = mine.folder / "reports" / "cnn" / "metrics.json"
+    scores = json.loads(other.read_text())
+    scores["overall"]["all"]["lsd"] = 9.0
+    other.write_text(json.dumps(scores))
+    mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
+    outcome = json.loads(mine.run("overtone", "reproduce", "champion", "--json"))
+    assert (outcome["model"], outcome["commit"]) == ("rnn", commit)
+    assert (outcome["largest"], outcome["weights"], outcome["test_set"]) == (0.0, True, True)
+    assert mine.run("git", "worktree", "list").count("\n") == 1
+
+
+# --- mended -------------------------------------------------------------------------------------------------------------
+
+
+def test_package_whose_files_are_gone_is_put_back_and_serves(mine: Line) -> None:
+    shutil.rmtree(mine.folder / "mlruns")
+    refused = attempt(mine, "overtone", "enhance", "in.wav", "out.wav")
+    assert refused.returncode == 1
+    (command,) = re.findall(r"`(overtone repair \d+)`", refused.stderr)
+    mine.run(*command.split())
+    mine.run("overtone", "enhance", "in.wav", "out.wav")
+    assert audio.probe(mine.folder / "out.wav").rate == 48_000
+    code = (
+        "import mlflow.pyfunc, pandas; from pathlib import Path;"
+        "mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "model = mlflow.pyfunc.load_model('models:/overtone@champion');"
+        "print(len(model.predict(pandas.DataFrame({'audio': [Path('in.wav').read_bytes()]}))['audio'][0]))"
+    )
+    assert int(mine.run("python", "-c", code).split()[-1]) > 24_000
+
+
+def test_working_tree_of_git_is_clean_after_all_that_users_do(line: Line, empty_store: Path, tmp_path: Path) -> None:
+    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine.run("git", "add", "-A")
+    mine.run(*GIT, "commit", "-qm", "what dvc repro has made")
+    audio.write(tmp_path / "in.wav", np.full((1, 4_000), 0.1, np.float32), 8_000)
+    mine.run("overtone", "stage", "register")
+    mine.run("overtone", "promote", "challenger")
+    mine.run("dvc", "push", "-q")
+    mine.run("overtone", "enhance", str(tmp_path / "in.wav"), str(tmp_path / "out.wav"))
+    assert mine.run("git", "status", "--porcelain") == ""
+
+
+# --- wherever it lies ---------------------------------------------------------------------------------------------------
+
+
+def test_moved_project_enhances_and_registers_where_it_is(mine: Line, tmp_path: Path) -> None:
+    mine.folder.rename(tmp_path / "two")
+    there = moved_to(mine, tmp_path / "two")
+    there.run("overtone", "enhance", "in.wav", "out.wav")
+    assert "version 1 (known already)" in there.run("overtone", "stage", "register")
+    assert not mine.folder.exists()
+
+
+def test_project_in_a_larger_repository_has_one_store(line: Line, registered: Line, tmp_path: Path) -> None:
+    large = tmp_path / "big"
+    folder = large / "ml" / "voice"
+    shutil.copytree(registered.folder, folder, symlinks=True)
+    shutil.rmtree(folder / ".git")
+    subprocess.run(["git", "init", "-q", str(large)], check=True)
+    voice = moved_to(registered, folder)
+    voice.run("overtone", "stage", "register")
+    assert "version 1 (challenger, champion)" in " ".join(voice.run("overtone", "models").split())
+    assert {path.name for path in large.iterdir()} == {".git", "ml"}
+
+
+def test_files_of_another_project_are_left_alone(mine: Line, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "params.yaml").write_text("prepare: {split: 0.2}\n")
+    (other / "mlflow.db").write_bytes(b"theirs")
+    done = attempt(mine, "overtone", "enhance", str(mine.folder / "in.wav"), "x.wav", folder=other)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in other.iterdir()} == {"params.yaml", "mlflow.db", "x.wav"}
+    assert (other / "mlflow.db").read_bytes() == b"theirs"
+
+
+def test_folder_with_a_percent_sign_registers_and_enhances(line: Line, empty_store: Path, tmp_path: Path) -> None:
+    there = copy(line, tmp_path / "per%20cent", empty_store, "models", "reports")
+    (there.folder / "mlflow.db").unlink()
+    there.run("overtone", "stage", "register")
+    there.run("overtone", "promote", "challenger")
+    audio.write(there.folder / "in.wav", np.full((1, 4_000), 0.1, np.float32), 8_000)
+    there.run("overtone", "enhance", "in.wav", "out.wav")
+    assert {path.name for path in tmp_path.iterdir()} == {"per%20cent"}
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="overtone-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_user_without_a_name_works(registered: Line, open_folder: Path) -> None:
+    shutil.copytree(registered.folder, open_folder / "one", symlinks=True)
+    subprocess.run(["chmod", "-R", "a+rwX", str(open_folder)], check=True)
+    there = moved_to(registered, open_folder / "one")
+    kept = {"PATH": there.environment["PATH"], "PYTHONPATH": there.environment["PYTHONPATH"], "HOME": str(open_folder)}
+    become = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+    # Python itself may lie in a folder of root's.
+    become += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+    for command in (["overtone", "models"], ["overtone", "enhance", "in.wav", "out.wav"]):
+        done = subprocess.run(
+            [*become, *command], cwd=there.folder, env=kept, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert audio.probe(there.folder / "out.wav").rate == 48_000
+
+
+def test_environment_file_of_another_encoding_is_read(mine: Line, tmp_path: Path) -> None:
+    (mine.folder / ".env").write_bytes(b"MLFLOW_TRACKING_USERNAME=\xe5sa\n")
+    mine.run("overtone", "enhance", "in.wav", "out.wav", "--model", "released")
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:mlruns", "databricks"])
+def test_store_that_cannot_be_used_is_refused_in_one_sentence(mine: Line, uri: str) -> None:
+    done = attempt(mine, "overtone", "models", store=uri)
+    assert done.returncode == 1
+    assert done.stderr.startswith("overtone: MLFLOW_TRACKING_URI: ") and done.stderr.count("\n") == 1
+
+
+def test_server_that_is_away_leaves_the_cached_champion(mine: Line) -> None:
+    mine.run("overtone", "enhance", "in.wav", "out.wav")
+    dead = "http://127.0.0.1:9"
+    done = attempt(mine, "overtone", "models", store=dead)
+    assert done.returncode == 1
+    assert done.stderr.startswith("overtone: http://127.0.0.1:9: does not answer") and done.stderr.count("\n") == 1
+    done = attempt(mine, "overtone", "enhance", "in.wav", "again.wav", store=dead)
+    assert done.returncode == 0 and "going on with overtone version 1" in done.stderr
+    assert (mine.folder / "again.wav").read_bytes() == (mine.folder / "out.wav").read_bytes()
