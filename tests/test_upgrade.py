@@ -195,7 +195,7 @@ def test_misspelt_or_misplaced_setting_is_told_what_was_meant(tmp_path: Path, ke
         node = node[part]
     node[leaf] = 1
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(ParamsError, match=rf"{key}: no such setting; did you mean {meant}\?"):
+    with pytest.raises(ParamsError, match=rf"{key}: no such setting; did you mean {meant}"):
         settings.load(tmp_path / "params.yaml")
-    with pytest.raises(ParamsError, match=rf"has no setting '{key}'; did you mean {meant}\?"):
+    with pytest.raises(ParamsError, match=rf"has no setting '{key}'; did you mean {meant}"):
         settings.load(ROOT / "params.yaml", (f"{key}=1",))
