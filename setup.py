@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from overtone.registry import released  # noqa: E402
 
-# Of new projects; see overtone/scaffold.py.
+# Of new projects; see overtone/settings/scaffold.py.
 TEMPLATES = ("params.yaml", "dvc.yaml")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from overtone import audio
 from overtone.data import degrade
-from overtone.inspection import inspect
+from overtone.enhance.inspection import inspect
 from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise, Step
 
 CORPUS = Path("work/corpus")

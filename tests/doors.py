@@ -38,26 +38,6 @@ def reader(*_: str) -> Door:
     return through
 
 
-def api(model: str, out: str) -> Door:
-    """`overtone.Upsampler`; each file becomes a FLAC file of its number."""
-    from overtone import Upsampler
-
-    upsampler = Upsampler.load(Path(model))
-
-    def through(number: int, path: Path) -> None:
-        channels = audio.probe(path).channels
-        target = Path(out, f"{number}.flac")
-        if channels <= 8:
-            upsampler.enhance_file(path, target)
-        else:
-            # More than FLAC holds.
-            wide = target.with_suffix(".wav")
-            upsampler.enhance_file(path, wide)
-            wide.rename(target)
-
-    return through
-
-
 def predict(model: str) -> Door:
     """The model that MLflow serves."""
     import pandas as pd
@@ -98,7 +78,7 @@ def main(door: str, folder: str, *arguments: str) -> None:
     if door == "corpus":
         build_corpus(Path(folder), *arguments)
     else:
-        doors: dict[str, Callable[..., Any]] = {"reader": reader, "api": api, "predict": predict}
+        doors: dict[str, Callable[..., Any]] = {"reader": reader, "predict": predict}
         through = doors[door](*arguments)
         for number, name in enumerate(names):
             began, refused = time.monotonic(), None

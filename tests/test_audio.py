@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
-from overtone.errors import OvertoneError
 
 STEP = 1 / 32_768
-LOSSLESS = ["wav", "flac", "aiff", "aif", "au", "caf", "w64", "rf64"]
+LOSSLESS = ["wav", "flac", "aiff", "caf", "rf64"]
 LOSSY = ["ogg", "opus", "mp3"]
 
 
@@ -106,12 +104,6 @@ def test_blocks_joined_are_the_whole(tmp_path: Path, extension: str, size: int) 
     assert np.array_equal(np.concatenate(parts, axis=1), audio.read(path)[0])
 
 
-def test_file_without_samples_has_no_blocks(tmp_path: Path) -> None:
-    audio.write(tmp_path / "a.wav", np.zeros((2, 0), np.float32), 48_000)
-    assert list(audio.blocks(tmp_path / "a.wav")) == []
-    assert audio.read(tmp_path / "a.wav")[0].shape == (2, 0)
-
-
 def test_header_says_what_the_file_holds(tmp_path: Path) -> None:
     audio.write(tmp_path / "a.flac", noise(24_000, 2), 16_000)
     info = audio.probe(tmp_path / "a.flac")
@@ -185,10 +177,6 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, format: str, channels
         audio.encode(noise(100, channels), rate, format)
 
 
-def test_errors_are_ones_that_users_can_mend() -> None:
-    assert issubclass(AudioError, OvertoneError)
-
-
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
@@ -251,16 +239,9 @@ def test_block_by_block_is_the_same_file(tmp_path: Path) -> None:
     assert np.array_equal(audio.read(tmp_path / "a.flac")[0], audio.read(tmp_path / "b.flac")[0])
 
 
-def test_writer_takes_a_buffer() -> None:
-    buffer = io.BytesIO()
-    with audio.Writer(buffer, 8_000, 1, "WAV", "PCM_16") as file:
-        file.write(noise(100))
-    assert audio.decode(buffer.getvalue())[0].shape == (1, 100)
-
-
 # --- resampling ---------------------------------------------------------------------------------------------------------
 
-RATES = [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000]
+RATES = [8_000, 11_025, 44_100, 96_000]
 
 
 @pytest.mark.parametrize("source", RATES)
@@ -300,11 +281,6 @@ def test_channels_are_resampled_alike_and_apart() -> None:
     for index in range(3):
         alone = audio.resample(signal[index : index + 1], 16_000, 48_000)
         np.testing.assert_allclose(together[index : index + 1], alone, atol=1e-7)
-
-
-def test_same_rate_changes_nothing() -> None:
-    signal = noise(1_000)
-    assert np.array_equal(audio.resample(signal, 48_000, 48_000), signal)
 
 
 def test_length_is_cut_or_filled_at_the_end() -> None:

@@ -34,27 +34,24 @@ def snr_db(signal: Signal, reference: Signal) -> float:
 def test_clipped_peaks_come_closer_to_what_they_were(gain: float) -> None:
     signal = np.float32(gain) * sound()
     damaged = clipped(signal)
-    out, marks = declipped(damaged, RATE)
+    out = declipped(damaged, RATE)
     assert snr_db(out, signal) > snr_db(damaged, signal) + 10
-    repaired = marks[0] > 0
-    assert (repaired == (np.abs(damaged[0]) == np.abs(damaged).max())).mean() > 0.995
-    assert (np.abs(out) >= np.abs(damaged))[:, repaired].all()
-    assert np.array_equal(out[:, ~repaired], damaged[:, ~repaired])
+    low = np.abs(damaged) < np.abs(damaged).max()
+    assert np.array_equal(out[low], damaged[low])
+    assert (np.abs(out) >= np.abs(damaged)).all()
 
 
 def test_each_channel_has_its_own_level() -> None:
     signal = sound()
     damaged = np.concatenate((clipped(signal), 0.3 * clipped(signal, 0.02), signal))
-    out, _ = declipped(damaged, RATE)
-    assert np.array_equal(out, np.concatenate([declipped(row[None], RATE)[0] for row in damaged]))
+    out = declipped(damaged, RATE)
+    assert np.array_equal(out, np.concatenate([declipped(row[None], RATE) for row in damaged]))
     assert np.array_equal(out[2:], signal)
 
 
 @pytest.mark.parametrize("signal", [sound(), 0 * sound(), np.ones((1, 9), np.float32), sound()[:, :0]])
 def test_nothing_changes_where_nothing_clips(signal: Signal) -> None:
-    out, marks = declipped(signal, RATE)
-    assert np.array_equal(out, signal)
-    assert not marks.any()
+    assert np.array_equal(declipped(signal, RATE), signal)
 
 
 def test_loud_tone_is_not_clipped() -> None:
@@ -65,13 +62,10 @@ def test_loud_tone_is_not_clipped() -> None:
 @pytest.mark.parametrize("size", [100, 7_777])
 def test_result_does_not_depend_on_blocks_and_comes_in_time(size: int) -> None:
     damaged = clipped(sound(2.3))
-    whole, marks = declipped(damaged, RATE)
+    whole = declipped(damaged, RATE)
     declipper, parts, given = Declipper(1, RATE), [], 0
     for start in range(0, damaged.shape[1], size):
         parts.append(declipper.push(damaged[:, start : start + size]))
-        given += parts[-1][0].shape[1]
+        given += parts[-1].shape[1]
         assert min(start + size, damaged.shape[1]) - given <= declipper.lookahead
-    parts.append(declipper.finish())
-    out, found = (np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
-    assert np.array_equal(out, whole)
-    assert np.array_equal(found, marks)
+    assert np.array_equal(np.concatenate([*parts, declipper.finish()], axis=1), whole)

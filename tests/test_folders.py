@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from overtone.audio import folders
-from overtone.bulk import files
 from overtone.data import catalog
+from overtone.enhance import batch
 from overtone.errors import OvertoneError
 
 
@@ -78,7 +78,7 @@ def test_enhancing_and_a_corpus_see_the_same_files(tmp_path: Path) -> None:
     root = tree(tmp_path / "in", "a.WAV", "b/c.wave", "d.m4a", "._a.wav", ".x/e.wav", "notes.txt")
     (root / "far").symlink_to(tree(tmp_path / "far", "f.ogg", "._f.ogg"))
     (root / "b/up").symlink_to(root)
-    tasks, told = files.tasks([str(root)], str(tmp_path / "out"))
+    tasks, told = batch.tasks([str(root)], str(tmp_path / "out"))
     listed, left = catalog.list_files(root)
     assert sorted(Path(task.source).relative_to(root).as_posix() for task in tasks) == [file.path for file in listed]
     assert [file.path for file in listed] == ["a.WAV", "b/c.wave", "d.m4a", "far/f.ogg"]
@@ -88,13 +88,13 @@ def test_enhancing_and_a_corpus_see_the_same_files(tmp_path: Path) -> None:
 
 def test_output_folder_within_the_source_is_no_source(tmp_path: Path) -> None:
     root = tree(tmp_path / "in", "a.wav", "out/a.wav")
-    tasks, told = files.tasks([str(root)], str(root / "out"))
+    tasks, told = batch.tasks([str(root)], str(root / "out"))
     assert ([task.name for task in tasks], told) == (["a.wav"], [])
 
 
 def test_what_is_read_and_not_written_becomes_flac(tmp_path: Path) -> None:
     root = tree(tmp_path / "in", "film.mp4", "note.amr", "song.m4a", "a.wave")
-    names = [task.name for task in files.tasks([str(root)], "out")[0]]
+    names = [task.name for task in batch.tasks([str(root)], "out")[0]]
     assert names == ["a.wave", "film.flac", "note.flac", "song.m4a"]
 
 
@@ -113,13 +113,13 @@ def test_target_that_is_a_source_is_refused_whatever_is_forced(tmp_path: Path, l
         (root / "a.wav").hardlink_to(root / "b.wav")
     second = "a.wav" if link is None else "b.wav"
     with pytest.raises(OvertoneError, match=r"is a source too|same file|would both become"):
-        files.tasks([str(root / "x" / "a.wav"), str(root / second)], str(root))
+        batch.tasks([str(root / "x" / "a.wav"), str(root / second)], str(root))
 
 
 def test_output_of_several_sources_that_is_a_file_is_refused(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.wav", "b.wav", "c.wav")
     with pytest.raises(OvertoneError, match=r"c\.wav: is a file; expected a folder"):
-        files.tasks([str(root / "a.wav"), str(root / "b.wav")], str(root / "c.wav"))
+        batch.tasks([str(root / "a.wav"), str(root / "b.wav")], str(root / "c.wav"))
 
 
 # --- catalogs -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from overtone.data import degrade
 from overtone.dsp.gaps import GapFinder, find_gaps
 from overtone.settings import PacketLoss
 
-RATES = [8_000, 16_000, 44_100, 48_000]
+RATES = [8_000, 44_100]
 STEP = 1 / 32_768
 
 
@@ -120,17 +120,6 @@ def test_loop_that_goes_on_is_no_repeat(rate: int) -> None:
     size = rate // 50
     signal = np.tile(noise(rate)[:, :size], 50)
     assert not find_gaps(signal, rate).any()
-
-
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("samples", [0, 1, 100, 5_000])
-def test_short_signal_comes_back_as_it_is(channels: int, samples: int) -> None:
-    signal = noise(8_000, channels=channels)[:, :samples]
-    for live in (False, True):
-        finder = GapFinder(channels, 8_000, live)
-        parts = finder.push(signal), finder.finish()
-        assert np.array_equal(np.concatenate([part for part, _ in parts], axis=1), signal)
-        assert not any(marks.any() for _, marks in parts)
 
 
 def test_gap_in_one_channel_alone_is_none() -> None:

@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ModelMaker
-from overtone import audio, cli, listening
+from overtone import audio, cli
 from overtone.audio import AudioError, Signal
+from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
+from overtone.evaluation import comparison
 
 RATE = 48_000
 
@@ -32,13 +34,13 @@ def original(bare_project: Path) -> Path:
 
 def test_equal_files_have_no_distance(original: Path) -> None:
     audio.write(original.with_name("copy.flac"), audio.read(original)[0], RATE)
-    row = listening.files(original, original.with_name("copy.flac")).rows[str(original.with_name("copy.flac"))]
+    row = comparison.files(original, original.with_name("copy.flac")).rows[str(original.with_name("copy.flac"))]
     assert (row["lsd"], row["snr"], row["si_sdr"], row["level_db"]) == (0.0, 100.0, 100.0, 0.0)
 
 
 def test_level_and_noise_are_what_was_done(original: Path) -> None:
     audio.write(original.with_name("soft.wav"), 0.5 * hiss(), RATE, "FLOAT")
-    row = listening.files(original, original.with_name("soft.wav")).rows[str(original.with_name("soft.wav"))]
+    row = comparison.files(original, original.with_name("soft.wav")).rows[str(original.with_name("soft.wav"))]
     assert row["level_db"] == pytest.approx(-6.02, abs=0.01)
     assert row["snr"] == pytest.approx(6.02, abs=0.01)
     assert row["lsd"] == pytest.approx(2 * np.log10(2), abs=0.01)
@@ -49,7 +51,7 @@ def test_late_file_is_compared_without_its_lag_and_told(original: Path, lag: int
     signal = hiss()
     moved = np.pad(signal, ((0, 0), (lag, 0))) if lag > 0 else signal[:, -lag:]
     audio.write(original.with_name("late.wav"), moved, RATE)
-    found = listening.files(original, original.with_name("late.wav"))
+    found = comparison.files(original, original.with_name("late.wav"))
     assert found.rows[str(original.with_name("late.wav"))]["snr"] > 15.0  # type: ignore[operator]
     assert f"{1000 * lag / RATE:+.2f} ms late" in found.remarks[0]
 
@@ -58,7 +60,7 @@ def test_reference_judges_both(original: Path) -> None:
     for name, level in (("near.wav", 0.001), ("far.wav", 0.03)):
         noise = np.random.default_rng(9).standard_normal(hiss().shape) * level
         audio.write(original.with_name(name), (hiss() + noise).astype(np.float32), RATE)
-    rows = listening.files(original.with_name("near.wav"), original.with_name("far.wav"), original).rows
+    rows = comparison.files(original.with_name("near.wav"), original.with_name("far.wav"), original).rows
     near, far = (rows[str(original.with_name(name))]["snr"] for name in ("near.wav", "far.wav"))
     assert near > far + 20  # type: ignore[operator]
 
@@ -84,11 +86,12 @@ def test_command_compares_models_on_a_file(original: Path, make_model: ModelMake
 
 
 def test_models_are_compared_on_test_pairs(pairs_folder: Path, make_model: ModelMaker) -> None:
-    tasks = listening.pairs(pairs_folder, clips=1)
+    tasks = comparison.pairs(pairs_folder, clips=1)
     assert {task.name for task in tasks} == {"sinc_8k", "noise_10db"}
     seen: list[tuple[int, int]] = []
     names = [str(make_model("a", seed=1)), str(make_model("b", seed=2))]
-    found = listening.models(names[0], names[1], tasks, lambda *at: seen.append(at))
+    systems = {name: Upsampler.load(Path(name)) for name in names}
+    found = comparison.models(systems, tasks, lambda *at: seen.append(at))
     assert seen == [(1, 2), (2, 2)]
     assert set(found.rows) == {
         f"{group}: {name}" for group in ("sinc_8k", "noise_10db", "all") for name in ("input", *names)
@@ -97,17 +100,17 @@ def test_models_are_compared_on_test_pairs(pairs_folder: Path, make_model: Model
     assert means[2] == pytest.approx((means[0] + means[1]) / 2)  # type: ignore[operator]
 
 
-def test_what_cannot_be_compared_is_explained(original: Path) -> None:
+def test_what_cannot_be_compared_is_explained(original: Path, make_model: ModelMaker) -> None:
     audio.write(original.with_name("two.wav"), np.repeat(hiss(), 2, axis=0), RATE)
     audio.write(original.with_name("low.wav"), audio.resample(hiss(), RATE, 8_000), 8_000)
     with pytest.raises(AudioError, match="has 2 channels"):
-        listening.files(original, original.with_name("two.wav"))
+        comparison.files(original, original.with_name("two.wav"))
     with pytest.raises(AudioError, match="expected different files"):
-        listening.files(original, original)
+        comparison.files(original, original)
     with pytest.raises(AudioError, match=r"has nothing above \d+ Hz"):
-        listening.narrowed([original.with_name("low.wav")], 8_000.0)
+        comparison.narrowed([original.with_name("low.wav")], 8_000.0)
     with pytest.raises(OvertoneError, match="expected two different models"):
-        listening.models("released", "released", [], lambda *_: None)
+        comparison.models({"released": Upsampler.load(make_model())}, [], lambda *_: None)
     with pytest.raises(OvertoneError, match="expected two files or two models"):
         CliRunner().invoke(cli.app, ["compare", "original.wav", "released"], catch_exceptions=False)
 

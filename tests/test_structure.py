@@ -26,10 +26,10 @@ SOURCE = ROOT / "src" / "overtone"
 LAYERS = (
     ("errors", "settings", "audio"),
     ("dsp",),
-    ("data", "models", "inspection"),
+    ("data", "models"),
     ("training", "enhance", "evaluation"),
     ("tracking", "registry", "tuning"),
-    ("serving", "stages", "bulk", "listening", "api"),
+    ("serving", "stages"),
     ("cli", "__main__"),
 )
 # Libraries that one place alone knows.
@@ -55,7 +55,7 @@ HOMES = {
     "prometheus_client": ("overtone.serving.*",),
     "mutagen": ("overtone.audio.*",),
     "av": ("overtone.audio.media",),
-    "fsspec": ("overtone.bulk.places",),
+    "fsspec": ("overtone.enhance.places",),
     "ray": ("overtone.data.cluster",),
 }
 # What the import's name is called where it is installed from.

@@ -11,5 +11,5 @@ __all__ = ["Profile", "Upsampler"]
 # Types are in `__init__.pyi`.
 def __getattr__(name):  # type: ignore[no-untyped-def]
     if name in __all__:
-        return getattr(importlib.import_module("overtone.api"), name)
+        return getattr(importlib.import_module("overtone.registry.upsampler"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

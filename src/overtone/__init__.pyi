@@ -1,4 +1,4 @@
-from overtone.api import Profile as Profile
-from overtone.api import Upsampler as Upsampler
+from overtone.registry.upsampler import Profile as Profile
+from overtone.registry.upsampler import Upsampler as Upsampler
 
 __all__ = ["Profile", "Upsampler"]

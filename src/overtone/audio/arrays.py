@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from overtone.audio import MAX_CHANNELS, MAX_LEVEL, AudioError, Signal
+from overtone.audio.samples import MAX_CHANNELS, MAX_LEVEL, AudioError, Signal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # (samples,) or (channels, samples); float32, float64 or int16.
-Samples = TypeVar("Samples", npt.NDArray[Any], Tensor)
+Samples = TypeVar("Samples", npt.NDArray[Any], "Tensor")
 
 _FULL_SCALE = 32_768.0
-_TYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int16))
+_FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Kind:
     """What samples were: without a channel axis or with one, of which type, on which torch device (None: NumPy)."""
 
     flat: bool = False
-    dtype: np.dtype[Any] = _TYPES[0]
+    dtype: np.dtype[Any] = _FLOAT
     device: torch.device | None = None
 
     def closed(self, signal: Signal) -> Any:
@@ -33,7 +36,9 @@ class Kind:
         if self.dtype == np.int16:
             values = np.clip(np.rint(values * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
         values = values.astype(self.dtype, copy=False)
-        return values if self.device is None else torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        if self.device is None:
+            return values
+        return sys.modules["torch"].from_numpy(np.ascontiguousarray(values)).to(self.device)
 
 
 def opened(samples: Any, name: str = "signal") -> tuple[Signal, Kind]:
@@ -45,16 +50,14 @@ def opened(samples: Any, name: str = "signal") -> tuple[Signal, Kind]:
     Raises:
         AudioError: neither array nor tensor, another type, another shape, or not of full scale 1.0.
     """
-    device = None
-    if isinstance(samples, Tensor):
-        device = samples.device
-        if samples.dtype not in (torch.float32, torch.float64, torch.int16):
-            raise AudioError(f"{name}: expected samples of float32, float64 or int16, got {samples.dtype}")
-        samples = samples.detach().cpu().numpy()
-    if not isinstance(samples, np.ndarray):
+    # Whoever hands over a tensor has imported torch.
+    is_tensor = "torch" in sys.modules and isinstance(samples, sys.modules["torch"].Tensor)
+    if not is_tensor and not isinstance(samples, np.ndarray):
         raise AudioError(f"{name}: expected a NumPy array or a torch tensor, got {type(samples).__name__}")
-    if samples.dtype not in _TYPES:
+    if str(samples.dtype).removeprefix("torch.") not in ("float32", "float64", "int16"):
         raise AudioError(f"{name}: expected samples of float32, float64 or int16, got {samples.dtype}")
+    device = samples.device if is_tensor else None
+    samples = samples.detach().cpu().numpy() if is_tensor else samples
     if samples.ndim not in (1, 2) or 0 in samples.shape[:-1]:
         raise AudioError(f"{name}: expected shape (samples,) or (channels, samples), got {samples.shape}")
     kind = Kind(samples.ndim == 1, samples.dtype, device)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import soundfile
 from mutagen import MutagenError
 from mutagen.flac import FLAC
 
@@ -19,9 +20,6 @@ from overtone.audio.spliced import Plan, size_of
 _BEGINNING = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 # That block holds the number of samples in 36 bits, the first 4 of them in the lower half of this byte.
 _LENGTH, _END = 21, 26
-_SYNC = re.compile(rb"\xff[\xf8\xf9]")
-# The last frame begins within so many bytes of the end, but for tags behind it.
-_TAIL = 1 << 17
 # A Vorbis comment that programs agree on.
 MASK = "waveformatextensible_channel_mask"
 
@@ -43,11 +41,9 @@ def plan(file: BinaryIO, most: float) -> Plan:
         file.seek(start)
         head = file.read(_END)
         said = int.from_bytes(head[_LENGTH:], "big") & (2**36 - 1)
-        there = said
         rest = (start + _END, stop - start - _END)
-        if not said or said != _last_sample(file, start, stop):
-            # Less than was promised is damage, which is found when it is read.
-            there = max(said, decodable(opened(file, (_with_length(head, 0), rest)), most))
+        # Less than was promised is damage, which is found when it is read.
+        there = max(said, _counted(opened(file, (_with_length(head, 0), rest)), said, most))
         pieces.append((_with_length(head, there), rest))
         told, found = told + (said or there), found + there
         rate = int.from_bytes(head[18:21], "big") >> 4 or 1
@@ -77,46 +73,13 @@ def _with_length(head: bytes, frames: int) -> bytes:
     return head[:_LENGTH] + field.to_bytes(5, "big")
 
 
-def _last_sample(file: BinaryIO, start: int, stop: int) -> int | None:
-    """The number of samples by the last frame's own header (RFC 9639, section 9.1); None where none is found."""
-    file.seek(start + 8)
-    size = int.from_bytes(file.read(2), "big")
-    begin = max(start, stop - _TAIL)
-    file.seek(begin)
-    tail = file.read(stop - begin)
-    for found in reversed(list(_SYNC.finditer(tail))):
-        head = tail[found.start() : found.start() + 16].ljust(16, b"\x00")
-        number, place = _coded(head, 4)
-        code = head[2] >> 4
-        plain = {1: 192} | {n: 576 << n - 2 for n in range(2, 6)} | {n: 256 << n - 8 for n in range(8, 16)}
-        width = {6: 1, 7: 2}.get(code, 0)
-        length = plain.get(code) or int.from_bytes(head[place : place + width], "big") + 1
-        place += width + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-        if number is not None and code and _crc8(head[:place]) == head[place]:
-            return length + (number if head[1] & 1 else number * size)
-    return None
-
-
-def _coded(head: bytes, place: int) -> tuple[int | None, int]:
-    """A number coded as UTF-8 would code it, and where it ends."""
-    ones = 8 - (head[place] ^ 0xFF).bit_length()
-    if ones == 0:
-        return head[place], place + 1
-    if ones == 1 or ones > 7:
-        return None, place
-    number = head[place] & (0x7F >> ones)
-    for byte in head[place + 1 : place + ones]:
-        number = number << 6 | byte & 0x3F
-    return number, place + ones
-
-
-def _crc8(data: bytes) -> int:
-    register = 0
-    for byte in data:
-        register ^= byte
-        for _ in range(8):
-            register = (register << 1 ^ (0x07 if register & 0x80 else 0)) & 0xFF
-    return register
+def _counted(file: soundfile.SoundFile, said: int, most: float) -> int:
+    """Samples a channel that can be decoded, counted from the last one that the header promises."""
+    try:
+        first = file.seek(max(said - 1, 0))
+    except soundfile.LibsndfileError:
+        first = file.seek(0)
+    return first + decodable(file, most)
 
 
 def _mask(file: BinaryIO) -> int:

@@ -80,10 +80,12 @@ def enhance(
 
     Example: overtone enhance tapes --output enhanced --reference same-microphone.wav
     """
-    from overtone.bulk import request
+    from overtone.enhance import request
+    from overtone.registry import resolve
 
     asked = request.Request(
         paths=paths,
+        find=resolve.folder,
         output=output,
         format=format,
         model=model,
@@ -91,7 +93,7 @@ def enhance(
         cutoff_hz=cutoff,
         rate=rate,
         references=tuple(reference or ()),
-        profile=profile,
+        profile=None if profile is None else resolve.profile(profile),
         brightness_db=brightness,
         denoiser=denoiser,
         device=device,
@@ -124,7 +126,7 @@ def profile(
 
     Example: overtone profile interview-2019.wav --output archive.json
     """
-    from overtone.enhance.references import RATE, read_profile
+    from overtone.enhance.profile import RATE, read_profile
     from overtone.errors import OvertoneError
 
     if output.exists() and not force:

@@ -12,8 +12,8 @@ from overtone.cli.app import Json, app
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
-    from overtone.inspection import Inspection
-    from overtone.listening import Rows
+    from overtone.enhance.inspection import Inspection
+    from overtone.evaluation.comparison import Rows
 
 
 @app.command()
@@ -30,15 +30,15 @@ def inspect(
     """
     import json
 
-    from overtone import inspection
+    from overtone.enhance import inspection
 
     for path in files:
         found = inspection.inspect(path)
         print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else _told(found))
     if picture is not None:
-        from overtone import listening
+        from overtone.evaluation import comparison
 
-        listening.draw(files, picture)
+        comparison.draw(files, picture)
         if not as_json:
             print(f"{picture}: spectrograms")
 
@@ -51,7 +51,7 @@ def _told(found: Inspection) -> str:
         f"{found.path}: {info.rate} Hz, {info.channels} channel{'s' * (info.channels > 1)}, {info.seconds:.2f} s, "
         f"{info.format} {info.subtype}",
         f"  peak {found.peak_dbfs:.1f} dBFS, RMS {found.rms_dbfs:.1f} dBFS, DC {found.dc:+.5f}, "
-        f"{found.clipped} clipped samples",
+        f"{found.damage.clipped:.2%} clipped, {found.damage.lost:.2%} lost",
         f"  bandwidth {found.bandwidth_hz:.0f} Hz of {info.rate / 2:.0f} Hz",
         *(f"  {note}" for note in info.notes),
         *(f"  {finding.name}: {finding.evidence}" for finding in found.findings),
@@ -59,8 +59,9 @@ def _told(found: Inspection) -> str:
     if found.mode is None:
         return "\n".join([*lines, "  nothing to enhance"])
     target = shlex.quote(str(found.path.with_name(f"{found.path.stem}-enhanced.flac")))
-    command = f"overtone enhance {shlex.quote(str(found.path))} {target} --mode {found.mode}"
-    return "\n".join([*lines, f"  to enhance it: {command} --cutoff {found.cutoff_hz:.0f}"])
+    command = f"overtone enhance {shlex.quote(str(found.path))} {target}"
+    what = "repaired and extended" if found.mode == "restore" else "extended"
+    return "\n".join([*lines, f"  to have it {what}: {command}"])
 
 
 @app.command()
@@ -91,13 +92,14 @@ def compare(
 
     from rich.progress import Progress
 
-    from overtone import listening
+    from overtone.evaluation import comparison
+    from overtone.registry import resolve
 
     paths = Path(first), Path(second)
     if all(path.is_file() for path in paths):
         if on:
             raise OvertoneError("--on: is for comparing models; expected no such option with two files")
-        found = listening.files(*paths, reference)
+        found = comparison.files(*paths, reference)
         against = reference or first
     else:
         for path in paths:
@@ -105,10 +107,11 @@ def compare(
                 raise OvertoneError(f"{path}: is a file, and the other is none; expected two files or two models")
         if reference is not None:
             raise OvertoneError(f"{reference}: a reference is for two files; name files for models with --on")
-        tasks = listening.narrowed(on, cutoff) if on else listening.pairs(Path("work/pairs"), clips)
+        tasks = comparison.narrowed(on, cutoff) if on else comparison.pairs(Path("work/pairs"), clips)
         with Progress(transient=True) as bar:
             task = bar.add_task(f"{first} and {second}", total=1.0)
-            found = listening.models(first, second, tasks, lambda done, of: bar.update(task, completed=done / of))
+            systems = {name: resolve.upsampler(name)[0] for name in (first, second)}
+            found = comparison.models(systems, tasks, lambda done, of: bar.update(task, completed=done / of))
         against = "the original"
     if picture is not None:
         found.draw(picture, f"{first} and {second}")

@@ -25,8 +25,6 @@ MAX_LIVE, _FADE = 0.08, 0.002
 class Concealer:
     """Finds gaps (see `dsp.gaps`) and fills them, in blocks of any size; all else is given back as it is.
 
-    With the samples come marks, shape (1, samples): 1 where they stand in for lost ones, else 0.
-
     Source of the prediction: Burg 1975, "Maximum entropy spectral analysis", weighted as by Swingler 1979; its use for lost
     packets: Goodman et al. 1986; from both sides: Kauppinen and Roth 2002, "Audio signal extrapolation".
     """
@@ -42,23 +40,23 @@ class Concealer:
         # Live: what was predicted for the last gap, how much of it is used, and what of the fade behind it is left.
         self._fill, self._used, self._fading = np.zeros((channels, 0), np.float32), 0, 0
 
-    def push(self, block: Signal) -> tuple[Signal, Signal]:
-        """Take (channels, samples), give the samples whose fate is known, and their marks."""
+    def push(self, block: Signal) -> Signal:
+        """Take (channels, samples), give the samples whose fate is known."""
         return self._process(*self._finder.push(block), last=False)
 
-    def finish(self) -> tuple[Signal, Signal]:
-        """The samples still held back, and their marks."""
+    def finish(self) -> Signal:
+        """The samples still held back."""
         return self._process(*self._finder.finish(), last=True)
 
-    def _process(self, block: Signal, lost: Signal, last: bool) -> tuple[Signal, Signal]:
+    def _process(self, block: Signal, lost: Signal, last: bool) -> Signal:
         start = self._start
         self._signal = np.concatenate((self._signal, block), axis=1)
         self._marks = np.concatenate((self._marks, lost[0] > 0))
         ready = self._fill_live(start) if self._live else self._fill_between(start, last)
-        out, marks = self._signal[:, start:ready].copy(), self._marks[None, start:ready].astype(np.float32)
+        out = self._signal[:, start:ready].copy()
         drop = max(ready - self._context, 0)
         self._signal, self._marks, self._start = self._signal[:, drop:], self._marks[drop:], ready - drop
-        return out, marks
+        return out
 
     def _fill_between(self, start: int, last: bool) -> int:
         """Fills the gaps from `start` on whose other side is known; where the first begins that is not."""
@@ -105,16 +103,10 @@ class Concealer:
         return np.pad(part, ((0, 0), (0, count - part.shape[1])))
 
 
-def concealed(signal: Signal, rate: int, live: bool = False) -> tuple[Signal, Signal]:
-    """A whole signal without gaps, and marks of where they were, as `Concealer` gives them.
-
-    Shape:
-        (channels, samples) -> (channels, samples), (1, samples).
-    """
+def concealed(signal: Signal, rate: int, live: bool = False) -> Signal:
+    """A whole signal without gaps. Shape: (channels, samples) in and out."""
     concealer = Concealer(signal.shape[0], rate, live)
-    parts = concealer.push(signal), concealer.finish()
-    whole, marks = (np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
-    return whole, marks
+    return np.concatenate((concealer.push(signal), concealer.finish()), axis=1)
 
 
 def between(past: npt.NDArray[np.float32], future: npt.NDArray[np.float32], count: int, rate: int) -> Array:

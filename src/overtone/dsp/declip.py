@@ -23,8 +23,7 @@ FRAME, CONTEXT, _ORDER, _ROUNDS = 1024, 512, 40, 3
 class Declipper:
     """Replaces clipped samples by what linear prediction expects beyond the clip level, in blocks of any size.
 
-    All other samples are given back as they are. With the samples come marks, shape (1, samples): 1 where a sample of any
-    channel was repaired, else 0.
+    All other samples are given back as they are.
 
     Source: Janssen, Veldhuis and Vries 1986, "Adaptive interpolation of discrete-time signals that can be modeled as
     autoregressive processes".
@@ -36,18 +35,17 @@ class Declipper:
         self.lookahead = self._second + CONTEXT
         self._signal, self._start = np.zeros((channels, 0), np.float32), 0
 
-    def push(self, block: Signal) -> tuple[Signal, Signal]:
-        """Take (channels, samples), give the samples whose fate is known, and their marks."""
+    def push(self, block: Signal) -> Signal:
+        """Take (channels, samples), give the samples whose fate is known."""
         self._signal = np.concatenate((self._signal, block), axis=1)
         return self._process(last=False)
 
-    def finish(self) -> tuple[Signal, Signal]:
-        """The samples still held back, and their marks."""
+    def finish(self) -> Signal:
+        """The samples still held back."""
         return self._process(last=True)
 
-    def _process(self, last: bool) -> tuple[Signal, Signal]:
+    def _process(self, last: bool) -> Signal:
         start, end = self._start, self._signal.shape[1]
-        marks = np.zeros((1, end), np.float32)
         position = start
         while end - position >= self.lookahead or (last and position < end):
             stop = min(position + self._second, end)
@@ -56,26 +54,17 @@ class Declipper:
                 flags = clipped_samples(row)
                 if flags.any():
                     first = position - max(position - CONTEXT, 0)
-                    repaired = repair(row, flags, first, first + stop - position)
-                    changed = np.flatnonzero(flags[first : first + stop - position]) + position
-                    self._signal[channel, position:stop] = repaired
-                    marks[0, changed] = 1.0
+                    self._signal[channel, position:stop] = repair(row, flags, first, first + stop - position)
             position = stop
         out, drop = self._signal[:, start:position].copy(), max(position - CONTEXT, 0)
         self._signal, self._start = self._signal[:, drop:].copy(), position - drop
-        return out, marks[:, start:position]
+        return out
 
 
-def declipped(signal: Signal, rate: int) -> tuple[Signal, Signal]:
-    """A whole signal without clipping, and marks of where it was, as `Declipper` gives them.
-
-    Shape:
-        (channels, samples) -> (channels, samples), (1, samples).
-    """
+def declipped(signal: Signal, rate: int) -> Signal:
+    """A whole signal without clipping. Shape: (channels, samples) in and out."""
     declipper = Declipper(signal.shape[0], rate)
-    parts = declipper.push(signal), declipper.finish()
-    whole, marks = (np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
-    return whole, marks
+    return np.concatenate((declipper.push(signal), declipper.finish()), axis=1)
 
 
 def clipped_samples(samples: npt.NDArray[np.float32]) -> Flags:

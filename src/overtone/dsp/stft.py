@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from overtone.dsp.backend import Array, namespace
+from overtone.dsp.backend import Array, like, namespace
 
 if TYPE_CHECKING:
     import torch
@@ -77,12 +77,13 @@ def analyse(signal: Array) -> Array:
     Shape:
         (..., T) -> complex (..., frames_of(T), BINS).
     """
-    xp, samples = namespace(signal), signal.shape[-1]
+    samples = signal.shape[-1]
     before, after = (
-        xp.zeros_like(xp.broadcast_to(signal[..., :1], (*signal.shape[:-1], count)))
+        like(np.zeros((*signal.shape[:-1], count), np.float32), signal)
         for count in (HOP, frames_of(samples) * HOP - samples)
     )
-    return spectra(xp.concatenate((before, signal, after), axis=-1))
+    padded: Array = namespace(signal).concatenate((before, signal, after), axis=-1)
+    return spectra(padded)
 
 
 def overlap_add(spectrum: Array) -> Array:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from overtone import audio
 from overtone.audio import Signal, replacing
 from overtone.dsp import bands, stft
 from overtone.errors import OvertoneError
@@ -22,6 +24,10 @@ FORMAT = "overtone-profile"
 VERSION = 1
 # Seconds of a reference that are kept, and the least that there must be.
 MOST_SECONDS, LEAST_SECONDS = 60.0, 1.0
+# Canonical rate in Hz of profiles that are made without a model.
+RATE = 48_000
+# Below this rate a recording does not hold the band that is to be made.
+LEAST_RATE = 32_000
 # Levels are kept in steps of this (log10 power), from `_LOWEST` on.
 _STEP, _LOWEST = 0.05, -10.0
 
@@ -113,6 +119,39 @@ class Profile:
         except (KeyError, TypeError, ValueError, zlib.error):
             raise ProfileError(f"{name}: a damaged profile; make it again from the reference") from None
         return cls(str(tree.get("name", "")), rate, _levels_of(steps))
+
+
+def read_profile(references: Sequence[audio.Source], rate: int, name: str | None = None) -> Profile:
+    """The profile of some audio files of one recording chain.
+
+    Args:
+        rate: canonical rate in Hz.
+        name: of the profile; None for the files' names.
+
+    Raises:
+        AudioError: a file is not usable audio.
+        ProfileError: a file's rate is too low, or there is too little sound.
+    """
+    signals = [audio.resample(*read_reference(source), rate) for source in references]
+    return Profile.of(signals, rate, name or ", ".join(Path(audio.name_of(source)).name for source in references))
+
+
+def read_reference(source: audio.Source) -> tuple[Signal, int]:
+    """A reference's samples, the first minute of it, and its rate in Hz.
+
+    Raises:
+        AudioError: not usable audio.
+        ProfileError: its rate is too low.
+    """
+    info = audio.probe(source)
+    name = audio.name_of(source)
+    if info.rate < LEAST_RATE:
+        raise ProfileError(
+            f"{name}: stored at {info.rate} Hz; expected a full-band recording as a reference, of {LEAST_RATE} Hz or more"
+        )
+    signal, _ = audio.read(source, 0, round(min(MOST_SECONDS, info.seconds) * info.rate))
+    audio.check_samples(name, signal)
+    return signal, info.rate
 
 
 def _steps(levels: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import scipy.signal
 
-from overtone.audio import Signal
+from overtone.audio import AudioError, Signal, arrays
 from overtone.audio import channels as loudspeakers
+from overtone.audio.arrays import Samples
 from overtone.dsp.backend import namespace, numpy_of
 from overtone.dsp.conceal import Concealer
 from overtone.dsp.stft import BINS, HOP, WINDOW, overlap_add, spectra
@@ -179,6 +180,7 @@ class Stream:
 
     An output sample waits for at most 25 ms of input where only the band above the cutoff is made; a signal with lost
     packets waits 4 ms more. Left and right channels are modelled as mid and side; a side that is silent stays silent.
+    Not for several threads at once: blocks have an order.
 
     Args:
         networks: of the model.
@@ -202,6 +204,7 @@ class Stream:
         self._frames = FrameStage(networks, stages, channels, first)
         self._splice = Splice(channels, None if treatment.denoise or self._idle else cutoff, rate)
         self._received = 0
+        self._kind = arrays.Kind()
 
     @property
     def lookahead(self) -> int:
@@ -209,9 +212,20 @@ class Stream:
         concealing = 0 if self._concealer is None else self._concealer.lookahead
         return concealing if self._idle else concealing + WINDOW + self._splice.tail
 
-    def push(self, block: Signal) -> Signal:
-        """Take a block (channels, samples) of any size; give the samples that are now known."""
-        return self._push(block if self._concealer is None else self._concealer.push(block)[0])
+    def push(self, block: Samples) -> Samples:
+        """Take a block; give the samples that are now known, of the same kind: none at first, later as many as went in.
+
+        Args:
+            block: as `Upsampler.enhance` takes it, (samples,) or (channels, samples).
+
+        Raises:
+            AudioError: not audio, or of another number of channels than the stream.
+        """
+        opened, self._kind = arrays.opened(block, "block")
+        if len(opened) != self.channels:
+            raise AudioError(f"block: expected {self.channels} channels, as the stream has, got {len(opened)}")
+        known = opened if self._concealer is None else self._concealer.push(opened)
+        return cast(Samples, self._kind.closed(self._push(known)))
 
     def _push(self, block: Signal) -> Signal:
         self._received += block.shape[1]
@@ -220,10 +234,13 @@ class Stream:
         self._splice.wait(block)
         return self._splice.push(self._pairs.decode(self._frames.push(self._pairs.encode(block))))
 
-    def finish(self) -> Signal:
-        """The remaining samples; all outputs together are as long as all inputs."""
+    def finish(self) -> Any:
+        """The remaining samples, of the last block's kind; all outputs together are as long as all inputs."""
+        return self._kind.closed(self._finish())
+
+    def _finish(self) -> Signal:
         none = np.zeros((self.channels, 0), np.float32)
-        before = none if self._concealer is None else self._push(self._concealer.finish()[0])
+        before = none if self._concealer is None else self._push(self._concealer.finish())
         if self._idle or self._received == 0:
             return before
         change = np.pad(self._frames.finish(self._received), ((0, 0), (0, self._splice.tail)))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 import numpy as np
-import soxr
 
 from overtone import audio
-from overtone.audio import AudioError, Signal
+from overtone.audio import MAX_CHANNELS, AudioError, Signal, arrays, tags
+from overtone.audio.arrays import Samples
 from overtone.dsp.conceal import Concealer
 from overtone.dsp.cutoff import find_cutoff
 from overtone.dsp.damage import examine
 from overtone.dsp.declip import Declipper
 from overtone.dsp.stft import HOP, WINDOW
-from overtone.enhance import networks
+from overtone.enhance import networks, stages
+from overtone.enhance.account import account
 from overtone.enhance.denoiser import DeepFilterNet
 from overtone.enhance.networks import Networks, Runtime
-from overtone.enhance.profile import Profile
-from overtone.enhance.stream import Stream, Treatment
+from overtone.enhance.profile import Profile, read_reference
+from overtone.enhance.stages import Resampler, Stage
+from overtone.enhance.stream import Denoiser, Stream, Treatment
 
 Mode = Literal["auto", "extend", "restore"]
+# A profile, or the file of one.
+Chain = Profile | Path | str | None
 
 # Samples handed to the networks at a time when a whole signal or file is enhanced: about ten seconds at 48 kHz.
 BLOCK = 960 * HOP
@@ -33,8 +38,26 @@ EXCERPTS, EXCERPT_SECONDS = 12, 4.0
 MOST_BRIGHTNESS_DB = 6.0
 
 
+@dataclass(frozen=True)
+class Enhanced:
+    """What was done to a file.
+
+    Attributes:
+        treatment: what was done, and account: the same with its reasons, in a sentence.
+        notes: sentences about what was read otherwise than the file's header says, or was left out.
+    """
+
+    treatment: Treatment
+    account: str
+    notes: tuple[str, ...]
+
+
 class Upsampler:
-    """A trained model with everything around it that a user's audio needs.
+    """A trained model that turns audio into full-band audio at `rate` (48 kHz).
+
+    One object serves many threads at once. Samples are NumPy arrays or torch tensors of shape (samples,) or
+    (channels, samples), float32 or float64 of full scale 1.0, or int16; what comes out is of the same kind, on the same
+    device.
 
     Example:
         >>> upsampler = Upsampler.load(Path("models/rnn"))  # doctest: +SKIP
@@ -54,13 +77,8 @@ class Upsampler:
         return self.model.config
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", runtime: Runtime = "auto") -> Upsampler:
-        """From a model folder (`weights.safetensors` and `config.json`, perhaps ONNX graphs).
-
-        Args:
-            device: of torch; "cpu", "cuda" or another.
-            runtime: `torch`; `onnx`, which wants the folder's graphs; or `auto`, the graphs on a CPU where there are some of
-                the folder's own weights.
+    def load(cls, folder: Path, device: str = "cpu", runtime: Runtime = "auto") -> Self:
+        """From a model folder (`weights.safetensors` and `config.json`, perhaps ONNX graphs); see `networks.load`.
 
         Raises:
             ModelError: files missing or unusable.
@@ -69,39 +87,47 @@ class Upsampler:
 
     def enhance(
         self,
-        signal: Signal,
+        signal: Samples,
         rate: int,
         *,
         mode: Mode = "auto",
         cutoff_hz: float | None = None,
-        profile: Profile | None = None,
+        profile: Chain = None,
         brightness_db: float = 0.0,
-    ) -> Signal:
-        """Full-band version of a signal, at the canonical rate.
+    ) -> Samples:
+        """Full-band version of some samples, at the upsampler's `rate`, of the same kind.
 
         Args:
-            signal: any length and number of channels, full scale 1.0.
+            signal: any length.
             rate: of the signal, Hz.
-            mode: see `treatment`.
+            mode: "extend" keeps everything below the cutoff as it is; "restore" also fills lost packets, repairs clipping and
+                takes noise out; "auto" does of that what the signal is found to need.
             cutoff_hz: frequency above which the signal holds nothing; None to find it.
-            profile: of the recording chain, see `profile`.
+            profile: of the recording chain, from `profile`, or the file of one.
             brightness_db: turns what is added brighter or duller, -6 to 6.
 
         Shape:
-            (channels, samples) -> (channels, round(samples * 48000 / rate)).
+            (samples,) or (channels, samples) -> the same with round(samples * 48000 / rate) samples.
 
         Raises:
-            AudioError: wrong shape, NaN or infinite samples, or a setting out of range.
+            AudioError: not audio as described, NaN or infinite samples, a rate that is none, or a setting out of range.
+            ProfileError: the file is no profile.
         """
-        signal = np.asarray(signal, dtype=np.float32)
-        if signal.ndim != 2 or signal.shape[0] < 1:
-            raise AudioError(f"signal: expected shape (channels, samples), got {signal.shape}")
+        opened, kind = arrays.opened(signal)
+        made = self._enhanced(opened, _checked_rate(rate), mode, cutoff_hz, profile, brightness_db)
+        return cast(Samples, kind.closed(made))
+
+    def _enhanced(self, signal: Signal, rate: int, *settings: Any) -> Signal:
+        """Full-band version of (channels, samples).
+
+        Args:
+            settings: mode, cutoff, profile and brightness, as of `treatment`.
+        """
         audio.check_samples("signal", signal)
-        found = self.treatment(lambda: _cuts(signal, rate), rate, mode, cutoff_hz, profile, brightness_db)
-        length = audio.resampled_length(signal.shape[1], rate, self.rate)
+        found = self.treatment(lambda: _cuts(signal, rate), rate, *settings)
         blocks = (signal[:, start : start + BLOCK] for start in range(0, signal.shape[1], BLOCK))
-        known = self._enhanced(blocks, rate, signal.shape[0], found, BLOCK)
-        return audio.fit_length(np.concatenate([signal[:, :0], *known], axis=1), length)
+        made = np.concatenate([signal[:, :0], *self._through(blocks, rate, len(signal), found, BLOCK)], axis=1)
+        return audio.fit_length(made, audio.resampled_length(signal.shape[1], rate, self.rate))
 
     def decision(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Treatment:
         """What `enhance` would do to a signal; arguments as there."""
@@ -112,36 +138,37 @@ class Upsampler:
         source: Path,
         target: Path,
         *,
-        mode: Mode = "auto",
-        cutoff_hz: float | None = None,
-        profile: Profile | None = None,
-        brightness_db: float = 0.0,
         rate: int | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> Treatment:
-        """Enhance a file of any length into another, in memory that does not grow with it; returns what was done.
+        **settings: Any,
+    ) -> Enhanced:
+        """Enhance a file of any length into another, in memory that does not grow with it, its tags with it.
 
         The target appears whole or not at all; its format follows its extension, its bit depth the source's.
 
         Args:
             rate: of the target, Hz; None for the canonical rate.
             progress: called with the share done, 0 to 1, after each block.
+            settings: mode, cutoff_hz, profile, brightness_db and denoiser, as of `treatment`.
 
         Raises:
             AudioError: the source is not usable audio, or the target's format cannot be written.
         """
         info = audio.probe(source)
-        found = self.treatment_of(source, info, mode, cutoff_hz, profile, brightness_db)
+        found = self.treatment_of(source, info, **settings)
         blocks = self.blocks(source, info, found, rate=rate, progress=progress)
-        length = audio.resampled_length(info.frames, info.rate, rate or self.rate)
-        format, subtype = audio.container_for(target, info, length)
-        with (
-            audio.replacing(target) as temporary,
-            audio.Writer(temporary, rate or self.rate, info.channels, format, subtype, mask=info.mask) as out,
-        ):
-            for block in blocks:
-                out.write(block)
-        return found
+        rate = rate or self.rate
+        format, subtype = audio.container_for(target, info, audio.resampled_length(info.frames, info.rate, rate))
+        remarks = audio.remarks(source)
+        # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
+        known = {} if format == "MP3" else remarks
+        with audio.replacing(target) as temporary:
+            with audio.Writer(temporary, rate, info.channels, format, subtype, known, info.mask) as out:
+                for block in blocks:
+                    out.write(block)
+            left_out = tags.copy(source, temporary, remarks)
+        mode = settings.get("mode", "auto")
+        return Enhanced(found, account(found, mode, self.rate), (*info.notes, *left_out))
 
     def treatment_of(
         self,
@@ -149,8 +176,9 @@ class Upsampler:
         info: audio.Info,
         mode: Mode = "auto",
         cutoff_hz: float | None = None,
-        profile: Profile | None = None,
+        profile: Chain = None,
         brightness_db: float = 0.0,
+        denoiser: Denoiser = "network",
     ) -> Treatment:
         """What is to be done to a file, by excerpts of it; see `treatment`.
 
@@ -158,7 +186,8 @@ class Upsampler:
             AudioError: the file is not usable audio, or a setting is out of range.
         """
         check_holds_samples(source, info)
-        return self.treatment(lambda: excerpts(source, info), info.rate, mode, cutoff_hz, profile, brightness_db)
+        cuts = functools.partial(excerpts, source, info)
+        return self.treatment(cuts, info.rate, mode, cutoff_hz, profile, brightness_db, denoiser)
 
     def treatment(
         self,
@@ -166,8 +195,9 @@ class Upsampler:
         rate: int,
         mode: Mode = "auto",
         cutoff_hz: float | None = None,
-        profile: Profile | None = None,
+        profile: Chain = None,
         brightness_db: float = 0.0,
+        denoiser: Denoiser = "network",
     ) -> Treatment:
         """What is to be done to a signal.
 
@@ -178,12 +208,16 @@ class Upsampler:
             cuts: gives excerpts of the signal, (channels, samples) each.
             rate: of the signal, Hz.
             cutoff_hz: None to find it.
+            denoiser: what takes noise out.
 
         Raises:
             AudioError: the cutoff or the brightness is out of range, or the profile is of another rate.
+            ProfileError: the file is no profile.
         """
         if not -MOST_BRIGHTNESS_DB <= brightness_db <= MOST_BRIGHTNESS_DB:
             raise AudioError(f"brightness: expected -6 to 6 dB, got {brightness_db:g}")
+        if isinstance(profile, Path | str):
+            profile = Profile.load(Path(profile))
         if profile is not None and profile.rate != self.rate:
             raise AudioError(f"profile {profile.name}: made at {profile.rate} Hz; the model works at {self.rate} Hz")
         heard: list[Signal] = [] if cutoff_hz is not None and mode != "auto" else list(cuts())
@@ -191,7 +225,8 @@ class Upsampler:
             found = find_cutoff(heard, rate)
             # Silence, or a hum: no band to extend.
             cutoff_hz = found if found >= self._lowest_cutoff else rate / 2
-        chosen = Treatment(self.checked_cutoff(cutoff_hz), profile=profile, brightness_db=brightness_db)
+        cutoff_hz = self.checked_cutoff(cutoff_hz)
+        chosen = Treatment(cutoff_hz, profile=profile, brightness_db=brightness_db, denoiser=denoiser)
         if mode == "restore":
             return replace(chosen, conceal=True, declip=True, denoise=True)
         if mode == "auto":
@@ -225,18 +260,8 @@ class Upsampler:
             AudioError: the file holds no samples or is not usable audio.
         """
         check_holds_samples(source, info)
-        known = self._file_blocks(source, info, treatment, size, progress)
-        return known if rate in (None, self.rate) else _at_rate(known, info, self.rate, rate)
-
-    def _file_blocks(
-        self,
-        source: audio.Source,
-        info: audio.Info,
-        treatment: Treatment,
-        size: int,
-        progress: Callable[[float], None] | None,
-    ) -> Iterator[Signal]:
-        read = written = 0
+        tell = progress or (lambda share: None)
+        read = 0
 
         def checked() -> Iterator[Signal]:
             nonlocal read
@@ -244,75 +269,85 @@ class Upsampler:
                 audio.check_samples(audio.name_of(source), block)
                 read += block.shape[1]
                 yield block
+                tell(min(read / info.frames, 1.0))
+
+        def length() -> int:
+            audio.check_end(source, info, read)
+            return audio.resampled_length(read, info.rate, self.rate)
 
         # Many channels take no more memory than two.
         size = max(HOP, size * 2 // max(2, info.channels))
-        held: Signal | None = None
-        for block in self._enhanced(checked(), info.rate, info.channels, treatment, size, info.mask):
-            if held is not None:
-                written += held.shape[1]
-                yield held
-                if progress is not None:
-                    progress(min(read / info.frames, 1.0))
-            held = block
-        audio.check_end(source, info, read)
-        length = audio.resampled_length(read, info.rate, self.rate)
-        yield audio.fit_length(np.zeros((info.channels, 0), np.float32) if held is None else held, length - written)
-        if progress is not None:
-            progress(1.0)
+        made = self._through(checked(), info.rate, info.channels, treatment, size, info.mask)
+        made = stages.fitted(made, length)
+        if rate is not None and rate != self.rate:
+            made = stages.through([Resampler(self.rate, rate, info.channels)], made)
+            made = stages.fitted(made, lambda: audio.resampled_length(length(), self.rate, rate))
+        return made
 
-    def _enhanced(
+    def _through(
         self, blocks: Iterable[Signal], rate: int, channels: int, treatment: Treatment, size: int, mask: int = 0
     ) -> Iterator[Signal]:
-        """Repairs at the signal's own rate, then resampling, then the networks."""
+        """Repairs at the signal's own rate, then resampling, then the networks, given at least `size` samples at a time."""
+        repairs: list[Stage] = []
         if treatment.conceal:
-            blocks = _through(Concealer(channels, rate), blocks)
+            repairs.append(Concealer(channels, rate))
         if treatment.declip:
-            blocks = _through(Declipper(channels, rate), blocks)
-        blocks = _resampled(blocks, rate, self.rate, channels)
+            repairs.append(Declipper(channels, rate))
+        if rate != self.rate:
+            repairs.append(Resampler(rate, self.rate, channels))
         if treatment.denoise and treatment.denoiser == "deepfilternet":
-            blocks, treatment = _denoised(blocks, channels), replace(treatment, denoise=False)
+            repairs.append(DeepFilterNet(channels))
+            treatment = replace(treatment, denoise=False)
         stream = Stream(self.model, channels, replace(treatment, conceal=False), mask)
-        for block in _regrouped(blocks, size):
-            yield stream.push(block)
-        yield stream.finish()
+        return stages.through([stream], stages.regrouped(stages.through(repairs, blocks), size))
 
     def stream(
         self,
-        channels: int,
+        channels: int = 1,
         *,
         mode: Mode = "auto",
         cutoff_hz: float,
-        profile: Profile | None = None,
+        profile: Chain = None,
         brightness_db: float = 0.0,
     ) -> Stream:
-        """A stream at the canonical rate: blocks of any size in, enhanced samples out as soon as they are known.
+        """A stream at the upsampler's `rate`, for audio that arrives block by block.
 
         Nothing is known of what is to come: `auto` is `extend`, and `restore` fills lost packets from the past alone.
-        """
-        return Stream(self.model, channels, self.stream_treatment(mode, cutoff_hz, profile, brightness_db))
-
-    def stream_treatment(
-        self, mode: Mode, cutoff_hz: float, profile: Profile | None = None, brightness_db: float = 0.0
-    ) -> Treatment:
-        """What a stream does to its signal; see `stream`.
-
-        Raises:
-            AudioError: as of `treatment`.
-        """
-        mode = "restore" if mode == "restore" else "extend"
-        return replace(self.treatment(list, self.rate, mode, cutoff_hz, profile, brightness_db), declip=False)
-
-    def profile(self, references: Iterable[tuple[Signal, int]], name: str = "reference") -> Profile:
-        """A profile of full-band sound of one recording chain.
 
         Args:
-            references: signals (channels, samples) and their rates in Hz.
+            channels: of every block.
+            cutoff_hz: cannot be found before the signal is there.
+            profile, brightness_db: as in `enhance`.
 
         Raises:
-            ProfileError: too little sound.
+            AudioError: a setting out of range, or no channel.
+            ProfileError: the file is no profile.
         """
-        return Profile.of([audio.resample(signal, rate, self.rate) for signal, rate in references], self.rate, name)
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(f"channels: expected 1 to {MAX_CHANNELS}, got {channels}")
+        mode = "restore" if mode == "restore" else "extend"
+        treatment = self.treatment(list, self.rate, mode, cutoff_hz, profile, brightness_db)
+        return Stream(self.model, channels, replace(treatment, declip=False))
+
+    def profile(self, references: Iterable[tuple[Samples, int] | Path | str], name: str = "reference") -> Profile:
+        """A profile of full-band sound of one recording chain, for `enhance` and `stream`.
+
+        Args:
+            references: samples and their rate in Hz, or audio files; some seconds are enough, up to a minute is used.
+            name: of the profile.
+
+        Raises:
+            AudioError: a reference is not usable audio.
+            ProfileError: too little sound, or a file of a rate that does not hold the band.
+        """
+        signals = []
+        for reference in references:
+            if isinstance(reference, tuple):
+                signal, rate = arrays.opened(reference[0], "reference")[0], _checked_rate(reference[1])
+            else:
+                signal, rate = read_reference(Path(reference))
+            signals.append(audio.resample(signal, rate, self.rate))
+        return Profile.of(signals, self.rate, name)
 
     @property
     def _lowest_cutoff(self) -> float:
@@ -360,56 +395,7 @@ def _excerpted(frames: int, rate: int) -> tuple[int, Any]:
     return length, np.unique(np.linspace(0, frames - length, EXCERPTS).astype(int))
 
 
-def _through(stage: Concealer | Declipper, blocks: Iterable[Signal]) -> Iterator[Signal]:
-    for block in blocks:
-        yield stage.push(block)[0]
-    yield stage.finish()[0]
-
-
-def _denoised(blocks: Iterable[Signal], channels: int) -> Iterator[Signal]:
-    denoiser = DeepFilterNet(channels)
-    for block in blocks:
-        yield denoiser.push(block)
-    yield denoiser.finish()
-
-
-def _at_rate(blocks: Iterable[Signal], info: audio.Info, source: int, target: int) -> Iterator[Signal]:
-    """The same signal at another rate, as long as the file is there; the last block waits until the length is known."""
-    read, written = 0, 0
-    last = np.zeros((info.channels, 0), np.float32)
-
-    def counted() -> Iterator[Signal]:
-        nonlocal read
-        for block in blocks:
-            read += block.shape[1]
-            yield block
-
-    for block in _resampled(counted(), source, target, info.channels):
-        yield last
-        written, last = written + last.shape[1], block
-    yield audio.fit_length(last, audio.resampled_length(read, source, target) - written)
-
-
-def _resampled(blocks: Iterable[Signal], source: int, target: int, channels: int) -> Iterator[Signal]:
-    """The same signal at another rate."""
-    if source == target:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(source, target, channels, quality="VHQ")
-    for block in blocks:
-        yield resampler.resample_chunk(block.T).T
-    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
-
-
-def _regrouped(blocks: Iterable[Signal], size: int) -> Iterator[Signal]:
-    """The same samples in blocks of at least `size`, but the last."""
-    held: list[Signal] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += block.shape[1]
-        if count >= size:
-            yield np.concatenate(held, axis=1)
-            held, count = [], 0
-    if count:
-        yield np.concatenate(held, axis=1)
+def _checked_rate(rate: int) -> int:
+    if not (rate > 0 and rate == int(rate)):
+        raise AudioError(f"rate: expected a whole number of Hz above 0, got {rate}")
+    return int(rate)

@@ -48,7 +48,7 @@ class Concealer:
 
     def enhance(self, signal: Signal, rate: int, *, mode: Mode = "auto", cutoff_hz: float | None = None) -> Signal:
         """The signal at 48 kHz; arguments as of `Sinc`."""
-        return resample(conceal.concealed(signal, rate)[0], rate, RATE)
+        return resample(conceal.concealed(signal, rate), rate, RATE)
 
 
 class SpectralBandReplication:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as Bar
 from rich.table import Table
+from rich.text import Text
 
-from overtone.bulk.files import Task
-from overtone.bulk.run import Summary
-from overtone.bulk.work import Outcome
+from overtone.enhance.batch import Task
+from overtone.enhance.run import Summary
+from overtone.enhance.single import Outcome
+
+
+class _Speed(ProgressColumn):
+    """How many times faster than it plays."""
+
+    def render(self, task: Bar) -> Text:
+        seconds, took = task.fields["seconds"], task.elapsed
+        return Text(f"{seconds / took:.1f} x real time" if seconds and took else "")
 
 
 class Display:
-    """A bar for all files and one for each that is at work: share, time left, and how many times faster than it plays."""
+    """A bar for each file that is at work, and one for all where there are several."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -24,17 +41,15 @@ class Display:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[speed]}"),
+            _Speed(),
             TimeRemainingColumn(),
         )
         self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._all: TaskID | None = None
         self._names: list[str] = []
         self._open: dict[int, TaskID] = {}
-        self._heard: dict[int, float] = {}
-        self._files = 0
-        self._began = time.monotonic()
-        self._starts: dict[int, float] = {}
+        # Seconds of each file that are done.
+        self._seconds: dict[int, float] = {}
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -46,37 +61,29 @@ class Display:
         self._bars.stop()
 
     def begin(self, tasks: Sequence[Task]) -> None:
+        """See `run.Watcher`."""
         self._names = [task.name for task in tasks]
-        self._began = time.monotonic()
         if len(tasks) > 1:
-            self._all = self._bars.add_task(f"0 of {len(tasks)} files", total=len(tasks), speed="")
+            self._all = self._bars.add_task(f"{len(tasks)} files", total=len(tasks), seconds=0.0)
 
     def progress(self, index: int, share: float, seconds: float) -> None:
+        """See `run.Watcher`."""
         if index not in self._open:
-            self._open[index] = self._bars.add_task(self._names[index], total=1.0, speed="")
-            self._starts[index] = time.monotonic()
-        self._heard[index] = share * seconds
-        speed = _speed(share * seconds, time.monotonic() - self._starts[index])
-        self._bars.update(self._open[index], completed=share, speed=speed)
-        self._tell_all()
+            self._open[index] = self._bars.add_task(self._names[index], total=1.0, seconds=0.0)
+        self._seconds[index] = share * seconds
+        self._bars.update(self._open[index], completed=share, seconds=share * seconds)
+        self._show_all(0)
 
     def end(self, index: int, outcome: Outcome) -> None:
-        self._files += 1
-        self._heard[index] = outcome.seconds
+        """See `run.Watcher`."""
+        self._seconds[index] = outcome.seconds
         if index in self._open:
             self._bars.remove_task(self._open.pop(index))
-        self._tell_all()
+        self._show_all(1)
 
-    def _tell_all(self) -> None:
+    def _show_all(self, more: int) -> None:
         if self._all is not None:
-            took = time.monotonic() - self._began
-            speed = f"{self._files / took:.1f} files/s, {_speed(sum(self._heard.values()), took)}" if took > 0 else ""
-            told = f"{self._files} of {len(self._names)} files"
-            self._bars.update(self._all, completed=self._files, description=told, speed=speed)
-
-
-def _speed(seconds: float, took: float) -> str:
-    return f"{seconds / took:.1f} x real time" if took > 0 and seconds else ""
+            self._bars.update(self._all, advance=more, seconds=sum(self._seconds.values()))
 
 
 def table(summary: Summary) -> Table:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from overtone.bulk import files, local, places, work
-from overtone.bulk.files import Step, Task
-from overtone.bulk.manifest import Manifest, Record, alone
-from overtone.bulk.work import Job, Outcome, Recipe
 from overtone.data import cluster
+from overtone.enhance import batch, places, processes, single
+from overtone.enhance.batch import Step, Task
+from overtone.enhance.manifest import Manifest, Record, alone
+from overtone.enhance.single import Job, Outcome, Recipe
 
 # In the output folder: targets that are not whole yet.
 _WORKSHOP = ".enhancing"
@@ -49,7 +49,7 @@ class Summary:
 
 def plan(tasks: Sequence[Task], folder: str, recipe: Recipe, force: bool) -> list[Step]:
     """What a run would do about each task."""
-    return files.steps(tasks, folder, Manifest(folder), recipe.digest, force)
+    return batch.steps(tasks, folder, Manifest(folder), recipe.digest, force)
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
     began, workshop = time.monotonic(), None if places.is_address(folder) else Path(folder, _WORKSHOP).resolve()
     with alone(folder):
         ledger = Manifest(folder)
-        steps = files.steps(tasks, folder, ledger, recipe.digest, force)
+        steps = batch.steps(tasks, folder, ledger, recipe.digest, force)
         summary = Summary(skipped=sum(step.state == "done" for step in steps))
         summary.errors = [
             f"{step.task.target}: exists already; give --force to overwrite it"
@@ -84,7 +84,7 @@ def run(
         wanted = [step for step in steps if step.wanted]
         if wanted:
             # Found out once, not file by file; on a cluster the device is that of its machines.
-            work.upsampler(replace(recipe, device="cpu") if ray else recipe)
+            single.upsampler(replace(recipe, device="cpu") if ray else recipe)
             with closing(ledger), _emptied(workshop):
                 _do(Job(recipe, workshop), wanted, ledger, watcher, summary, jobs, ray)
     summary.took = time.monotonic() - began
@@ -127,11 +127,11 @@ def _outcomes(
 ) -> Generator[tuple[int, Outcome], None, None]:
     if ray is None:
         default = (os.cpu_count() or 1) if job.recipe.device == "cpu" else 1
-        yield from local.outcomes(job, tasks, min(jobs or default, len(tasks)), watcher.progress)
+        yield from processes.outcomes(job, tasks, min(jobs or default, len(tasks)), watcher.progress)
         return
     absolute = [_absolute(task) for task in tasks]
     gpus = int(job.recipe.device.startswith("cuda"))
-    with closing(cluster.results(work.attempt, job, absolute, ray, jobs, gpus)) as results:
+    with closing(cluster.results(single.attempt, job, absolute, ray, jobs, gpus)) as results:
         for index, outcome in results:
             died = f"{tasks[index].source}: the process at work on it died; out of memory?"
             yield index, outcome or Outcome(error=died)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,25 +11,28 @@ from pathlib import Path
 from rich.console import Console
 
 from overtone.audio import AudioError
-from overtone.bulk import display, files, pipes, places, run, work
-from overtone.bulk.files import Task
-from overtone.bulk.places import Entry
-from overtone.bulk.work import Job, Recipe
-from overtone.enhance.profile import Profile
-from overtone.enhance.references import read_profile
+from overtone.enhance import batch, pipes, places, run, single
+from overtone.enhance.batch import Task
+from overtone.enhance.places import Entry
+from overtone.enhance.profile import Profile, read_profile
+from overtone.enhance.progress import Display, table
+from overtone.enhance.single import Job, Recipe
 from overtone.enhance.stream import Denoiser
 from overtone.enhance.upsampler import Mode
 from overtone.errors import OvertoneError, printable
-from overtone.registry import resolve
 
 PIPE = "-"
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments and options of `overtone enhance`; `overtone enhance --help` explains them."""
+    """The arguments and options of `overtone enhance`; `overtone enhance --help` explains them.
+
+    `find` gives the folder of the model that a name means, and what it is called.
+    """
 
     paths: Sequence[str]
+    find: Callable[[str], tuple[Path, str]]
     output: str | None = None
     format: str | None = None
     model: str = "auto"
@@ -59,7 +62,7 @@ def answer(request: Request) -> bool:
         raise OvertoneError(f"{PIPE}: expected one source where standard input or output is used")
     if request.ray and piped:
         raise OvertoneError(f"{PIPE}: standard input and output cannot be used with Ray")
-    if piped or files.is_one_file(sources, target):
+    if piped or batch.is_one_file(sources, target):
         return _one(request, sources[0], target)
     return _many(request, sources, target)
 
@@ -76,7 +79,7 @@ def _sides(request: Request) -> tuple[Sequence[str], str]:
 
 
 def _recipe(request: Request) -> tuple[Recipe, str]:
-    folder, name = resolve.folder(request.model)
+    folder, name = request.find(request.model)
     recipe = Recipe(
         Recipe.files(folder),
         request.mode,
@@ -93,8 +96,8 @@ def _profile(request: Request, recipe: Recipe) -> Profile | None:
     if request.references and request.profile is not None:
         raise OvertoneError("--profile: expected either a profile or references, got both")
     if request.references:
-        return read_profile(request.references, work.upsampler(recipe).rate)
-    return None if request.profile is None else Profile.load(resolve.profile(request.profile))
+        return read_profile(request.references, single.upsampler(recipe).rate)
+    return None if request.profile is None else Profile.load(request.profile)
 
 
 # --- one file -----------------------------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ def _one(request: Request, source: str, target: str) -> bool:
         if request.format and Path(target).suffix.lower() != f".{request.format}":
             raise OvertoneError(f"{target}: expected a name that ends in .{request.format}, as --format says")
         if source != PIPE:
-            files.check_apart(source, target)
+            batch.check_apart(source, target)
         if places.stat(target) is not None and not request.force:
             raise OvertoneError(f"{target}: exists already; give --force to overwrite it")
     if request.dry_run:
@@ -115,7 +118,7 @@ def _one(request: Request, source: str, target: str) -> bool:
     recipe, name = _recipe(request)
     with ExitStack() as stack:
         path = stack.enter_context(_received(source))
-        bars = stack.enter_context(display.Display())
+        bars = stack.enter_context(Display())
         bars.begin([Task(source, target, Path(source).name, Entry(0, ""))])
 
         def progress(share: float, seconds: float) -> None:
@@ -125,17 +128,17 @@ def _one(request: Request, source: str, target: str) -> bool:
             local = stack.enter_context(places.fetched(path))
             format = request.format or Path(target).suffix.lower()[1:] or None
             out = sys.stdout.buffer if target == PIPE else stack.enter_context(Path(target).open("wb"))
-            done, told = pipes.send(recipe, local, out, format, progress)
-            notes = [f"{source}: {note}" for note in told]
+            sent = single.send(recipe, local, out, format, progress)
+            notes = [f"{source}: {note}" for note in sent.notes]
         else:
             task = Task(path, target, Path(source).name, Entry(0, ""))
-            outcome = work.enhance(Job(recipe), task, progress)
-            done, notes = outcome.done, [note.replace(path, source) for note in outcome.notes]
+            outcome = single.enhance(Job(recipe), task, progress)
+            notes = [note.replace(path, source) for note in outcome.notes]
     _tell(notes)
     if not into_pipe:
-        model = work.upsampler(recipe)
+        model = single.upsampler(recipe)
         print(f"{target}: {recipe.rate or model.rate} Hz, by the {model.model.family.upper()} ({name})")
-        print(f"{target}: {done}")
+        print(f"{target}: {outcome.done}")
     return True
 
 
@@ -168,7 +171,7 @@ def _tell(notes: Sequence[str]) -> None:
 
 
 def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
-    tasks, left = files.tasks(sources, folder, request.format)
+    tasks, left = batch.tasks(sources, folder, request.format)
     _tell(left)
     if not tasks:
         raise OvertoneError(f"{', '.join(sources)}: no audio files there")
@@ -177,10 +180,10 @@ def _many(request: Request, sources: Sequence[str], folder: str) -> bool:
         for step in run.plan(tasks, folder, recipe, request.force):
             print(f"{step.state}\t{step.task.source}\t{step.task.target}")
         return True
-    with display.Display() as bars:
+    with Display() as bars:
         summary = run.run(tasks, folder, recipe, bars, force=request.force, jobs=request.jobs, ray=request.ray)
     _tell([*summary.notes, *summary.errors])
-    Console().print(display.table(summary))
+    Console().print(table(summary))
     for line in summary.accounts:
         print(printable(line))
     print(f"{folder}: by {name}")

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from overtone.bulk import work
-from overtone.bulk.files import Task
-from overtone.bulk.work import Job, Outcome
+from overtone.enhance import single
+from overtone.enhance.batch import Task
+from overtone.enhance.single import Job, Outcome
 
 # Position of the task, share of it that is done, its length in seconds.
 Progress = Callable[[int, float, float], None]
@@ -28,7 +28,7 @@ def outcomes(job: Job, tasks: Sequence[Task], jobs: int, progress: Progress) -> 
     """Positions and outcomes of all tasks, as they end; a file that kills its process fails alone."""
     if jobs == 1:
         for index, task in enumerate(tasks):
-            yield index, work.attempt(job, task, lambda *told, index=index: progress(index, *told))
+            yield index, single.attempt(job, task, lambda *told, index=index: progress(index, *told))
         return
     pending = list(reversed(range(len(tasks))))
     while pending:
@@ -89,11 +89,9 @@ def _pool(job: Job, jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
 
 def _initialise(job: Job, messages: Any, life: Connection) -> None:
     global _shared
-    import torch
-
     _shared = job, messages
-    # One compute thread a process: the processes share the cores.
-    torch.set_num_threads(1)
+    # One compute thread a process, by graphs or by torch, which reads this when it is imported: the processes share the cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
     # Ctrl-C reaches the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     messages.cancel_join_thread()
@@ -110,4 +108,4 @@ def _die_with(life: Connection) -> None:
 def _attempt(index: int, task: Task) -> Outcome:
     assert _shared is not None
     job, messages = _shared
-    return work.attempt(job, task, lambda share, seconds: messages.put((index, share, seconds)))
+    return single.attempt(job, task, lambda share, seconds: messages.put((index, share, seconds)))

@@ -13,10 +13,10 @@ import torch
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.dsp.bandwidth import estimate_bandwidth
+from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.evaluation import figures, metrics
 from overtone.evaluation.alignment import lag
-from overtone.registry import resolve
 
 # Longer recordings are compared by their beginning.
 MAX_SECONDS = 600.0
@@ -93,19 +93,18 @@ class Task:
     bandwidth_hz: float
 
 
-def models(first: str, second: str, tasks: Sequence[Task], progress: Callable[[int, int], None]) -> Compared:
-    """Two models on the same inputs: means of metrics by name of task and system.
+def models(systems: Mapping[str, Upsampler], tasks: Sequence[Task], progress: Callable[[int, int], None]) -> Compared:
+    """Two models, by what they are called, on the same inputs: means of metrics by name of task and system.
 
     Raises:
-        OvertoneError: no such model, or nothing to compare them on.
+        OvertoneError: the two are one, or there is nothing to compare them on.
     """
-    if first == second:
-        raise OvertoneError(f"{second}: expected two different models")
+    if len(systems) < 2:
+        raise OvertoneError(f"{next(iter(systems))}: expected two different models")
     if not tasks:
         raise OvertoneError(
             "no audio to compare the models on; name files with --on, or make work/pairs (dvc repro degrade)"
         )
-    systems = {name: resolve.upsampler(name)[0] for name in (first, second)}
     scores: dict[tuple[str, str], list[dict[str, float]]] = {}
     panels: dict[str, Signal] = {}
     for index, task in enumerate(tasks):

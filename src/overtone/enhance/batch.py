@@ -10,9 +10,9 @@ from typing import Literal
 
 from overtone import audio
 from overtone.audio import containers, folders
-from overtone.bulk import places
-from overtone.bulk.manifest import NAME, Manifest, Record
-from overtone.bulk.places import Entry
+from overtone.enhance import places
+from overtone.enhance.manifest import NAME, Manifest, Record
+from overtone.enhance.places import Entry
 from overtone.errors import OvertoneError
 
 State = Literal["new", "changed", "interrupted", "forced", "done", "refused"]

@@ -1,23 +1,26 @@
-"""One file: from its source, by a model that is loaded once a process, to its target."""
+"""One file: from its source, by a model that is loaded once a process, to its target or into a stream."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from overtone import audio
-from overtone.audio import AudioError, Signal, tags
-from overtone.bulk import places
-from overtone.bulk.files import Task
+from overtone.audio import AudioError, containers, sending
+from overtone.enhance import places
 from overtone.enhance.account import account
+from overtone.enhance.batch import Task
 from overtone.enhance.profile import Profile
-from overtone.enhance.stream import Denoiser, Treatment
-from overtone.enhance.upsampler import Mode, Upsampler
+from overtone.enhance.stream import Denoiser
+from overtone.enhance.upsampler import Enhanced, Mode, Upsampler
 from overtone.errors import OvertoneError
 from overtone.models.folder import CONFIG, TASKS, WEIGHTS, graph_of
 
@@ -58,6 +61,12 @@ class Recipe:
         """Names and bytes of the files of a model folder that enhancing needs."""
         names = (*_DECISIVE, *map(graph_of, TASKS))
         return tuple((name, (folder / name).read_bytes()) for name in names if (folder / name).is_file())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As `Upsampler.treatment_of` takes them."""
+        names = ("mode", "cutoff_hz", "profile", "brightness_db", "denoiser")
+        return {name: getattr(self, name) for name in names}
 
     @functools.cached_property
     def digest(self) -> str:
@@ -133,88 +142,70 @@ def enhance(job: Job, task: Task, progress: Progress | None = None) -> Outcome:
         OvertoneError: the source is not usable audio, or the target cannot be written.
     """
     with places.fetched(task.source) as source:
-        info = _probed(source, task.source)
-        try:
-            with places.delivering(task.target, job.workshop) as path:
-                try:
-                    done, notes = write(job.recipe, source, path, progress, named=task.target)
-                except AudioError as error:
-                    # The user's own names, not those of the files that stand for them meanwhile.
-                    raise AudioError(_named(_named(str(error), source, task.source), path, task.target)) from None
-                except Exception as error:
-                    raise audio.unwritable(error, path, path) or error from None
-        except OSError as error:
-            if error.errno not in audio.REFUSALS:
-                raise
-            raise AudioError(f"{task.target}: cannot be written: {error.strerror}") from None
+        with _by_its_name(source, task.source):
+            info = audio.probe(source)
+            try:
+                with places.delivering(task.target, job.workshop) as path, _by_its_name(path, task.target):
+                    done = _write(job.recipe, source, path, info, progress)
+            except OSError as error:
+                if error.errno not in audio.REFUSALS:
+                    raise
+                raise AudioError(f"{task.target}: cannot be written: {error.strerror}") from None
         digest = places.digest(source)
     left = places.stat(task.target)
-    told = tuple(f"{task.source}: {note}" for note in notes)
-    return Outcome(info.seconds, digest, left.stamp if left else "", done=done, notes=told)
+    notes = tuple(f"{task.source}: {note}" for note in done.notes)
+    return Outcome(info.seconds, digest, left.stamp if left else "", done=done.account, notes=notes)
 
 
-def write(
-    recipe: Recipe, source: Path, target: Path, progress: Progress | None = None, named: str | None = None
-) -> tuple[str, list[str]]:
-    """Enhance a file of this machine into `target`, in the container and at the depth that the source's and its name give.
+def send(
+    recipe: Recipe, source: Path, stream: BinaryIO, format: str | None = None, progress: Progress | None = None
+) -> Enhanced:
+    """Enhance a file into a stream: WAV, Ogg Vorbis and Opus while it is computed, others when they are whole.
+
+    FLAC, MP3 and M4A say in their first bytes what is known only in the end: their tags, the encoder's delay.
 
     Args:
-        named: what the target will be called.
-
-    Returns:
-        what was done and why, and sentences about what was read otherwise than the source's header says, or was left out.
+        format: extension without its dot, None for the source's own container.
 
     Raises:
-        AudioError: the source is not usable audio, or the target's format cannot be written.
+        AudioError: the source is not usable audio, or the format cannot be written.
+        BrokenPipeError: nobody reads any more.
     """
-    info = audio.probe(source)
-    rate = recipe.rate or upsampler(recipe).rate
+    info, model = audio.probe(source), upsampler(recipe)
+    name = Path(f"stdout.{format}" if format else f"stdout{containers.extension(info)}")
+    rate = recipe.rate or model.rate
     length = audio.resampled_length(info.frames, info.rate, rate)
-    format, subtype = audio.container_for(Path(named or target), info, length)
-    remarks = audio.remarks(source)
-    # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
-    known = {} if format == "MP3" else remarks
-    treatment = treatment_of(recipe, source, info)
-    with audio.Writer(target, rate, info.channels, format, subtype, known, info.mask) as out:
-        for block in blocks(recipe, source, info, treatment, progress):
-            out.write(block)
-    return described(recipe, treatment), [*info.notes, *tags.copy(source, target, remarks)]
+    kind, subtype = audio.container_for(name, info, length)
+    if kind not in containers.WAVE and kind != "OGG":
+        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+            done = _write(recipe, source, Path(folder, name), info, progress)
+            with Path(folder, name).open("rb") as file:
+                shutil.copyfileobj(file, stream)
+    else:
+        texts = audio.remarks(source) if kind == "OGG" else None
+        encoder = sending.Encoder(name.suffix[1:], rate, info.channels, length, subtype, info.mask, texts)
+        found = model.treatment_of(source, info, **recipe.settings)
+        blocks = model.blocks(source, info, found, rate=recipe.rate, progress=_share_of(info, progress))
+        for piece in sending.encoded(encoder, blocks):
+            stream.write(piece)
+        done = Enhanced(found, account(found, recipe.mode, model.rate), info.notes)
+    stream.flush()
+    return done
 
 
-def treatment_of(recipe: Recipe, source: Path, info: audio.Info) -> Treatment:
-    """What the recipe asks to be done to a file.
-
-    Raises:
-        AudioError: the source is not usable audio, or a setting is out of range.
-    """
-    model = upsampler(recipe)
-    found = model.treatment_of(source, info, recipe.mode, recipe.cutoff_hz, recipe.profile, recipe.brightness_db)
-    return replace(found, denoiser=recipe.denoiser)
+def _write(recipe: Recipe, source: Path, target: Path, info: audio.Info, progress: Progress | None) -> Enhanced:
+    model, told = upsampler(recipe), _share_of(info, progress)
+    return model.enhance_file(source, target, rate=recipe.rate, progress=told, **recipe.settings)
 
 
-def described(recipe: Recipe, treatment: Treatment) -> str:
-    """What is done to a file and why, in a sentence."""
-    return account(treatment, recipe.mode, upsampler(recipe).rate)
+def _share_of(info: audio.Info, progress: Progress | None) -> Callable[[float], None] | None:
+    return (lambda share: progress(share, info.seconds)) if progress else None
 
 
-def blocks(
-    recipe: Recipe, source: Path, info: audio.Info, treatment: Treatment, progress: Progress | None = None
-) -> Iterator[Signal]:
-    """The enhanced signal of a file, block by block.
-
-    Raises:
-        AudioError: the source is not usable audio.
-    """
-    told = (lambda share: progress(share, info.seconds)) if progress else None
-    return upsampler(recipe).blocks(source, info, treatment, rate=recipe.rate, progress=told)
-
-
-def _probed(source: Path, name: str) -> audio.Info:
+@contextmanager
+def _by_its_name(path: Path, name: str) -> Iterator[None]:
+    """Errors about a file that stands for another name that other one: the user's own."""
     try:
-        return audio.probe(source)
+        yield
     except AudioError as error:
-        raise AudioError(_named(str(error), source, name)) from None
-
-
-def _named(text: str, path: Path, name: str) -> str:
-    return text.replace(str(path), name)
+        raise AudioError(str(error).replace(str(path), name)) from None

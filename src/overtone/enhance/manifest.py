@@ -13,7 +13,7 @@ from typing import IO, Literal
 
 import filelock
 
-from overtone.bulk import places
+from overtone.enhance import places
 from overtone.errors import OvertoneError
 
 NAME = "enhanced.jsonl"
