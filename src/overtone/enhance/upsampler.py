@@ -163,7 +163,12 @@ class Upsampler:
         # Of an MP3 file's texts, libsndfile writes those of plain English alone rightly.
         known = {} if format == "MP3" else remarks
         with audio.replacing(target) as temporary:
-            with audio.Writer(temporary, rate, info.channels, format, subtype, known, info.mask) as out:
+            try:
+                writer = audio.Writer(temporary, rate, info.channels, format, subtype, known, info.mask)
+            except AudioError as error:
+                # The user's own name, not that of the file that stands for it meanwhile.
+                raise AudioError(str(error).replace(str(temporary), str(target))) from None
+            with writer as out:
                 for block in blocks:
                     out.write(block)
             left_out = tags.copy(source, temporary, remarks)
