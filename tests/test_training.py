@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ def test_loss_ignores_bands_above_the_clips_bandwidth(corpus_folder: Path) -> No
     task = task_of("extend", corpus_folder)
     draw: Any = task._draw  # type: ignore[attr-defined]
     top = 15_000.0
-    draw.sources = [type(s)(s.name, s.levels, np.full_like(s.tops, top), s.weight, None, s.hiss) for s in draw.sources]
+    draw.sources = [replace(source, tops=np.full_like(source.tops, top), brightness=None) for source in draw.sources]
     draw.ranges = draw.ranges.model_copy(update={"end": 0.0})
     batch = task.draw(1, range(4))
     made = torch.zeros(*batch.target.shape[:2], BANDS, requires_grad=True)

@@ -1,9 +1,9 @@
 """What `restore` is given, and what is made of its output: a bounded complex gain and a short complex filter.
 
 Up to about 4.5 kHz, where harmonics of voices can be told apart, every bin has a gain of its own; above it, groups of bins
-share one. A simple noise estimate (a slow floor of the smoothed power) is at the network's hand, as a feature and as the
-logarithm of a Wiener filter that each gain may follow as far as the network wants. In the single bins it may turn the phase
-and add what the two frames before hold. Arrays are of NumPy or torch (see `dsp.backend`).
+share one. A statistical estimate of the noise is at the network's hand, as a feature and as the logarithm of the Wiener
+filter that each gain starts from: an untrained network is that filter. In the single bins it may turn the phase and add
+what the two frames before hold. Arrays are of NumPy or torch (see `dsp.backend`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from overtone.dsp.backend import (
     inverse_root,
     like,
     namespace,
+    numpy_of,
     ramp,
     running_maximum,
-    running_minimum,
     sigmoid,
     single,
 )
+from overtone.dsp.noise_estimate import NoiseEstimate
 from overtone.dsp.stft import BINS
 
 # Bins with a gain of their own; then groups, at first of two bins, then ever wider.
@@ -39,19 +40,13 @@ EDGES: npt.NDArray[np.int64] = np.unique(
 GROUPS = len(EDGES) - 1
 # Earlier frames that the complex filter of the single bins adds.
 TAPS = 2
-FEATURES = 3 * GROUPS + 1
+FEATURES = 4 * GROUPS + 1
 OUTPUTS = 2 * GROUPS + SINGLE + 2 * TAPS * SINGLE
 _FLOOR = 1e-10
-# Frames that the power is averaged over before its floor is looked for: single frames of noise have deep dips.
+# Frames that the loudness is averaged over.
 SMOOTHED = 8
-# Natural log of power a frame by which the floor rises: 5 dB a second.
+# Natural log of power a frame by which the greatest loudness so far is forgotten: 5 dB a second.
 _DRIFT = 1.15 * 512 / 48_000
-# What the floor of the averaged power of noise lies below its mean, as a factor of power.
-_BIAS = 2.0
-# Least a-priori ratio that a gain is made of.
-_LEAST_RATIO = 0.05
-# Added to the logit of a gain: an untrained network lets four fifths through.
-_OPEN = 1.5
 
 
 @functools.cache
@@ -69,13 +64,14 @@ class Past:
     """What the features of the next frame need of those before; None before the first.
 
     Attributes:
-        powers: of the frames before, (B, at most SMOOTHED - 1, GROUPS).
-        floor: (B, GROUPS), and level: (B, 1), natural log of power.
+        noise: the estimate of the noise.
+        loudness: of the frames before, (B, at most SMOOTHED - 1, 1), natural log of power.
+        peak: the greatest loudness so far, slowly forgotten, (B, 1).
     """
 
-    powers: Any = None
-    floor: Any = None
-    level: Any = None
+    noise: NoiseEstimate | None = None
+    loudness: Any = None
+    peak: Any = None
 
 
 def features(spectrum: Array, visible: Array, past: Past) -> tuple[Array, Array]:
@@ -91,33 +87,42 @@ def features(spectrum: Array, visible: Array, past: Past) -> tuple[Array, Array]
     xp = namespace(spectrum)
     power = xp.square(spectrum.real) + xp.square(spectrum.imag)
     power = power @ constant(_grouping, power) + _FLOOR
-    frames = power.shape[1]
-    joined = power if past.powers is None else xp.concatenate((past.powers, power), axis=1)
-    # At the beginning the average is over what there is.
-    silence = xp.zeros_like(xp.broadcast_to(joined[:, :1], (len(joined), SMOOTHED, GROUPS)))
-    sums = xp.cumsum(xp.concatenate((silence, joined), axis=1), axis=1, dtype=xp.float64)
-    window = single((sums[:, SMOOTHED:] - sums[:, :-SMOOTHED])[:, -frames:])
-    counts = np.arange(joined.shape[1] - frames + 1, joined.shape[1] + 1).clip(max=SMOOTHED)
-    smooth = xp.log(xp.clip(window, min=_FLOOR) / like(counts.astype(np.float32), power)[:, None])
-    past.powers = joined[:, -(SMOOTHED - 1) :]
-    seen = visible[:, None]
-    share = seen / xp.clip(xp.sum(seen, axis=-1, keepdims=True), min=1)
-    loudness = xp.sum(smooth * share, axis=-1, keepdims=True)
-    time = ramp(power, _DRIFT)
-    floor, peak = running_minimum(smooth - time), running_maximum(loudness + time)
-    if past.floor is not None:
-        floor, peak = xp.minimum(floor, past.floor[:, None]), xp.maximum(peak, past.level[:, None])
-    floor, peak = floor + time, peak - time
-    past.floor, past.level = floor[:, -1], peak[:, -1]
-    level = xp.log(power)
-    ratio = xp.log(xp.clip(xp.exp(level - floor) / _BIAS - 1, min=_LEAST_RATIO))
+    if past.noise is None:
+        past.noise = NoiseEstimate(len(power), GROUPS)
+    noise, ratio = (like(np.log(found), power) for found in past.noise.advance(numpy_of(power)))
+    level, seen = xp.log(power), visible[:, None]
+    peak = _peak(level, seen, past)
     parts = (
         xp.clip(level - peak, min=-20) * seen / 5,
-        xp.clip(floor - peak, min=-20) * seen / 5,
+        xp.clip(noise - peak, min=-20) * seen / 5,
+        xp.clip(ratio, min=-6, max=6) * seen / 4,
         xp.broadcast_to(seen, level.shape) - 0.5,
         (peak + 7) / 7,
     )
     return xp.concatenate(parts, axis=-1), ratio
+
+
+def _peak(level: Array, seen: Array, past: Past) -> Array:
+    """The greatest mean level of the groups below the cutoff so far, smoothed and slowly forgotten. Shape: (B, N, 1)."""
+    xp, frames = namespace(level), level.shape[1]
+    share = seen / xp.clip(xp.sum(seen, axis=-1, keepdims=True), min=1)
+    joined = xp.sum(level * share, axis=-1, keepdims=True)
+    if past.loudness is not None:
+        joined = xp.concatenate((past.loudness, joined), axis=1)
+    past.loudness = joined[:, -(SMOOTHED - 1) :]
+    # At the beginning the average is over what there is.
+    silence = xp.zeros_like(xp.broadcast_to(joined[:, :1], (len(joined), SMOOTHED, 1)))
+    sums = xp.cumsum(xp.concatenate((silence, joined), axis=1), axis=1, dtype=xp.float64)
+    window = single((sums[:, SMOOTHED:] - sums[:, :-SMOOTHED])[:, -frames:])
+    counts = np.arange(joined.shape[1] - frames + 1, joined.shape[1] + 1).clip(max=SMOOTHED)
+    time = ramp(level, _DRIFT)
+    peak = running_maximum(window / like(counts.astype(np.float32), level)[:, None] + time)
+    if past.peak is not None:
+        peak = xp.maximum(peak, past.peak[:, None])
+    peak = peak - time
+    past.peak = peak[:, -1]
+    out: Array = peak
+    return out
 
 
 def group_visible(visible_bins: Array) -> Array:
@@ -129,7 +134,7 @@ def group_visible(visible_bins: Array) -> Array:
 def apply(values: Array, ratio: Array, spectrum: Array, before: Array) -> Array:
     """The restored spectrum.
 
-    A gain's modulus is sigmoid(a ln xi + 2 d + 1.5), below 1, with a within -1 and 1; in the single bins it is turned by up to
+    A gain's modulus is sigmoid((1 + a) ln xi + 2 d), below 1, with a within -1 and 1; in the single bins it is turned by up to
     45 degrees, and `TAPS` earlier frames are added, each through a complex factor of modulus below 1.
 
     Args:
@@ -143,7 +148,7 @@ def apply(values: Array, ratio: Array, spectrum: Array, before: Array) -> Array:
     """
     xp, frames, turned = namespace(values), spectrum.shape[1], 2 * GROUPS + SINGLE
     slope, offset = values[..., :GROUPS], values[..., GROUPS : 2 * GROUPS]
-    modulus = sigmoid(xp.tanh(slope) * ratio + 2 * offset + _OPEN)
+    modulus = sigmoid((1 + xp.tanh(slope)) * ratio + 2 * offset)
     modulus = modulus @ constant(_spreading, modulus)
     turn = xp.tanh(values[..., 2 * GROUPS : turned])
     low = modulus[..., :SINGLE] * inverse_root(1 + xp.square(turn))

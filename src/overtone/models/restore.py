@@ -23,7 +23,7 @@ class Restore(nn.Module):
         self.body = body
         self.middle = nn.Linear(body.width, body.width)
         self.head = nn.Linear(body.width, OUTPUTS)
-        # Untrained it lets most through.
+        # Untrained it is nearly the Wiener filter.
         # On the meta device, which has no values, it would import torch's compiler.
         if not self.head.weight.is_meta:
             nn.init.uniform_(self.head.weight, -0.02, 0.02)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from overtone.settings.base import NonNegative, PositiveFloat, PositiveInt, Range, Settings, Share
 
@@ -26,14 +26,14 @@ class Ranges(Settings):
 
     Attributes:
         level: log10 power added to everything.
-        tilt: log10 power at the top of the band, rising linearly from 0 Hz.
+        tilt: log10 power at the top of the band, rising linearly from 0 Hz, of voices; music_tilt: of music.
         shelf: standard deviation of log10 power above about 10 kHz.
         colour: standard deviation of a smooth random curve over all bands.
         floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
-        raw: share of the examples that are made to look like recordings that nothing has processed: their level and floor
+        raw: share of the voices that are made to look like recordings that nothing has processed: their level and floor
             are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), it rises
-            from 8 kHz to the top by `raw_rise`, and their brightness (level around 15 kHz against that around 6 kHz) is
-            `raw_brightness`.
+            towards the top by `raw_rise` and towards low frequencies by `raw_room` an octave, and their brightness (level
+            around 15 kHz against that around 6 kHz) is `raw_brightness`.
         cutoffs: Hz, of the band limit.
         reference: share of the examples that come with a reference; reference_frames: its length.
         foreign: share of the references that are of another source.
@@ -42,6 +42,7 @@ class Ranges(Settings):
 
     level: Range = (-1.2, 1.2)
     tilt: Range = (-0.1, 0.9)
+    music_tilt: Range = (-0.3, 0.3)
     shelf: NonNegative = 0.25
     colour: NonNegative = 0.1
     floor: Range = (-8.5, -2.5)
@@ -50,8 +51,9 @@ class Ranges(Settings):
     raw_level: Range = (-1.8, 0.0)
     raw_floor: Range = (-6.0, -4.2)
     floor_tilt: Range = (-0.2, 0.2)
-    raw_rise: Range = (0.6, 2.0)
-    raw_brightness: Range = (-0.4, 1.0)
+    raw_room: Range = (0.0, 0.9)
+    raw_rise: Range = (0.2, 2.0)
+    raw_brightness: Range = (-1.2, 0.4)
     cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         *(4000, 4000, 5512, 6000, 8000, 8000, 11025, 12000, 16000),
     )
@@ -69,7 +71,7 @@ class Mixing(Settings):
         level_dbfs: RMS of the voice.
         clean, noise_alone, music: shares of the examples without noise, without voice, and of music, which stays as it is.
         babble: share of the noises that are other voices.
-        coloured: share of the noises that are synthetic.
+        synthetic: share of the noises that are made by rule.
         colour_db: standard deviation of a random smooth gain over frequency, of voices and noises each.
         pauses: share of the voices with a stretch of silence put in.
         narrow: share of the examples that end at one of `cutoffs`, Hz.
@@ -81,11 +83,22 @@ class Mixing(Settings):
     noise_alone: Share = 0.04
     music: Share = 0.08
     babble: Share = 0.08
-    coloured: Share = 0.15
+    synthetic: Share = 0.4
     colour_db: NonNegative = 4.0
     pauses: Share = 0.2
     narrow: Share = 0.2
     cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (4000, 5512, 8000, 12000)
+
+    @property
+    def unmixed(self) -> float:
+        """Share of the examples that are no voice with noise."""
+        return self.clean + self.noise_alone + self.music
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.unmixed > 1 or self.babble + self.synthetic > 1:
+            raise ValueError("clean + noise_alone + music and babble + synthetic must each be at most 1")
+        return self
 
 
 class ExtendTraining(Settings):

@@ -19,9 +19,10 @@ from overtone.settings import Ranges
 Levels = npt.NDArray[np.float16]
 # A source's brightness is known if its clips reach this, Hz.
 _BRIGHT_HZ = 17_000.0
-# A source that is duller, or has more hiss, is not made to look like an unprocessed recording: the noise of its own would
-# be boosted.
-_DULLEST, _NOISIEST = -2.3, -4.2
+# A source that is duller is not made to look like an unprocessed recording.
+_DULLEST = -2.3
+# Noise is taken out up to so much (log10 power) above its level in quiet frames, and to this share of the power at most.
+_OWN, _LEAST = 0.4, 0.01
 
 
 @dataclass(frozen=True)
@@ -30,27 +31,27 @@ class Source:
 
     Attributes:
         name: of the source.
+        speech: whether it is a voice, not music.
         levels: log10 power of bands (frames, BANDS).
         tops: frequency in Hz up to which each frame's clip holds sound (frames,).
         weight: how often it is drawn, relative to others.
         brightness: level around 15 kHz against that around 6 kHz, log10 power, mean of its strongest moments there and of
             its loud frames; None where the clips end below that.
-        hiss: level from 4 to 8 kHz in its quiet frames, log10 power.
+        quiet: level of its quiet frames, log10 power (BANDS,).
     """
 
     name: str
+    speech: bool
     levels: Levels
     tops: npt.NDArray[np.float32]
     weight: float
     brightness: float | None
-    hiss: float
+    quiet: npt.NDArray[np.float32]
 
 
-def hiss_of(levels: Levels, rate: int) -> float:
-    """See `Source`. Shape: (frames, BANDS) -> ()."""
-    middles = bands.band_middles(rate)
-    high = levels[:, (middles > 4000) & (middles < 8000)].astype(np.float32).mean(1)
-    return float(np.percentile(high, 10))
+def quiet_of(levels: Levels) -> npt.NDArray[np.float32]:
+    """See `Source`. Shape: (frames, BANDS) -> (BANDS,)."""
+    return np.percentile(levels.astype(np.float32), 10, axis=0).astype(np.float32)
 
 
 def brightness_of(levels: Levels, tops: npt.NDArray[np.float32], rate: int) -> float | None:
@@ -86,6 +87,17 @@ class Batch(NamedTuple):
     profile: Tensor
 
 
+class _Changes(NamedTuple):
+    """What is done to examples, log10 power (size, 1, BANDS): gain; noise floor to add; own noise to take out before."""
+
+    gain: Tensor
+    floor: Tensor
+    own: Tensor
+
+    def first(self, count: int) -> _Changes:
+        return _Changes(*(values[:count] for values in self))
+
+
 class Draw:
     """Draws batches.
 
@@ -113,6 +125,7 @@ class Draw:
         self.ranges, self.batch, self.frames, self.rate, self.rng = ranges, batch, frames, rate, rng
         self._middles = torch.from_numpy(bands.band_middles(rate)) / (rate / 2)
         self._tops = torch.from_numpy(bands.band_tops(rate))
+        self._bins = bands.WIDTHS.astype(np.float32)
 
     def _uniform(self, limits: tuple[float, float], size: int) -> Tensor:
         values = self.rng.uniform(*limits, (size, 1, 1))
@@ -121,18 +134,18 @@ class Draw:
     def _normal(self, deviation: float, size: int, width: int = 1) -> Tensor:
         return torch.from_numpy((deviation * self.rng.standard_normal((size, 1, width))).astype(np.float32))
 
-    def _changes(self, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Gain and noise floor of each example, (size, 1, BANDS)."""
+    def _changes(self, chosen: npt.NDArray[np.int64]) -> _Changes:
         ranges, size = self.ranges, len(chosen)
         sources = [self.sources[i] for i in chosen]
         bright = np.array([-9.0 if s.brightness is None else s.brightness for s in sources], np.float32)
+        # How bright a voice is depends on its recording chain; an instrument is as bright as it is.
+        speech = np.array([s.speech for s in sources])
         # A flat floor is that of an unprocessed recording, which is bright too; the floor of others falls with frequency.
-        may = torch.from_numpy((self.rng.random(size) < ranges.raw) & (bright > _DULLEST)).float()[:, None, None]
-        level = may * self._uniform(ranges.raw_level, size) + (1 - may) * self._uniform(ranges.level, size)
-        hiss = torch.tensor([s.hiss for s in sources])[:, None, None] + level
-        raw = may * (hiss < _NOISIEST)
+        drawn = (self.rng.random(size) < ranges.raw) & (bright > _DULLEST) & speech
+        raw, voice = (torch.from_numpy(which).float()[:, None, None] for which in (drawn, speech))
+        level = raw * self._uniform(ranges.raw_level, size) + (1 - raw) * self._uniform(ranges.level, size)
         wanted = self._uniform(ranges.raw_brightness, size) - torch.from_numpy(bright)[:, None, None]
-        tilt = self._uniform(ranges.tilt, size)
+        tilt = voice * self._uniform(ranges.tilt, size) + (1 - voice) * self._uniform(ranges.music_tilt, size)
         gain = level + (tilt * (1 - raw) + 0.1 * raw) * self._middles
         shelf = raw * wanted + (1 - raw) * self._normal(ranges.shelf, size)
         # Where it begins is drawn, or the known band would give away how bright the other one is.
@@ -143,23 +156,33 @@ class Draw:
         colour = torch.nn.functional.interpolate(knots, BANDS, mode="linear", align_corners=True)
         octaves = torch.log2(self._middles.clamp(min=0.01) * 24)
         fallen = self._uniform(ranges.floor, size) - self._uniform(ranges.floor_fall, size) * octaves
-        top = ((self._middles - 1 / 3) * 1.5).clamp(min=0).square()
-        flat = torch.maximum(self._uniform(ranges.raw_floor, size), hiss + 0.2)
-        flat = (
-            flat + self._uniform(ranges.floor_tilt, size) * self._middles + self._uniform(ranges.raw_rise, size) * top
+        # Its own noise would be boosted with the voice: it is taken out first.
+        own = torch.from_numpy(np.stack([s.quiet for s in sources]))[:, None] + _OWN + (raw - 1) * 99
+        return _Changes(gain + shelf + colour, raw * self._raw_floor(size) + (1 - raw) * fallen, own)
+
+    def _raw_floor(self, size: int) -> Tensor:
+        """The noise of rooms, louder at low frequencies, and of converters. Shape: (size, 1, BANDS)."""
+        ranges = self.ranges
+        khz = self._middles * self.rate / 2000
+        level = self._uniform(ranges.raw_floor, size)
+        below = torch.log2(self._uniform((1.0, 3.0), size) / khz.clamp(min=0.05)).clamp(min=0)
+        rise = torch.sigmoid((khz - self._uniform((12.0, 20.0), size)) / self._uniform((0.8, 2.5), size))
+        slope = self._uniform(ranges.floor_tilt, size) * self._middles
+        return (
+            level + slope + self._uniform(ranges.raw_room, size) * below + self._uniform(ranges.raw_rise, size) * rise
         )
-        return gain + shelf + colour, raw * flat + (1 - raw) * fallen
 
     def __call__(self) -> Batch:
         """The next batch."""
         chosen = self.rng.choice(len(self.sources), self.batch, p=self._shares)
         starts = [int(self.rng.integers(0, len(self.sources[i].levels) - self.frames)) for i in chosen]
         clean, tops = self._cut(chosen, starts, self.frames)
-        gain, floor = self._changes(chosen)
+        changes = self._changes(chosen)
+        floor = changes.floor
         cutoff = torch.from_numpy(self.rng.choice(np.array(self.ranges.cutoffs, np.float32), self.batch))
         visible = bands.visible_bands(cutoff, self.rate).float()
         inside = self._tops <= tops
-        target = self._changed(clean, gain, floor)
+        target = self._changed(clean, changes)
         # Where an encoder wrote nothing at all there is nothing to learn, not even what the noise floor puts there.
         asked = inside & (clean > ROUNDING) & (visible[:, None] == 0)
         profile = target.new_zeros(self.batch, CLASSES * BANDS + 1)
@@ -172,15 +195,14 @@ class Draw:
             target[:count] = torch.where(ended, torch.minimum(target[:count], floor[:count]), target[:count])
             asked[:count] |= ended & (visible[:count, None] == 0)
             length = int(self.rng.integers(*self.ranges.reference_frames))
-            profile[:count] = self._references(chosen[:count], length, gain[:count], floor[:count], ended, visible)
+            profile[:count] = self._references(chosen[:count], length, changes.first(count), ended, visible)
         return Batch(target, asked.float(), visible, profile)
 
     def _references(
         self,
         chosen: npt.NDArray[np.int64],
         length: int,
-        gain: Tensor,
-        floor: Tensor,
+        changes: _Changes,
         ended: Tensor,
         visible: Tensor,
     ) -> Tensor:
@@ -191,8 +213,9 @@ class Draw:
         starts = [int(self.rng.integers(0, len(self.sources[i].levels) - length + 1)) for i in chosen]
         other, _ = self._cut(chosen, starts, length)
         level = self._uniform((-0.5, 0.5), len(chosen))
-        reference = self._changed(other, gain + level, floor + level)
-        reference = torch.where(ended, torch.minimum(reference, floor + level), reference)
+        floor = changes.floor + level
+        reference = self._changed(other, _Changes(changes.gain + level, floor, changes.own))
+        reference = torch.where(ended, torch.minimum(reference, floor), reference)
         return profile_of(reference, visible[: len(chosen)])
 
     def _cut(self, chosen: Iterable[int], starts: Iterable[int], length: int) -> tuple[Tensor, Tensor]:
@@ -201,9 +224,12 @@ class Draw:
         tops = torch.from_numpy(np.stack([source.tops[part] for source, part in cuts]))[..., None]
         return clean, tops
 
-    def _changed(self, clean: Tensor, gain: Tensor, floor: Tensor) -> Tensor:
-        noise = floor + 0.1 * torch.from_numpy(self.rng.standard_normal(clean.shape, dtype=np.float32))
-        return torch.log10(10 ** (clean + gain) + 10**noise)
+    def _changed(self, clean: Tensor, changes: _Changes) -> Tensor:
+        power = 10**clean
+        voice = torch.maximum(power - 10**changes.own, _LEAST * power)
+        # The mean power of n bins of noise, as uneven as it is: a network hears the difference to a smoother one.
+        uneven = self.rng.standard_gamma(self._bins, clean.shape, dtype=np.float32) / self._bins
+        return torch.log10(voice * 10**changes.gain + 10**changes.floor * torch.from_numpy(uneven))
 
 
 # Squared log10 distance between two noises of equal level, which no envelope can lower (LSD 0.79).

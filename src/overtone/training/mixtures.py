@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +15,13 @@ from torch import Tensor
 from overtone.dsp import stft
 from overtone.dsp.stft import BINS, HOP
 from overtone.settings import Mixing
+from overtone.training.noises import Signal, synthetic
 
 Recording = npt.NDArray[np.int16]
 # Ratio of error to signal below which less error is worth little: -20 dB.
 _ENOUGH = 1e-2
+# Examples that a drawn voice, and a drawn noise, is used for.
+_SHARED = 3
 # What lies below this in a recording of a voice is rumble.
 _VOICE_HZ = 60.0
 
@@ -44,134 +47,134 @@ class Mixture(NamedTuple):
 class Mixer:
     """Draws batches of mixtures.
 
+    Voices and noises are drawn once for `_SHARED` examples each, and meet in other pairs, levels and colours: to read and to
+    transform them costs more than to mix.
+
     Args:
-        sounds: what is mixed; at least one voice and one noise.
+        sounds: what is mixed; at least one voice.
         mixing: how.
         batch: examples.
         seconds: of an example.
         rate: canonical rate in Hz.
-        rng: decides everything random.
+        seed: decides everything random, together with the batch's number.
     """
 
-    def __init__(
-        self, sounds: Sounds, mixing: Mixing, batch: int, seconds: float, rate: int, rng: np.random.Generator
-    ) -> None:
-        self.sounds, self.mixing, self.batch, self.rate, self.rng = sounds, mixing, batch, rate, rng
+    def __init__(self, sounds: Sounds, mixing: Mixing, batch: int, seconds: float, rate: int, seed: int) -> None:
+        self.sounds, self.mixing, self.batch, self.rate, self.seed = sounds, mixing, batch, rate, seed
         self.samples = round(seconds * rate / HOP) * HOP
         weights = np.array(sounds.voice_weights, float)
         self._voice_shares = weights / weights.sum()
         self._knots_hz = np.geomspace(60, rate / 2, 9)
+        # Without recordings of noise what would be recorded is synthetic.
+        self._synthetic = mixing.synthetic if sounds.noises else 1.0 - mixing.babble
 
-    def __call__(self) -> Mixture:
-        """The next batch."""
-        return self.made([self.rng] * self.batch)
+    def __call__(self, number: int, examples: range | None = None) -> Mixture:
+        """Some examples of batch `number`, all by default; the same whichever others are asked for."""
+        chosen = examples if examples is not None else range(self.batch)
+        groups = -(-self.batch // _SHARED)
+        voice_of = [example // _SHARED for example in chosen]
+        noise_of = [(example // _SHARED + example % _SHARED) % groups for example in chosen]
+        voices = {group: self._spectrum(self._voice, 1, number, group) for group in sorted(set(voice_of))}
+        noises = {group: self._spectrum(self._noise, 2, number, group) for group in sorted(set(noise_of))}
+        made = [
+            self._mixed(voices[voice], noises[noise], np.random.default_rng((self.seed, 3, number, example)))
+            for example, voice, noise in zip(chosen, voice_of, noise_of, strict=True)
+        ]
+        noisy, clean, visible = (torch.stack(parts) for parts in zip(*made, strict=True))
+        return Mixture(noisy, clean, visible)
 
-    def made(self, rngs: Sequence[np.random.Generator]) -> Mixture:
-        """Examples, each decided by a generator of its own."""
-        examples, gains, ends = [], [], []
-        for self.rng in rngs:
-            voice, other, lowest_hz = self._example()
-            examples.append((voice, other))
-            gains.append((self._colour(lowest_hz), self._colour(0.0)))
-            narrow = self.rng.random() < self.mixing.narrow
-            ends.append(0.97 * self.rng.choice(self.mixing.cutoffs) if narrow else np.inf)
-        clean, noise = (
-            stft.analyse(torch.from_numpy(np.stack(parts))) * torch.from_numpy(np.stack(colours))[:, None]
-            for parts, colours in zip(zip(*examples, strict=True), zip(*gains, strict=True), strict=True)
-        )
-        hz = torch.arange(BINS) * (self.rate / stft.WINDOW)
-        visible = hz < torch.tensor(ends, dtype=torch.float32)[:, None]
-        keep = visible[:, None]
-        clean = clean * keep
-        return Mixture(clean + noise * keep, clean, visible)
+    def _spectrum(self, draw: Callable[[np.random.Generator], Signal], *seed: int) -> Tensor:
+        """Of a signal whose louder parts have an RMS of 1. Shape: complex (N, BINS)."""
+        signal = _scaled(draw(np.random.default_rng((self.seed, *seed))))
+        return stft.analyse(torch.from_numpy(signal)[None])[0]
 
-    def _example(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
-        """A clean signal and the noise to add, (samples,) each, and how far down the clean one is to go, Hz."""
-        mixing, rng = self.mixing, self.rng
-        draw = rng.random()
-        silent = np.zeros(self.samples, np.float32)
-        if draw < mixing.music and self.sounds.musics:
-            music = self._piece(self.sounds.musics[int(rng.integers(len(self.sounds.musics)))])
-            clean = _scaled(music, rng.uniform(*mixing.level_dbfs))
+    def _mixed(self, voice: Tensor, noise: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy, clean (N, BINS) and visible (BINS,) of one example."""
+        mixing = self.mixing
+        level_db = rng.uniform(*mixing.level_dbfs)
+        noise_db = level_db - rng.uniform(*mixing.snr_db)
+        gains, lowest_hz = (level_db, noise_db), _VOICE_HZ
+        kind = rng.choice(4, p=(mixing.music, mixing.clean, mixing.noise_alone, 1 - mixing.unmixed))
+        if kind == 0 and self.sounds.musics:
             # Steady hiss may be there; it stays too, since music is not to be touched.
-            return clean, silent, 0.0
-        voice = self._voice()
-        if rng.random() < mixing.pauses:
-            voice = self._paused(voice)
-        level = rng.uniform(*mixing.level_dbfs)
-        voice = _scaled(voice, level)
-        draw = rng.random()
-        if draw < mixing.clean:
-            return voice, silent, _VOICE_HZ
-        noise = self._noise()
-        if draw < mixing.clean + mixing.noise_alone:
-            return silent, _scaled(noise, level), _VOICE_HZ
-        return voice, _scaled(noise, level - rng.uniform(*mixing.snr_db)), _VOICE_HZ
+            recording = self.sounds.musics[int(rng.integers(len(self.sounds.musics)))]
+            voice = stft.analyse(torch.from_numpy(_scaled(self._piece(recording, rng)))[None])[0]
+            gains, lowest_hz = (level_db, -np.inf), 0.0
+        elif kind == 1:
+            gains = level_db, -np.inf
+        elif kind == 2:
+            gains = -np.inf, level_db
+        narrow = rng.random() < mixing.narrow
+        end = 0.97 * rng.choice(mixing.cutoffs) if narrow else np.inf
+        visible = torch.arange(BINS) * (self.rate / stft.WINDOW) < end
+        factors = (
+            torch.from_numpy(self._colour(rng, lowest) * np.float32(10 ** (gain / 20))) * visible
+            for lowest, gain in zip((lowest_hz, 0.0), gains, strict=True)
+        )
+        clean, added = (part * factor for part, factor in zip((voice, noise), factors, strict=True))
+        return clean + added, clean, visible
 
-    def _voice(self) -> npt.NDArray[np.float32]:
-        return self._piece(self.sounds.voices[int(self.rng.choice(len(self.sounds.voices), p=self._voice_shares))])
+    def _voice(self, rng: np.random.Generator) -> Signal:
+        """A stretch of a voice, some with a pause put in."""
+        chosen = int(rng.choice(len(self.sounds.voices), p=self._voice_shares))
+        voice = self._piece(self.sounds.voices[chosen], rng)
+        if rng.random() < self.mixing.pauses:
+            length = int(rng.uniform(0.2, 0.6) * len(voice))
+            start = int(rng.integers(0, len(voice) - length))
+            voice = voice.copy()
+            voice[start : start + length] = 0
+        return voice
 
-    def _noise(self) -> npt.NDArray[np.float32]:
+    def _noise(self, rng: np.random.Generator) -> Signal:
         """One or two layers of recorded noise, other voices or synthetic noise, each of its own speed."""
-        rng, mixing = self.rng, self.mixing
         total = np.zeros(self.samples, np.float32)
         for _ in range(int(rng.integers(1, 3))):
-            draw = rng.random()
-            if draw < mixing.babble:
-                layer = sum((_scaled(self._voice(), 0.0) for _ in range(int(rng.integers(2, 7)))), np.zeros_like(total))
-            elif draw < mixing.babble + mixing.coloured:
-                layer = self._synthetic()
-            else:
-                layer = self._piece(
-                    self.sounds.noises[int(rng.integers(len(self.sounds.noises)))], rng.uniform(0.75, 1.4)
-                )
-            total += _scaled(layer, rng.uniform(-8.0, 0.0))
+            total += _scaled(self._layer(rng)) * np.float32(10 ** (rng.uniform(-8.0, 0.0) / 20))
         if rng.random() < 0.6:
             # Rumble would make up most of the power, and the ratio say little about what is heard.
             sections = scipy.signal.butter(2, rng.uniform(20.0, 150.0), "high", fs=self.rate, output="sos")
             total = scipy.signal.sosfilt(sections, total).astype(np.float32)
         return total
 
-    def _synthetic(self) -> npt.NDArray[np.float32]:
-        spectrum = np.fft.rfft(self.rng.standard_normal(self.samples))
-        hz = np.fft.rfftfreq(self.samples, 1 / self.rate)
-        spectrum *= np.maximum(hz, 30.0) ** self.rng.uniform(-1.0, 0.3)
-        return np.fft.irfft(spectrum, self.samples).astype(np.float32)
+    def _layer(self, rng: np.random.Generator) -> Signal:
+        draw = rng.random()
+        if draw < self.mixing.babble:
+            others = (_scaled(self._voice(rng)) for _ in range(int(rng.integers(2, 7))))
+            return sum(others, np.zeros(self.samples, np.float32))
+        if draw < self.mixing.babble + self._synthetic:
+            return synthetic(self.samples, self.rate, rng)
+        recording = self.sounds.noises[int(rng.integers(len(self.sounds.noises)))]
+        return self._piece(recording, rng, rng.uniform(0.75, 1.4))
 
-    def _piece(self, recording: Recording, speed: float = 1.0) -> npt.NDArray[np.float32]:
+    def _piece(self, recording: Recording, rng: np.random.Generator, speed: float = 1.0) -> Signal:
         """A stretch from a random moment on, played over and over where the recording is short; speed by interpolation."""
         wanted = int(self.samples * speed) + 2
-        start = int(self.rng.integers(0, max(1, len(recording) - wanted)))
+        start = int(rng.integers(0, max(1, len(recording) - wanted)))
         piece = recording[start : start + wanted]
         if len(piece) < wanted:
             piece = np.tile(piece, -(-wanted // len(piece)))[:wanted]
-        signal = (piece / 32768).astype(np.float32)
+        signal = np.multiply(piece, np.float32(1 / 32768), dtype=np.float32)
         if speed == 1.0:
-            return np.asarray(signal[: self.samples], np.float32)
-        moments = np.arange(self.samples) * speed
-        return np.asarray(np.interp(moments, np.arange(wanted), signal), np.float32)
+            return signal[: self.samples]
+        moments = np.arange(self.samples, dtype=np.float32) * np.float32(speed)
+        whole = moments.astype(np.int64)
+        moments -= whole
+        return np.asarray(signal[whole] * (1 - moments) + signal[whole + 1] * moments, np.float32)
 
-    def _colour(self, lowest_hz: float) -> npt.NDArray[np.float32]:
+    def _colour(self, rng: np.random.Generator, lowest_hz: float) -> Signal:
         """A smooth random gain over frequency that lets nothing pass below `lowest_hz`. Shape: (BINS,)."""
-        gain_db = self.rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
+        gain_db = rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
         hz = np.arange(BINS) * (self.rate / stft.WINDOW)
         gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(self._knots_hz), gain_db) / 20)
         return np.asarray(gain * (hz >= lowest_hz), np.float32)
 
-    def _paused(self, voice: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        length = int(self.rng.uniform(0.2, 0.6) * len(voice))
-        start = int(self.rng.integers(0, len(voice) - length))
-        voice = voice.copy()
-        voice[start : start + length] = 0
-        return voice
 
-
-def _scaled(signal: npt.NDArray[np.float32], level_dbfs: float) -> npt.NDArray[np.float32]:
-    """At an RMS of its louder parts: the mean power of the half of 10 ms stretches that is louder."""
+def _scaled(signal: Signal) -> Signal:
+    """To an RMS of 1 of its louder parts: the half of its stretches of 10 ms that is louder. What is silent stays so."""
     stretches = signal[: len(signal) // 480 * 480].reshape(-1, 480)
-    power = np.sort(np.mean(np.square(stretches, dtype=np.float64), axis=1))
+    power = np.sort(np.mean(np.square(stretches), axis=1))
     rms = float(np.sqrt(power[len(power) // 2 :].mean()))
-    return signal * np.float32(10 ** (level_dbfs / 20) / rms) if rms > 1e-5 else signal * 0
+    return signal * np.float32(1 / rms if rms > 1e-5 else 0.0)
 
 
 def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -> tuple[Tensor, Tensor]:

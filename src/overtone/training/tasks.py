@@ -17,7 +17,7 @@ from overtone.models import envelope, gains
 from overtone.models.envelope import Trackers
 from overtone.models.gains import TAPS, Past
 from overtone.settings import ExtendTraining, Params, RestoreTraining
-from overtone.training.envelopes import Batch, Draw, Source, brightness_of, envelope_loss, hiss_of
+from overtone.training.envelopes import Batch, Draw, Source, brightness_of, envelope_loss, quiet_of
 from overtone.training.mixtures import Mixer, Mixture, Sounds, restoration_loss, waveform_loss
 from overtone.training.recordings import Recording
 
@@ -105,7 +105,8 @@ class ExtendTask(Task):
         bright = float(np.median(one.tops)) > _BRIGHT_HZ
         weight = min(len(one.levels), _MOST_FRAMES) ** 0.5 * (1.0 if bright else 0.5)
         brightness = brightness_of(one.levels, one.tops, self.rate)
-        return Source(one.source, one.levels, one.tops, weight, brightness, hiss_of(one.levels, self.rate))
+        speech = one.kind == "speech"
+        return Source(one.source, speech, one.levels, one.tops, weight, brightness, quiet_of(one.levels))
 
     @staticmethod
     def _excerpt(one: Recording, frames: int) -> tuple[Tensor, float]:
@@ -164,17 +165,13 @@ class RestoreTask(Task):
     def __init__(self, params: Params, train: Sequence[Recording], valid: Sequence[Recording]) -> None:
         self.settings = self._settings = settings = params.train.restore
         self.rate, self.seed = params.corpus.rate, params.seed
-        sounds, mixing = _sounds(train, self.rate), settings.mixing
-        if not sounds.noises:
-            # What would be recorded is synthetic then.
-            mixing = mixing.model_copy(update={"coloured": 1.0 - mixing.babble})
-        rng = np.random.default_rng(self.seed)
-        self._mixer = Mixer(sounds, mixing, settings.batch, settings.seconds, self.rate, rng)
+        sounds = _sounds(train, self.rate)
+        self._mixer = Mixer(sounds, settings.mixing, settings.batch, settings.seconds, self.rate, self.seed)
         self._excerpts = _noisy(valid, round(_SECONDS * self.rate), np.random.default_rng((self.seed, 2)))
 
     def draw(self, number: int, examples: range) -> Mixture:
         """See `Task`."""
-        return self._mixer.made([np.random.default_rng((self.seed, 1, number, example)) for example in examples])
+        return self._mixer(number, examples)
 
     def loss(self, run: Run, batch: Mixture) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Task`."""
