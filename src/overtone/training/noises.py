@@ -29,7 +29,7 @@ def synthetic(samples: int, rate: int, rng: np.random.Generator) -> Signal:
 def swelling(samples: int, rate: int, rng: np.random.Generator) -> Signal:
     """Hiss, wind, rain, traffic: noise of a random spectrum whose level is steady or swells up and down."""
     noise = _shaped(rng.standard_normal(samples), rate, rng)
-    return (noise * _swell(samples, rate, rng)).astype(np.float32)
+    return np.asarray(noise * _swell(samples, rate, rng), np.float32)
 
 
 def machine(samples: int, rate: int, rng: np.random.Generator) -> Signal:
@@ -37,7 +37,7 @@ def machine(samples: int, rate: int, rng: np.random.Generator) -> Signal:
     base = float(np.exp(rng.uniform(np.log(25), np.log(600))))
     wander = _smooth(samples, rate, rng.uniform(0.2, 4.0), rng) * rng.uniform(0.0, 0.04)
     phase = np.cumsum(2 * np.pi * base / rate * (1 + wander))
-    count = int(min(rng.integers(3, 30), 0.45 * rate / base))
+    count = min(int(rng.integers(3, 30)), int(0.45 * rate / base))
     slope_db, spread_db = rng.uniform(-12, -3), rng.uniform(2, 9)
     tone = np.zeros(samples)
     for harmonic in range(1, count + 1):
@@ -46,9 +46,8 @@ def machine(samples: int, rate: int, rng: np.random.Generator) -> Signal:
     beat = np.abs(np.sin(phase / 2)) ** rng.uniform(0.0, 4.0)
     noise = _shaped(rng.standard_normal(samples), rate, rng) * beat
     share = rng.uniform(0.05, 1.0)
-    return ((tone / tone.std() * share + noise / noise.std() * (1 - share)) * _swell(samples, rate, rng)).astype(
-        np.float32
-    )
+    mixed = tone / tone.std() * share + noise / noise.std() * (1 - share)
+    return np.asarray(mixed * _swell(samples, rate, rng), np.float32)
 
 
 def impacts(samples: int, rate: int, rng: np.random.Generator) -> Signal:
@@ -68,7 +67,7 @@ def impacts(samples: int, rate: int, rng: np.random.Generator) -> Signal:
         train = np.zeros(samples)
         np.add.at(train, moments, np.exp(rng.normal(0, 0.7, len(moments))) * rng.choice([-1, 1], len(moments)))
         total += scipy.signal.fftconvolve(train, sound * decay)[:samples]
-    return total.astype(np.float32)
+    return np.asarray(total, np.float32)
 
 
 def calls(samples: int, rate: int, rng: np.random.Generator) -> Signal:
@@ -86,7 +85,7 @@ def calls(samples: int, rate: int, rng: np.random.Generator) -> Signal:
         stretch = total[position : position + length]
         stretch += (sound * np.hanning(length))[: len(stretch)] * rng.uniform(0.3, 1.0)
         position += length + int(rate * rng.exponential(pause))
-    return (total + 0.003 * total.std() * rng.standard_normal(samples)).astype(np.float32)
+    return np.asarray(total + 0.003 * total.std() * rng.standard_normal(samples), np.float32)
 
 
 def _shaped(signal: npt.NDArray[np.float64], rate: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
