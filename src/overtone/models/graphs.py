@@ -71,7 +71,7 @@ def _export(network: Extend | Restore, target: Path, made_of: str) -> Path:
             output_names=["out", *after],
             dynamic_axes=axes,
         )
-        _note(path, made_of)
+        _finish(path, made_of)
         check(network, Session(path), target)
     return target
 
@@ -106,10 +106,23 @@ def _example(network: Extend | Restore, frames: int, batch: int, seed: int) -> t
     return inputs, state
 
 
-def _note(path: Path, made_of: str) -> None:
+def _finish(path: Path, made_of: str) -> None:
+    """Name what the graph was made of; keep weights that lose nothing by it in half precision, as the weights' file does."""
     import onnx
+    from onnx import helper, numpy_helper
 
-    graph = onnx.load(str(path))
-    entry = graph.metadata_props.add()
+    model = onnx.load(str(path))
+    entry = model.metadata_props.add()
     entry.key, entry.value = DIGEST, made_of
-    onnx.save(graph, str(path))
+    widened = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or (values.astype(np.float16).astype(np.float32) != values).any():
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        widened.append(helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*widened, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))
