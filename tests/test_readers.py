@@ -320,9 +320,9 @@ def test_flac_of_no_or_too_small_length_is_read_to_its_end(frames: int, front: b
 
 def test_right_flac_is_not_decoded_to_be_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips are probed many times."""
-    from overtone.audio import flac
+    from overtone.audio import flac, libsndfile
 
-    counted = flac.decodable
+    counted = libsndfile.decodable
 
     def last(*given: Any) -> int:
         count = counted(*given)
