@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 
 from conftest import ROOT, TINY
 from overtone import settings as settings_file
+from overtone import stages
 from overtone.data import sources
 from overtone.data.corpus import CorpusError, read_manifest
 from overtone.dsp import bands, stft
@@ -190,6 +191,26 @@ def test_training_begins_with_the_weights_of_a_given_model(trained: Path, tmp_pa
     for name, one in before.networks.items():
         for key, value in one.state_dict().items():
             torch.testing.assert_close(after.networks[name].state_dict()[key], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_released_networks_are_a_better_beginning_than_none(tmp_path: Path, corpus_folder: Path) -> None:
+    short = (
+        *("train.extend.steps=4", "train.extend.batch=4", "train.extend.frames=20"),
+        *("train.restore.steps=4", "train.restore.batch=4", "train.restore.seconds=0.3"),
+        *("train.fit.epoch_steps=4", "train.fit.precision=32-true", "train.fit.threads=1", "train.fit.accelerator=cpu"),
+        f"train.data.prepared={tmp_path / 'prepared'}",
+    )
+    curves = {}
+    for begin in ("released", "null"):
+        params = settings_file.load(ROOT / "params.yaml", (*short, f"train.fit.start={begin}"))
+        folder = tmp_path / begin
+        start = stages.start_folder(params, "rnn")
+        fit.train(params, "rnn", corpus_folder, folder / "model", folder / "checkpoints", start=start)
+        curves[begin] = pd.read_csv(folder / "model" / "history.csv")
+    released, nothing = curves["released"], curves["null"]
+    assert released["extend_valid_lsd"].min() < 0.8 * nothing["extend_valid_lsd"].min()
+    assert released["restore_valid_gain_db"].max() > nothing["restore_valid_gain_db"].max()
 
 
 def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:

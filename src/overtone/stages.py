@@ -129,10 +129,13 @@ def start_folder(params: Params, kind: str) -> Path | None:
     from overtone.registry.released import NAMES, find
 
     start = params.train.fit.start
-    if start is None or Path(start).is_dir():
-        return None if start is None else Path(start)
+    if start is None:
+        return None
     name = f"released-{kind}" if start == "released" else start
-    return find(name, project.home() or Path.cwd()) if name in NAMES else resolve.fetched(name)
+    # Before folders: a project has one called `released` too.
+    if name in NAMES:
+        return find(name, project.home() or Path.cwd())
+    return Path(start) if Path(start).is_dir() else resolve.fetched(name)
 
 
 def sync() -> None:
