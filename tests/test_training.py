@@ -208,9 +208,8 @@ def test_released_networks_are_a_better_beginning_than_none(tmp_path: Path, corp
         start = stages.start_folder(params, "rnn")
         fit.train(params, "rnn", corpus_folder, folder / "model", folder / "checkpoints", start=start)
         curves[begin] = pd.read_csv(folder / "model" / "history.csv")
-    released, nothing = curves["released"], curves["null"]
-    assert released["extend_valid_lsd"].min() < 0.8 * nothing["extend_valid_lsd"].min()
-    assert released["restore_valid_gain_db"].max() > nothing["restore_valid_gain_db"].max()
+    gain = {begin: curve["restore_valid_gain_db"].max() for begin, curve in curves.items()}
+    assert gain["released"] > gain["null"] + 2
 
 
 def test_start_of_other_settings_is_refused_by_name(trained: Path, tmp_path: Path, corpus_folder: Path) -> None:
