@@ -4,53 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import logging
+import tempfile
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 
-from overtone.serving import (
-    catalogue,
-    conditions,
-    degrade,
-    enhance,
-    health,
-    live,
-    manual,
-    meters,
-    page,
-    refusal,
-    samples,
-)
-from overtone.serving.door import Door
-from overtone.serving.meters import Meters
+from overtone.serving import errors
+from overtone.serving.engine import Engine, Workers
+from overtone.serving.jobfiles import JobFiles
+from overtone.serving.jobs import Jobs
+from overtone.serving.limits import Limits
+from overtone.serving.metrics import Metrics
+from overtone.serving.middleware import Observed
+from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
-from overtone.serving.room import Room
-from overtone.serving.service import Service
-from overtone.serving.shelf import Shelf
-
-log = logging.getLogger("overtone.serving")
+from overtone.serving.routes import catalogue, degrade, enhance, health, jobs, live, page
+from overtone.serving.security import Security
+from overtone.serving.shadow import Shadow
+from overtone.serving.statistics import Statistics
 
 
 def create_app(options: Options) -> FastAPI:
     """A server's application. It loads its model when it is started; until then `/readyz` answers 503.
 
     `app.state.failure` is what kept the first model from being loaded, if anything; `app.state.stop` is then called.
+    Jobs and statistics lie in `options.state`, without one in a temporary folder that goes with the application.
     """
-    room = Room(options.concurrency, options.queue, options.per_client, options.live_sessions)
-    counters = Meters(room)
-    served = Service(
-        options,
-        Shelf(options.model, options.kept_models, counters.serves),
-        room,
-        counters,
-        ThreadPoolExecutor(options.workers, thread_name_prefix="worker"),
-        # Live sound does not wait behind files.
-        ThreadPoolExecutor(options.workers, thread_name_prefix="live"),
-    )
     app = FastAPI(
         title="Overtone",
         description="Audio in, full-band 48 kHz audio out.",
@@ -58,39 +40,60 @@ def create_app(options: Options) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
-        # The door asks for the key; this shows a field for it in /docs.
+        # The middleware asks for the key; this says so in the description.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if options.key else [],
     )
-    app.state.service, app.state.failure, app.state.stop = served, None, lambda: None
-    app.add_middleware(Door, options=options, meters=counters)
-    refusal.install(app)
-    for part in (enhance, degrade, catalogue, conditions, samples, health, meters):
+    limits = Limits(options)
+    metrics = Metrics(limits)
+    app.state.options, app.state.limits, app.state.metrics = options, limits, metrics
+    app.state.failure, app.state.stop = None, lambda: None
+    # The last one added is the first to see a request.
+    app.add_middleware(Security, options=options)
+    app.add_middleware(Observed, options=options, metrics=metrics)
+    errors.install(app)
+    for part in (enhance, jobs, degrade, catalogue, health):
         app.include_router(part.router)
     app.router.routes.extend(live.router.routes)
-    manual.install(app)
     page.install(app)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    served: Service = app.state.service
-    running = asyncio.create_task(_models(app, served))
-    try:
-        yield
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        served.close()
+    options: Options = app.state.options
+    async with AsyncExitStack() as stack:
+        folder = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-")))
+        engine = app.state.engine = await asyncio.to_thread(_engine, app, folder)
+        stack.callback(engine.workers.close)
+        app.state.jobs = Jobs(engine, JobFiles(folder / "jobs", options))
+        stack.push_async_callback(app.state.jobs.close)
+        following = asyncio.create_task(_follow(app))
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
 
 
-async def _models(app: FastAPI, served: Service) -> None:
-    """Load the first model, then follow its reference."""
+def _engine(app: FastAPI, folder: Path) -> Engine:
+    options, metrics = app.state.options, app.state.metrics
+    statistics = Statistics(folder)
+    models = ModelCache(
+        options.model, options.kept_models, options.device, options.registry_seconds, changed=metrics.serves
+    )
+    shadow = Shadow(options.shadow, options.shadow_share, statistics)
+    return Engine(options, models, app.state.limits, metrics, Workers(options.threads), statistics, shadow)
+
+
+async def _follow(app: FastAPI) -> None:
+    """Load the first model, go on with jobs that were left, then follow the model's reference."""
+    models: ModelCache = app.state.engine.models
     try:
-        await served.shelf.refresh()
+        await models.refresh()
     except Exception as error:
         app.state.failure = error
         app.state.stop()
         return
-    await served.shelf.follow(served.options.poll_seconds)
+    await app.state.jobs.resume()
+    await models.follow(app.state.options.poll_seconds)

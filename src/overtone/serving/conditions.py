@@ -1,120 +1,125 @@
-"""`GET /v1/conditions`: the fixed evaluation conditions, in words."""
+"""The project's evaluation conditions, in words, and recordings made worse as they do it."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Sequence
-from typing import Literal
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+import numpy as np
+import soxr
 
-from overtone import settings as params
-from overtone.settings import (
-    BitErrors,
-    Clip,
-    Codec,
-    Condition,
-    NarrowBand,
-    Noise,
-    PacketLoss,
-    Quantise,
-    Resample,
-    Step,
-    project,
-)
-
-router = APIRouter(prefix="/v1", tags=["conditions"])
+from overtone import audio, scaffold, settings
+from overtone.audio import AudioError, Signal
+from overtone.errors import needs_extra
+from overtone.serving.enhancement import SHORT_SECONDS, of_length, opened
+from overtone.serving.errors import Refused
+from overtone.settings import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step, project
 
 NONE = "none"
-# What a server has that runs where no params.yaml is: the project's own.
-_LOSS = {"zero": PacketLoss(share=0.1), "repeat": PacketLoss(share=0.1, fill="repeat")}
-_SPEECH = ("speech",)
-_DEFAULTS = {
-    **{f"sinc_{khz}k": Condition(mode="extend", steps=(Resample(rate=1000 * khz),)) for khz in (8, 12, 16, 24)},
-    "mp3_mono_32k": Condition(mode="restore", channels=1, steps=(Codec(codec="mp3", kbps=32),)),
-    "mp3_stereo_64k": Condition(mode="restore", channels=2, steps=(Codec(codec="mp3", kbps=64),)),
-    "opus_16k": Condition(mode="restore", steps=(Codec(codec="opus", kbps=16),)),
-    **{
-        f"loss_{khz}k_{fill}": Condition(mode="restore", kinds=_SPEECH, steps=(Resample(rate=1000 * khz), loss))
-        for khz in (8, 16)
-        for fill, loss in _LOSS.items()
-    },
-    **{f"loss_48k_{fill}": Condition(mode="restore", steps=(loss,)) for fill, loss in _LOSS.items()},
-    "noise_10db": Condition(mode="restore", highpass_hz=60, steps=(Noise(snr_db=10),)),
-    **{
-        f"noise_{snr}db": Condition(mode="restore", kinds=_SPEECH, highpass_hz=60, steps=(Noise(snr_db=snr),))
-        for snr in (5, 0)
-    },
-    "mixture": Condition(
-        mode="restore",
-        kinds=_SPEECH,
-        steps=(Noise(snr_db=15), Resample(rate=8_000), Codec(codec="mulaw"), PacketLoss(share=0.05)),
-    ),
-}
-
-
-class Told(BaseModel):
-    """A condition: its name, the mode that suits it, and what it does in a sentence."""
-
-    name: str
-    mode: Literal["auto", "extend", "restore"]
-    title: str
-    description: str
-
-
-class Conditions(BaseModel):
-    """`none` first, then those of params.yaml in its order."""
-
-    conditions: list[Told]
-
-
-@router.get("/conditions")
-def conditions() -> Conditions:
-    """What `POST /v1/degrade` can do to a recording."""
-    untouched = Told(
-        name=NONE, mode="auto", title="As it is", description="The recording is enhanced just as it comes."
-    )
-    return Conditions(
-        conditions=[
-            untouched,
-            *(
-                Told(
-                    name=name,
-                    mode="restore" if one.mode == "restore" else "extend",
-                    title=_title(one.steps),
-                    description=_sentence(one.steps),
-                )
-                for name, one in known().items()
-            ),
-        ]
-    )
+RATE = 48_000
+# Damages work on the whole signal, which takes its memory several times over.
+MAX_DAMAGED_SECONDS = 300.0
+SEED = 20260
+SAMPLES = Path(__file__).parent / "assets" / "samples"
 
 
 def known() -> dict[str, Condition]:
-    """The project's conditions that do something; where there is no project, those that it comes with.
+    """The conditions that do something: of the project, or of a new one where there is none.
 
     None without the libraries that they need.
     """
     if not importlib.util.find_spec("torchaudio"):
         return {}
-    if (root := project.source()) is not None:
-        loaded = params.load(root / project.SETTINGS).degrade.conditions
-        return {name: one for name, one in loaded.items() if one.steps}
-    return dict(_DEFAULTS)
+    root = project.source()
+    path = scaffold.packed(project.SETTINGS) if root is None else root / project.SETTINGS
+    return {name: one for name, one in settings.load(path).degrade.conditions.items() if one.steps}
 
 
-def _title(steps: Sequence[Step]) -> str:
-    first, *others = [_words(step)[0] for step in steps]
-    return ", ".join([first, *(_lower(other) for other in others)])
+def described(name: str, condition: Condition) -> dict[str, str]:
+    """A condition's name, the mode that suits it, a title, and what it does in a sentence."""
+    mode = "restore" if condition.mode == "restore" else "extend"
+    first, *others = [_words(step)[0] for step in condition.steps]
+    title = ", ".join([first, *(_inside(other) for other in others)])
+    sentence = "; then ".join(_words(step)[1] for step in condition.steps)
+    return {"name": name, "mode": mode, "title": title, "description": f"{sentence[0].upper()}{sentence[1:]}."}
 
 
-def _sentence(steps: Sequence[Step]) -> str:
-    told = "; then ".join(_words(step)[1] for step in steps)
-    return f"{told[0].upper()}{told[1:]}."
+def found(name: str) -> Condition | None:
+    """A condition by its name; None for `none`.
+
+    Raises:
+        Refused: there is none of this name (404).
+    """
+    condition = known().get(name)
+    if condition is None and name != NONE:
+        raise Refused(404, f"there is no condition {name[:64]!r}; expected a name of /v1/conditions")
+    return condition
 
 
-def _lower(title: str) -> str:
+def write(file: BinaryIO, name: str, target: Path, max_seconds: float) -> None:
+    """What a condition leaves of a file, at 48 kHz, into a WAV file; computes.
+
+    Raises:
+        Refused: no such condition (404), not audio (415), too long (413).
+        AudioError: audio that cannot be used.
+    """
+    condition = found(name)
+    assert condition is not None
+    info = opened(file, min(max_seconds, MAX_DAMAGED_SECONDS))
+    frames = audio.resampled_length(info.frames, info.rate, RATE)
+    whole = np.concatenate(list(of_length(decoded(file, info), frames, round(SHORT_SECONDS * RATE))), axis=1)
+    signal, _ = damaged(whole, name, condition)
+    audio.write(target, signal, RATE, "FLOAT")
+
+
+def damaged(signal: Signal, name: str, condition: Condition) -> tuple[Signal, float]:
+    """A signal at 48 kHz after a condition's steps, and the cutoff in Hz that they leave.
+
+    Raises:
+        MissingExtraError: the installation has none of the pipeline's libraries.
+    """
+    with needs_extra("a condition"):
+        from overtone.data import degrade
+    received, rate, cutoff = degrade.received(
+        condition.steps, signal, RATE, degrade.generator(SEED, name), (recorded_noise(),)
+    )
+    return audio.fit_length(audio.resample(received, rate, RATE), signal.shape[1]), cutoff
+
+
+def decoded(file: BinaryIO, info: audio.Info) -> Iterator[Signal]:
+    """The samples of a file at 48 kHz, aligned to those of an enhanced one.
+
+    Raises:
+        AudioError: a sample is no number.
+    """
+    resampler = soxr.ResampleStream(info.rate, RATE, info.channels, quality="VHQ")
+    for block in audio.blocks(file):
+        if not np.isfinite(block).all():
+            raise AudioError("the audio holds samples that are no numbers; expected finite ones")
+        yield block if info.rate == RATE else resampler.resample_chunk(np.ascontiguousarray(block.T)).T
+    if info.rate != RATE:
+        yield resampler.resample_chunk(np.zeros((0, info.channels), np.float32), last=True).T
+
+
+@functools.cache
+def recorded_noise() -> Signal:
+    """A room's noise (1, samples) at 48 kHz, for conditions that add noise."""
+    signal, own = audio.read(SAMPLES / f"{samples()['noise']['name']}.flac")
+    return audio.resample(signal, own, RATE)
+
+
+@functools.cache
+def samples() -> dict[str, Any]:
+    """The list of the recordings that come with the page."""
+    listed: dict[str, Any] = json.loads((SAMPLES / "samples.json").read_text())
+    return listed
+
+
+def _inside(title: str) -> str:
     """A title inside a sentence; names such as MP3 stay."""
     return title if title[:2].isupper() else title[0].lower() + title[1:]
 

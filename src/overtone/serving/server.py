@@ -1,19 +1,27 @@
-"""The process that serves: threads, memory, signals, log."""
+"""The processes that serve: sockets, threads, memory, signals."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import functools
 import logging
+import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+import tempfile
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import torch
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
 
 from overtone.errors import OvertoneError
-from overtone.serving import connection
+from overtone.serving import logs, metrics
 from overtone.serving.app import create_app
 from overtone.serving.options import Options
 
@@ -21,43 +29,104 @@ log = logging.getLogger("overtone.serving")
 _M_ARENA_MAX = -8
 # More than a second of any stream in one frame is no live sound.
 _FRAME_BYTES = 2_000_000
+# Of a request's line and headers.
+_HEAD_BYTES = 65_536
 
 
-def run(options: Options, access_log: bool = True) -> None:
+def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs.
 
     Raises:
-        OvertoneError: the address cannot be listened on.
+        OvertoneError: the address cannot be listened on, or a process could not begin.
         Exception: what kept the first model from being loaded.
     """
+    logs.configure(options.log_format, options.key)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listening(options))
+        host, port = listener.getsockname()[:2]
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        if options.processes == 1:
+            _run_here(options, listener)
+        else:
+            # Before the counters of any process are made.
+            os.environ[metrics.FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-metrics-"))
+            config = _config(functools.partial(_app_of_process, options.share()), options, factory=True)
+            Multiprocess(config, sockets=[listener]).run()
+
+
+def _run_here(options: Options, listener: socket.socket) -> None:
     _settle()
     app = create_app(options)
-    config = uvicorn.Config(
+    server = uvicorn.Server(_config(app, options))
+    app.state.stop = lambda: setattr(server, "should_exit", True)
+    # uvicorn raises the signals that stopped it once more when it is done.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listener])
+    if app.state.failure is not None:
+        raise app.state.failure
+
+
+def _app_of_process(options: Options) -> FastAPI:
+    """The application of one of several processes; one that finds no model ends, and another is started in its place."""
+    logs.configure(options.log_format, options.key)
+    _settle()
+    app = create_app(options)
+
+    def stop() -> None:
+        log.error("no model could be loaded: %s", app.state.failure)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    app.state.stop = stop
+    return app
+
+
+def _config(app: Any, options: Options, factory: bool = False) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
-        http=connection.within(options.read_seconds),
-        timeout_graceful_shutdown=round(options.grace_seconds),
+        factory=factory,
+        workers=options.processes,
+        http=type("Connection", (Connection,), {"seconds": options.read_seconds}),
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_graceful_shutdown=round(options.grace),
         ws_max_size=_FRAME_BYTES,
         # Sound hardly packs, and packing takes time that live sound has not.
         ws_per_message_deflate=False,
         server_header=False,
-        access_log=access_log,
-        log_config=_log_config(),
+        access_log=False,
+        log_config=None,
     )
-    server = uvicorn.Server(config)
-    app.state.stop = lambda: setattr(server, "should_exit", True)
-    with _listening(options) as listener:
-        # uvicorn raises the signals that stopped it once more when it is done.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        host, port = listener.getsockname()[:2]
-        log.info(
-            "listening on http://%s:%d, its interface is shown at /docs", f"[{host}]" if ":" in host else host, port
-        )
-        server.run(sockets=[listener])
-    if app.state.failure is not None:
-        raise app.state.failure
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which by itself waits for ever for the head of a request and for a client that takes nothing.
+
+    Attributes:
+        seconds: between two looks. A connection that has begun no request from one to the next is closed, and one that is
+            closed and still not gone is broken off.
+    """
+
+    seconds = 20.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self.loop.call_later(self.seconds, self._look, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost = True
+
+    _lost = False
+
+    def _look(self, before: object) -> None:
+        if self._lost or self.transport.get_protocol() is not self:
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if self.transport.is_closing():
+            self.transport.abort()
+        elif idle and self.cycle is before:
+            self.transport.close()
+        self.loop.call_later(self.seconds, self._look, self.cycle)
 
 
 def _settle() -> None:
@@ -81,12 +150,3 @@ def _listening(options: Options) -> socket.socket:
             f"{options.host}:{options.port}: cannot be listened on: {error.strerror or error}"
         ) from None
     return listener
-
-
-def _log_config() -> dict[str, object]:
-    """uvicorn's own, with our lines among its."""
-    config: dict[str, object] = dict(uvicorn.config.LOGGING_CONFIG)
-    loggers = config["loggers"]
-    assert isinstance(loggers, dict)
-    config["loggers"] = {**loggers, "overtone": {"handlers": ["default"], "level": logging.INFO, "propagate": False}}
-    return config

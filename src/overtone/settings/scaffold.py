@@ -54,7 +54,7 @@ def create(folder: Path, recordings: Path | None = None) -> Path:
         raise OvertoneError("git is not installed; expected it for a new project")
     if find_spec("dvc") is None:
         raise missing_extra(ModuleNotFoundError(name="dvc"), "`overtone init`") or OvertoneError("DVC is not installed")
-    templates = {name: _template(name) for name in FILES}
+    templates = {name: packed(name).read_text() for name in FILES}
     folder.mkdir(parents=True, exist_ok=True)
     place = _placed(folder, recordings)
     (folder / "params.yaml").write_text(_own_settings(templates["params.yaml"], place))
@@ -67,10 +67,15 @@ def create(folder: Path, recordings: Path | None = None) -> Path:
     return folder / place
 
 
-def _template(name: str) -> str:
+def packed(name: str) -> Path:
+    """A file of this project, as the package brings it or its clone has it.
+
+    Raises:
+        OvertoneError: the installation is not whole.
+    """
     for root in (PACKED, Path(__file__).parents[3]):
         if (root / name).is_file():
-            return (root / name).read_text()
+            return root / name
     raise OvertoneError(f"{PACKED / name}: no such file; expected it in the installed package: install Overtone anew")
 
 

@@ -10,8 +10,7 @@ import soxr
 from overtone import audio
 from overtone.audio import AudioError, Signal
 from overtone.enhance.profile import Profile
-from overtone.enhance.upsampler import Mode
-from overtone.serving.shelf import Loaded
+from overtone.enhance.upsampler import Mode, Upsampler
 
 _TYPES: dict[str, np.dtype[Any]] = {"f32le": np.dtype("<f4"), "s16le": np.dtype("<i2")}
 # Of the next better one, an 8 kHz stream waits as long and a 16 kHz stream twice as long.
@@ -20,18 +19,18 @@ _QUALITY = "HQ"
 _ANY_BAND = 44_100
 
 
-class Session:
+class LiveStream:
     """One live stream.
 
     Args:
-        loaded: the model.
+        model: that enhances.
         rate: of the frames that come in, Hz; those that go out are at the model's rate.
         format: of samples both ways, `f32le` or `s16le`.
         cutoff_hz: above which there is nothing; None is half the rate.
         profile, brightness_db: see `Upsampler.enhance`.
 
     Attributes:
-        facts: what the client is told of it.
+        facts: what its client may know of it.
         seconds: of sound taken.
         sent: samples a channel given.
         frame_bytes, bytes_a_second: of what comes in.
@@ -42,7 +41,7 @@ class Session:
 
     def __init__(
         self,
-        loaded: Loaded,
+        model: Upsampler,
         rate: int,
         channels: int,
         format: str,
@@ -55,7 +54,6 @@ class Session:
             if rate >= _ANY_BAND:
                 raise AudioError(f"cutoff_hz: expected for a stream at {rate} Hz, which may hold any band")
             cutoff_hz = rate / 2
-        model = loaded.upsampler
         cutoff_hz = model.checked_cutoff(cutoff_hz)
         self._stream = model.stream(
             channels, mode=mode, cutoff_hz=cutoff_hz, profile=profile, brightness_db=brightness_db

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from overtone.errors import OvertoneError
-from overtone.serving.shelf import UnknownModelError, UnusableModelError
 
 log = logging.getLogger("overtone.serving")
 
@@ -21,11 +20,6 @@ class Detail(BaseModel):
     """The body of every error."""
 
     detail: str
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI shows that a route may answer with these errors."""
-    return {status: {"model": Detail} for status in statuses}
 
 
 class Refused(HTTPException):
@@ -40,26 +34,38 @@ class Refused(HTTPException):
         super().__init__(status, sentence, None if retry_after is None else {"Retry-After": str(retry_after)})
 
 
+class UnknownModelError(OvertoneError):
+    """A request names a model that there is not."""
+
+
+class UnusableModelError(OvertoneError):
+    """A model that a request names, and that cannot be used; its cause is for the log, it names files and addresses."""
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI shows that a route may answer with these errors."""
+    return {status: {"model": Detail} for status in statuses}
+
+
+def sentence_of(error: BaseException) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of an application with JSON `{"detail": sentence}`, and none with a stack trace."""
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-        return JSONResponse({"detail": "; ".join(told)}, 422)
-
-    @app.exception_handler(UnknownModelError)
-    async def _model(_: Request, error: UnknownModelError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 404)
-
-    @app.exception_handler(UnusableModelError)
-    async def _broken(_: Request, error: UnusableModelError) -> JSONResponse:
-        log.error("%s: %s", error, " ".join(str(error.__cause__).split()))
-        return JSONResponse({"detail": str(error)}, 503)
+        found = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
+        return JSONResponse({"detail": "; ".join(found)}, 422)
 
     @app.exception_handler(OvertoneError)
     async def _unusable(_: Request, error: OvertoneError) -> JSONResponse:
-        return JSONResponse({"detail": " ".join(str(error).split())}, 422)
+        if isinstance(error, UnusableModelError):
+            log.error("%s: %s", error, sentence_of(error.__cause__ or error))
+        status = 404 if isinstance(error, UnknownModelError) else 503 if isinstance(error, UnusableModelError) else 422
+        return JSONResponse({"detail": sentence_of(error)}, status)
 
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, __: Exception) -> JSONResponse:

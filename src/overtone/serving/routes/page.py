@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 # The page loads nothing from elsewhere, runs no script that is not a file of its own, and is shown in no one's frame.
 _POLICY = "; ".join(
     (

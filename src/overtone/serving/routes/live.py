@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from overtone.enhance.profile import Profile
 from overtone.errors import OvertoneError
-from overtone.serving import door, service
-from overtone.serving.refusal import Refused
-from overtone.serving.service import Service
-from overtone.serving.session import Session
+from overtone.serving import security
+from overtone.serving.engine import Engine, client_of, engine_of
+from overtone.serving.errors import Refused, sentence_of
+from overtone.serving.livestream import LiveStream
 
 log = logging.getLogger("overtone.serving")
 router = APIRouter()
@@ -51,39 +51,41 @@ class Hello(BaseModel):
     key: str | None = Field(default=None, repr=False)
 
 
-class _Over(Exception):
-    """The session ends with an error that the client is told."""
+class _EndedError(Exception):
+    """The stream ends with an error, whose sentence the client is sent."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
 
 
-@router.websocket(door.LIVE)
+@router.websocket(security.LIVE)
 async def live(socket: WebSocket) -> None:
-    """One session."""
-    served = service.of(socket)
+    """One stream."""
+    engine = engine_of(socket)
     await socket.accept()
     try:
-        with served.room.listening(service.client_of(socket)), served.meters.live.track_inprogress():
-            session = await _greeted(socket, served)
-            await _streamed(socket, served, session)
-            await _said(socket, served, {"type": "done", "samples": session.sent})
+        # Who does not show the key takes no place.
+        hello = await _hello(socket, engine)
+        with engine.limits.stream(client_of(socket)):
+            stream = await _begun(socket, engine, hello)
+            await _streamed(socket, engine, stream)
+            await _send(socket, engine, {"type": "done", "samples": stream.sent})
             await socket.close(_DONE)
     except WebSocketDisconnect:
         return
-    except _Over as error:
-        await _told(socket, error.code, str(error))
+    except _EndedError as error:
+        await _end(socket, error.code, str(error))
     except Refused as error:
-        await _told(socket, _FULL, error.detail)
+        await _end(socket, _FULL, error.detail)
     except OvertoneError as error:
-        await _told(socket, _REFUSED, " ".join(str(error).split()))
+        await _end(socket, _REFUSED, sentence_of(error))
     except Exception:
-        log.exception("a live session failed")
-        await _told(socket, _FAILED, "the server failed; its log says how")
+        log.exception("a live stream failed")
+        await _end(socket, _FAILED, "the server failed; its log says how")
 
 
-async def _told(socket: WebSocket, code: int, sentence: str) -> None:
+async def _end(socket: WebSocket, code: int, sentence: str) -> None:
     try:
         await socket.send_json({"type": "error", "detail": sentence})
         await socket.close(code)
@@ -92,83 +94,94 @@ async def _told(socket: WebSocket, code: int, sentence: str) -> None:
         return
 
 
-async def _said(socket: WebSocket, served: Service, message: dict[str, Any] | bytes) -> None:
+async def _send(socket: WebSocket, engine: Engine, message: dict[str, Any] | bytes) -> None:
     sending = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_json(message)
+    seconds = engine.options.write_seconds
     try:
-        async with asyncio.timeout(served.options.write_seconds):
+        async with asyncio.timeout(seconds):
             await sending
     except TimeoutError:
-        raise _Over(_REFUSED, f"nothing was taken for {served.options.write_seconds:g} s") from None
+        raise _EndedError(_REFUSED, f"nothing was taken for {seconds:g} s") from None
 
 
-async def _heard(socket: WebSocket, served: Service) -> str | bytes:
+async def _received(socket: WebSocket, seconds: float) -> str | bytes:
     """The client's next message."""
     try:
-        async with asyncio.timeout(served.options.live_idle_seconds):
+        async with asyncio.timeout(seconds):
             message = await socket.receive()
     except TimeoutError:
-        raise _Over(_REFUSED, f"nothing was sent for {served.options.live_idle_seconds:g} s") from None
+        raise _EndedError(_REFUSED, f"nothing was sent for {seconds:g} s") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     found: str | bytes | None = message.get("bytes")
     return found if found is not None else str(message.get("text") or "")
 
 
-async def _greeted(socket: WebSocket, served: Service) -> Session:
-    text = await _heard(socket, served)
+async def _hello(socket: WebSocket, engine: Engine) -> Hello:
+    text = await _received(socket, engine.options.live_idle)
     try:
         hello = Hello.model_validate_json(text)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'hello'}: {one['msg']}" for one in error.errors())
-        raise _Over(_MALFORMED, told) from None
-    key = served.options.key
-    if key is not None and not (socket.state.key_shown or door.same(hello.key or "", key)):
-        raise _Over(_REFUSED, "expected the server's key, as a header of the request or as key in the hello")
-    loaded = await served.shelf.get(hello.model)
+        found = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'hello'}: {one['msg']}" for one in error.errors())
+        raise _EndedError(_MALFORMED, found) from None
+    key = engine.options.key
+    if key is not None and not (socket.state.key_shown or security.same(hello.key or "", key)):
+        raise _EndedError(_REFUSED, "expected the server's key, as a header of the request or as key in the hello")
+    return hello
+
+
+async def _begun(socket: WebSocket, engine: Engine, hello: Hello) -> LiveStream:
+    loaded = await engine.models.get(hello.model)
     profile = None if hello.profile is None else Profile.parse(hello.profile, "profile")
-    session = Session(
-        loaded, hello.rate, hello.channels, hello.format, hello.mode, hello.cutoff_hz, profile, hello.brightness
+    stream = LiveStream(
+        loaded.upsampler,
+        hello.rate,
+        hello.channels,
+        hello.format,
+        hello.mode,
+        hello.cutoff_hz,
+        profile,
+        hello.brightness,
     )
-    facts = {"model": loaded.kind, "version": loaded.version, **session.facts}
-    await _said(socket, served, {"type": "ready", **facts})
-    return session
+    await _send(socket, engine, {"type": "ready", "model": loaded.kind, "version": loaded.version, **stream.facts})
+    return stream
 
 
-async def _streamed(socket: WebSocket, served: Service, session: Session) -> None:
+async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> None:
     """Take frames and give frames until the client's end, neither far behind nor far ahead of time."""
-    backlog = _Backlog(round(served.options.live_backlog_seconds * session.bytes_a_second))
-    reading = asyncio.create_task(_read(socket, served, session, backlog))
-    begun, mode = time.monotonic(), str(session.facts["mode"])
+    backlog = _Backlog(round(engine.options.live_backlog * stream.bytes_a_second))
+    reading = asyncio.create_task(_read(socket, engine, stream, backlog))
+    begun, mode = time.monotonic(), str(stream.facts["mode"])
     try:
-        while (data := await backlog.take(session.bytes_a_second)) is not None:
-            early = session.seconds - served.options.live_ahead_seconds - (time.monotonic() - begun)
+        while (data := await backlog.take(stream.bytes_a_second)) is not None:
+            early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
             if early > 0:
                 await asyncio.sleep(early)
-            if out := await served.listen(lambda data=data: session.push(data)):  # type: ignore[misc]
-                await _said(socket, served, out)
-            served.meters.audio.labels(door.LIVE, mode).inc(len(data) / session.bytes_a_second)
-        # What went wrong while reading is the session's end.
+            if out := await engine.workers.compute_live(lambda data=data: stream.push(data)):  # type: ignore[misc]
+                await _send(socket, engine, out)
+            engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
+        # What went wrong while reading is the stream's end.
         await reading
-        if out := await served.listen(session.finish):
-            await _said(socket, served, out)
+        if out := await engine.workers.compute_live(stream.finish):
+            await _send(socket, engine, out)
     finally:
         reading.cancel()
 
 
-async def _read(socket: WebSocket, served: Service, session: Session, backlog: _Backlog) -> None:
+async def _read(socket: WebSocket, engine: Engine, stream: LiveStream, backlog: _Backlog) -> None:
     try:
         while True:
-            message = await _heard(socket, served)
+            message = await _received(socket, engine.options.live_idle)
             if isinstance(message, bytes):
-                if len(message) % session.frame_bytes:
-                    raise _Over(
-                        _MALFORMED, f"expected whole frames of {session.frame_bytes} bytes, got {len(message)} bytes"
+                if len(message) % stream.frame_bytes:
+                    raise _EndedError(
+                        _MALFORMED, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes"
                     )
                 await backlog.put(message)
                 continue
             if _is_end(message):
                 return
-            raise _Over(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
+            raise _EndedError(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
     finally:
         backlog.end()
 
