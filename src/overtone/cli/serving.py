@@ -83,6 +83,7 @@ def _signature() -> inspect.Signature:
     return inspect.Signature(options)
 
 
-_serve.__signature__ = _signature()  # type: ignore[attr-defined]
-_serve.__annotations__ = {name: one.annotation for name, one in _signature().parameters.items()}
+# Typer asks for both.
+_serve.__signature__ = _SIGNATURE = _signature()  # type: ignore[attr-defined]
+_serve.__annotations__ = {name: one.annotation for name, one in _SIGNATURE.parameters.items()}
 app.command("serve")(_serve)

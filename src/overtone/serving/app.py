@@ -65,6 +65,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         folder = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-")))
         engine = app.state.engine = await asyncio.to_thread(_engine, app, folder)
         stack.callback(engine.workers.close)
+        stack.push_async_callback(engine.close)
         app.state.jobs = Jobs(engine, JobFiles(folder / "jobs", options))
         stack.push_async_callback(app.state.jobs.close)
         following = asyncio.create_task(_follow(app))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeVar, cast
@@ -78,7 +78,7 @@ class Engine:
     shadow: shadowing.Shadow
     comparisons: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def steps(self, made: Iterator[T], slot: Slot) -> AsyncIterator[T]:
+    async def steps(self, made: Iterator[T], slot: Slot) -> AsyncGenerator[T, None]:
         """What an iterator makes, each item computed in a worker's thread; between two, other addresses have a turn."""
         while (item := await self.workers.compute(lambda: next(made, None))) is not None:
             yield item
@@ -98,6 +98,12 @@ class Engine:
             task = asyncio.get_running_loop().create_task(self._compare(work.loaded, compared))
             self.comparisons.add(task)
             task.add_done_callback(self.comparisons.discard)
+
+    async def close(self) -> None:
+        """Compare no more."""
+        for task in self.comparisons:
+            task.cancel()
+        await asyncio.gather(*self.comparisons, return_exceptions=True)
 
     async def _compare(self, champion: Loaded, given: shadowing.Excerpt) -> None:
         try:

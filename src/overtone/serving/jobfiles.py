@@ -1,10 +1,10 @@
 """Jobs as folders: what was sent, what came of it, and a record that every process of the server can read.
 
-    ID/job.json          the record
-    ID/input             the file as it came; reference and profile beside it
-    ID/received.wav      what a condition left of it
-    ID/enhanced.wav      the enhanced samples, 32-bit float
-    ID/result.FORMAT     them in a format that was asked for
+ID/job.json          the record
+ID/input             the file as it came; reference and profile beside it
+ID/received.wav      what a condition left of it
+ID/enhanced.wav      the enhanced samples, 32-bit float
+ID/result.FORMAT     them in a format that was asked for
 """
 
 from __future__ import annotations

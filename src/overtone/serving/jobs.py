@@ -16,8 +16,8 @@ from overtone.audio import Signal
 from overtone.errors import OvertoneError
 from overtone.inspection import inspect
 from overtone.serving import conditions
-from overtone.serving.engine import Engine, trained_hz
-from overtone.serving.enhancement import BLOCK, Enhancement, Order, of_length, opened
+from overtone.serving.engine import Engine
+from overtone.serving.enhancement import BLOCK, Enhancement, Order, of_length
 from overtone.serving.errors import Refused, sentence_of
 from overtone.serving.jobfiles import ENHANCED, RECEIVED, JobFiles, Record
 from overtone.serving.limits import Slot
@@ -67,7 +67,9 @@ class Jobs:
             AudioError: the format cannot hold it.
         """
         if job.state != "done":
-            raise Refused(409, job.detail or f"the job is {job.state}, {job.progress:.0%} done; expected a job that is done")
+            raise Refused(
+                409, job.detail or f"the job is {job.state}, {job.progress:.0%} done; expected a job that is done"
+            )
         async with self._engine.limits.slot(client) as slot:
             return await self._encoded(job, format, slot)
 
@@ -178,7 +180,13 @@ class Jobs:
         return await self._made(target, lambda: audio.blocks(enhanced, BLOCK), source, found.rate, found.frames, slot)
 
     async def _made(
-        self, target: Path, blocks: Callable[[], Iterator[Signal]], source: audio.Info, rate: int, frames: int, slot: Slot
+        self,
+        target: Path,
+        blocks: Callable[[], Iterator[Signal]],
+        source: audio.Info,
+        rate: int,
+        frames: int,
+        slot: Slot,
     ) -> Path:
         """A file of these samples; whoever asks for it while it is made waits for it."""
         async with self._once(target):

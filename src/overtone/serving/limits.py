@@ -98,9 +98,7 @@ class Limits:
 
     def others_wait(self, client: str) -> bool:
         """Whether another address waits for a slot."""
-        return any(
-            name != client and not all(one.done() for one in waiting) for name, waiting in self._waiting.items()
-        )
+        return any(name != client and not all(one.done() for one in waiting) for name, waiting in self._waiting.items())
 
     def _pass_on(self) -> None:
         while self._waiting:

@@ -69,7 +69,7 @@ class Metrics:
         if FOLDER not in os.environ:
             return bytes(generate_latest(self._registry))
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         return bytes(generate_latest(registry))
 

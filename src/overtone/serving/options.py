@@ -57,7 +57,7 @@ class Options:
     live_idle: float = _option(30.0, "Seconds without a frame, until a live stream is ended.", 0.1)
     shadow: str = _option("", "Challenger computed beside the model for a share of the files: alias, version, folder.")
     shadow_share: float = _option(0.05, "Share of the files that the challenger is given too.", 0, 1)
-    state: Path | None = _option(None, "Folder of jobs and statistics. Default: of the project, or the user's cache.")
+    state: Path | None = _option(None, "Folder of jobs and statistics. Default: of the project, or the user's cache.")  # noqa: RUF009 -- it makes a field
     allowed_hosts: tuple[str, ...] = _option((), "Name by which browsers reach the server, behind a proxy. Repeatable.")
     access_log: bool = _option(True, "Log every request.")
     log_format: Literal["text", "json"] = _option("text", "Of the log: text, or a JSON object a line.")

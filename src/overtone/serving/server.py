@@ -29,6 +29,7 @@ log = logging.getLogger("overtone.serving")
 _M_ARENA_MAX = -8
 # More than a second of any stream in one frame is no live sound.
 _FRAME_BYTES = 2_000_000
+_START_SECONDS = 120
 # Of a request's line and headers.
 _HEAD_BYTES = 65_536
 
@@ -86,8 +87,10 @@ def _config(app: Any, options: Options, factory: bool = False) -> uvicorn.Config
         app,
         factory=factory,
         workers=options.processes,
-        http=type("Connection", (Connection,), {"seconds": options.read_seconds}),
+        http=functools.partial(Connection, seconds=options.read_seconds),  # type: ignore[arg-type]  # as good as a class
         h11_max_incomplete_event_size=_HEAD_BYTES,
+        # Importing torch takes seconds, on a busy machine many.
+        timeout_worker_healthcheck=_START_SECONDS,
         timeout_graceful_shutdown=round(options.grace),
         ws_max_size=_FRAME_BYTES,
         # Sound hardly packs, and packing takes time that live sound has not.
@@ -101,22 +104,22 @@ def _config(app: Any, options: Options, factory: bool = False) -> uvicorn.Config
 class Connection(H11Protocol):
     """uvicorn's connection, which by itself waits for ever for the head of a request and for a client that takes nothing.
 
-    Attributes:
+    Args:
         seconds: between two looks. A connection that has begun no request from one to the next is closed, and one that is
             closed and still not gone is broken off.
     """
 
-    seconds = 20.0
+    def __init__(self, *given: Any, seconds: float, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._seconds, self._lost = seconds, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.loop.call_later(self.seconds, self._look, None)
+        self.loop.call_later(self._seconds, self._look, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._lost = True
-
-    _lost = False
 
     def _look(self, before: object) -> None:
         if self._lost or self.transport.get_protocol() is not self:
@@ -126,7 +129,7 @@ class Connection(H11Protocol):
             self.transport.abort()
         elif idle and self.cycle is before:
             self.transport.close()
-        self.loop.call_later(self.seconds, self._look, self.cycle)
+        self.loop.call_later(self._seconds, self._look, self.cycle)
 
 
 def _settle() -> None:

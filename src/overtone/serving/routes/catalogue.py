@@ -131,7 +131,9 @@ def sample(name: str) -> FileResponse:
 
 @cache
 def _clips() -> tuple[Sample, ...]:
-    listed = [(clip, audio.probe(conditions.SAMPLES / f"{clip['name']}.flac")) for clip in conditions.samples()["clips"]]
+    listed = [
+        (clip, audio.probe(conditions.SAMPLES / f"{clip['name']}.flac")) for clip in conditions.samples()["clips"]
+    ]
     return tuple(
         Sample(seconds=round(info.seconds, 2), url=f"v1/samples/{clip['name']}", **clip) for clip, info in listed
     )
