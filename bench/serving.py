@@ -1,11 +1,12 @@
 """What does serving over HTTP cost beside the model itself?
 
     python bench/serving.py                            # models/rnn: throughput, one request, memory, live
-    python bench/serving.py released/rnn --parts throughput live
+    python bench/serving.py released/rnn --parts throughput live --processes 2 --workers 1
+    python bench/serving.py released/rnn --parts slow streams batch
     python bench/serving.py --untrained --requests 40 --clients 4
 
 Starts `overtone serve` on a network as ONNX graph, and sends it 16 kHz WAV clips from this process, on the same cores.
-In turns with it the model works alone, array to array in as many processes as the server has threads. Cores that others
+Alternating with it the model works alone, array to array in as many processes as the server has threads. Cores that others
 use too slow both down: look at the ratios, and at CPU time.
 """
 
@@ -32,9 +33,10 @@ from urllib.parse import urlsplit
 import measure
 
 RATE = 16_000
-# Turns of the model alone and of the server, so that what else the cores do slows both down alike.
-TURNS = 5
-PARTS = ("throughput", "request", "memory", "live")
+# Rounds of the model alone and of the server, so that what else the cores do slows both down alike.
+ROUNDS = 5
+PARTS = ("throughput", "request", "memory", "live", "streams", "slow", "batch")
+MBIT = 1_000_000 / 8
 
 
 def clip(seconds: float) -> bytes:
@@ -142,37 +144,40 @@ def send(at: Server, body: bytes, clients: int, requests: int) -> float:
     return time.perf_counter() - begun
 
 
-# --- the four questions -----------------------------------------------------------------------------------------------
+# --- the questions -----------------------------------------------------------------------------------------------
 
 
-def throughput(folder: Path, workers: int, clients: int, requests: int) -> None:
-    """Many clients against the model's own work on the same cores, in turns."""
-    table = measure.Table({"turn": "d", "offline, clips/s": ".2f", "served, clips/s": ".2f", "ratio": ".2f"})
-    body, share = clip(10.0), requests // TURNS
+def throughput(folder: Path, workers: int, processes: int, clients: int, requests: int) -> None:
+    """Many clients against the model's own work on the same cores, alternating."""
+    table = measure.Table({"round": "d", "offline, clips/s": ".2f", "served, clips/s": ".2f", "ratio": ".2f"})
+    body, share = clip(10.0), requests // ROUNDS
     spent, ratios = [0.0, 0.0], []
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, server(folder, workers) as at:
+    total = workers * processes
+    several = ("--processes", str(processes))
+    with ProcessPoolExecutor(total, get_context("spawn")) as pool, server(folder, workers, *several) as at:
 
         def alone(count: int) -> float:
             begun = time.perf_counter()
-            spent[0] += sum(pool.map(offline, [folder] * workers, [10.0] * workers, [count] * workers))
-            return count * workers / (time.perf_counter() - begun)
+            spent[0] += sum(pool.map(offline, [folder] * total, [10.0] * total, [count] * total))
+            return count * total / (time.perf_counter() - begun)
 
         alone(1), send(at, body, clients, clients)
         spent[0] = 0.0
-        for turn in range(TURNS):
-            own = alone(share // workers)
+        for number in range(ROUNDS):
+            own = alone(share // total)
             cpu = at.meter("process_cpu_seconds_total")
             rate = share / send(at, body, clients, share)
             spent[1] += at.meter("process_cpu_seconds_total") - cpu
             ratios.append(rate / own)
-            table.row(turn + 1, own, rate, ratios[-1])
-    own_cpu, cpu = spent[0] / (TURNS * (share // workers) * workers), spent[1] / (TURNS * share)
-    print(f"{clients} clients, {TURNS * share} requests, no error; median ratio {statistics.median(ratios):.2f}")
-    print(f"CPU ms a clip: {1000 * own_cpu:.0f} offline, {1000 * cpu:.0f} served, ratio {own_cpu / cpu:.2f}")
+            table.row(number + 1, own, rate, ratios[-1])
+    own_cpu, cpu = spent[0] / (ROUNDS * (share // total) * total), spent[1] / (ROUNDS * share)
+    print(f"{clients} clients, {ROUNDS * share} requests, no error; median ratio {statistics.median(ratios):.2f}")
+    if processes == 1:
+        print(f"CPU ms a clip: {1000 * own_cpu:.0f} offline, {1000 * cpu:.0f} served, ratio {own_cpu / cpu:.2f}")
 
 
 def request(folder: Path, runs: int) -> None:
-    """One client, one clip at a time, in turns with the model alone."""
+    """One client, one clip at a time, alternating with the model alone."""
     upsampler, signal, body = loaded(folder), noise(10.0), clip(10.0)
     table = measure.Table({"10 s clip": "<24", "median ms": ".0f", "least ms": ".0f", "CPU ms": ".0f"})
     with server(folder, 1) as at:
@@ -243,17 +248,124 @@ async def _stream(at: Server, rate: int, seconds: float) -> float:
         await socket.send(json.dumps({"type": "hello", "rate": rate, "cutoff_hz": 8_000}))
         await socket.recv()
 
-        async def hear() -> None:
+        async def receive() -> None:
             async for message in socket:
                 if isinstance(message, str) and json.loads(message)["type"] == "error":
                     raise RuntimeError(message)
 
-        begun, hearing = time.perf_counter(), asyncio.create_task(hear())
+        begun, receiving = time.perf_counter(), asyncio.create_task(receive())
         for start in range(0, len(signal), frame):
             await socket.send(signal[start : start + frame].tobytes())
         await socket.send('{"type": "end"}')
-        await hearing
+        await receiving
         return time.perf_counter() - begun
+
+
+def streams(folder: Path, workers: int, count: int, seconds: float) -> None:
+    """Several live streams at once, each at the pace of its sound: how late the sound that is known comes back."""
+    import asyncio
+
+    async def all_of_them(at: Server) -> list[float]:
+        late = await asyncio.gather(*(_paced(at, seconds) for _ in range(count)))
+        return sorted(one for stream in late for one in stream)
+
+    with server(folder, workers, "--live-per-client", str(count), "--live-sessions", str(count)) as at:
+        cpu = at.meter("process_cpu_seconds_total")
+        late = asyncio.run(all_of_them(at))
+        cpu = at.meter("process_cpu_seconds_total") - cpu
+    gaps = {buffer: sum(one > buffer for one in late) for buffer in (0.02, 0.05, 0.1, 0.2)}
+    print(
+        f"{count} live streams of {seconds:g} s, {len(late)} frames; CPU seconds a second of stream {cpu / count / seconds:.3f}"
+    )
+    print(f"late by, ms: median {1000 * late[len(late) // 2]:.0f}, 99 % {1000 * late[len(late) * 99 // 100]:.0f}, "
+          f"most {1000 * late[-1]:.0f}")  # fmt: skip
+    print("gaps with a buffer of " + ", ".join(f"{1000 * buffer:.0f} ms: {found}" for buffer, found in gaps.items()))
+
+
+async def _paced(at: Server, seconds: float) -> list[float]:
+    """Seconds by which each message of a stream came after the sound in it was spoken and its latency."""
+    import asyncio
+
+    import numpy as np
+    from websockets.asyncio.client import connect
+
+    rate, frame = 48_000, 960
+    signal = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))).astype("<f4")
+    late: list[float] = []
+    async with connect(f"ws://{at.host}:{at.port}/v1/live", compression=None, max_size=None) as socket:
+        await socket.send(json.dumps({"type": "hello", "rate": rate, "cutoff_hz": 8_000}))
+        latency = json.loads(await socket.recv())["latency_ms"] / 1000
+        begun = time.perf_counter()
+
+        async def receive() -> None:
+            samples = 0
+            async for message in socket:
+                if isinstance(message, bytes):
+                    samples += len(message) // 4
+                    if samples < len(signal):
+                        spoken = -(-(samples + round(latency * rate)) // frame) * frame / rate
+                        late.append(max(0.0, time.perf_counter() - begun - spoken))
+
+        receiving = asyncio.create_task(receive())
+        for start in range(0, len(signal), frame):
+            await asyncio.sleep(max(0.0, begun + (start + frame) / rate - time.perf_counter()))
+            await socket.send(signal[start : start + frame].tobytes())
+        await socket.send('{"type": "end"}')
+        await receiving
+    return late
+
+
+def slow(folder: Path, workers: int, minutes: float, mbit: float) -> None:
+    """A client behind a thin line: does it get all of a long MP3, in the time that the line takes?"""
+    import io
+    import socket
+
+    from overtone import audio
+
+    body = audio.encode(noise(60 * minutes), RATE, "mp3")
+    with server(folder, workers) as at, socket.create_connection((at.host, at.port)) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        head = f"POST /v1/enhance HTTP/1.1\r\nHost: {at.host}:{at.port}\r\nConnection: close\r\n"
+        line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        data, begun = line.recv(4_096), time.perf_counter()
+        while piece := line.recv(4_096):
+            data += piece
+            time.sleep(max(0.0, begun + len(data) / (mbit * MBIT) - time.perf_counter()))
+    taken = time.perf_counter() - begun
+    answer = io.BytesIO(_unchunked(data.partition(b"\r\n\r\n")[2]))
+    found = audio.probe(answer)
+    whole = found.frames == round(60 * minutes * found.rate)
+    print(f"{minutes:g} min MP3 at {mbit:g} Mbit/s: {len(data) / 1e6:.1f} MB in {taken:.0f} s, {found.seconds:.1f} s of sound, "
+          f"{'whole' if whole else 'NOT WHOLE'}")  # fmt: skip
+
+
+def _unchunked(data: bytes) -> bytes:
+    out = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        out, data = out + data[: int(size, 16)], data[int(size, 16) + 2 :]
+    return out
+
+
+def batch(folder: Path, clips: int) -> None:
+    """Would the server gain by putting short requests into one batch? As many channels of one stream against one by one."""
+    import numpy as np
+
+    upsampler, signal = loaded(folder), noise(1.0)
+    together = np.repeat(signal, clips, axis=0)
+    table = measure.Table({f"{clips} clips of 1 s": "<24", "ms": ".0f"})
+
+    def one_by_one() -> None:
+        for _ in range(clips):
+            stream = upsampler.stream(1, cutoff_hz=8_000)
+            stream.push(signal), stream.finish()
+
+    def as_a_batch() -> None:
+        stream = upsampler.stream(clips, cutoff_hz=8_000)
+        stream.push(together), stream.finish()
+
+    table.row("one by one", 1000 * measure.seconds(one_by_one, 9))
+    table.row("in one batch", 1000 * measure.seconds(as_a_batch, 9))
 
 
 def main() -> None:
@@ -261,6 +373,11 @@ def main() -> None:
     measure.add_networks(parser)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--processes", type=int, default=1, help="of the part throughput")
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the streams")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the MP3 file of the part slow")
+    parser.add_argument("--mbit", type=float, default=1.0, help="a second, of the part slow")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--runs", type=int, default=15, help="of the part request")
@@ -271,13 +388,19 @@ def main() -> None:
         for name, folder in folders.items():
             print(f"{name}, {given.workers} threads")
             if "throughput" in given.parts:
-                throughput(folder, given.workers, given.clients, given.requests)
+                throughput(folder, given.workers, given.processes, given.clients, given.requests)
             if "request" in given.parts:
                 request(folder, given.runs)
             if "memory" in given.parts:
                 memory(folder, given.workers, given.clients)
-            if "live" in given.parts and json.loads((folder / "config.json").read_text())["model"] == "rnn":
+            if "live" in given.parts:
                 live(folder)
+            if "streams" in given.parts:
+                streams(folder, given.workers, given.streams, given.seconds)
+            if "slow" in given.parts:
+                slow(folder, given.workers, given.minutes, given.mbit)
+            if "batch" in given.parts:
+                batch(folder, 8)
 
 
 if __name__ == "__main__":

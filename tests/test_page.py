@@ -16,7 +16,7 @@ import scipy.stats
 
 from conftest import INHERITED, ROOT
 from overtone import audio
-from overtone.serving import key
+from overtone.serving import security
 from overtone.settings import Params, RegisterParams
 from test_http import KEY, started
 
@@ -578,7 +578,7 @@ def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(
 ) -> None:
     arguments = ("--workers", "1", "--max-megabytes", "1")
     with (
-        started(root, environment | {key.VARIABLE: KEY}, *arguments) as (address, process, _),
+        started(root, environment | {security.VARIABLE: KEY}, *arguments) as (address, process, _),
         Opened(browser, address) as page,
     ):
         page.fill("#key", f"{KEY}-wrong")

@@ -16,8 +16,8 @@ from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone import settings as params
 from overtone.data import degrade
-from overtone.serving import conditions, samples
-from overtone.serving.degrade import _SEED, MAX_DAMAGED_SECONDS
+from overtone.serving import conditions
+from overtone.serving.conditions import MAX_DAMAGED_SECONDS, SAMPLES, SEED
 from overtone.serving.options import Options
 from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise
 from test_http import serving, sound
@@ -47,7 +47,7 @@ def test_samples_are_full_band_small_and_attributed(client: TestClient) -> None:
         power = np.abs(np.fft.rfft(signal.mean(axis=0))) ** 2
         above = power[round(12_000 / rate * signal.shape[1]) :].sum() / power.sum()
         assert 10 * np.log10(above) > -55, one["name"]
-    assert sum(file.stat().st_size for file in samples.FOLDER.iterdir()) < 1_500_000
+    assert sum(file.stat().st_size for file in SAMPLES.iterdir()) < 1_500_000
     assert client.get("/v1/samples/..%2Fsamples.json").status_code == 404
     assert client.get("/v1/samples/none").json() == {
         "detail": "there is no sample 'none'; expected a name of /v1/samples"
@@ -73,10 +73,12 @@ def test_conditions_of_a_project_are_its_own_and_elsewhere_the_same(
 
 def test_every_step_has_words() -> None:
     steps = (NarrowBand(rate=8_000), Codec(codec="gsm610"), PacketLoss(share=0.1), BitErrors(rate=0.01))
-    told = conditions._sentence((*steps, Noise(snr_db=3), Clip(share=0.1), Quantise(bits=6)))
+    many = Condition(mode="restore", steps=(*steps, Noise(snr_db=3), Clip(share=0.1), Quantise(bits=6)))
+    told = conditions.described("many", many)["description"]
     assert told.startswith("Nothing is left above 4 kHz; then it is coded as gsm610")
     assert told.endswith("rounded to 6 bit.")
-    assert conditions._title((NarrowBand(rate=8_000), Codec(codec="mp3", kbps=32), Clip(share=0.1))) == (
+    few = Condition(mode="restore", steps=(NarrowBand(rate=8_000), Codec(codec="mp3", kbps=32), Clip(share=0.1)))
+    assert conditions.described("few", few)["title"] == (
         "8 kHz source, MP3 at 32 kbit/s, clipped"
     )
 
@@ -98,9 +100,9 @@ def test_condition_does_what_the_line_does_and_twice_the_same(client: TestClient
     data = audio.encode(signal, RATE)
     answer = post(client, data, condition=name, format="flac")
     assert answer.status_code == 200
-    rng = degrade.generator(_SEED, name)
+    rng = degrade.generator(SEED, name)
     received, rate, cutoff = degrade.received(
-        conditions.known()[name].steps, audio.decode(data)[0], RATE, rng, (samples.recorded_noise(RATE),)
+        conditions.known()[name].steps, audio.decode(data)[0], RATE, rng, (conditions.recorded_noise(),)
     )
     worse = audio.fit_length(audio.resample(received, rate, RATE), signal.shape[1])
     assert np.abs(audio.decode(answer.content)[0] - np.clip(worse, -1, 1)).max() < 2 / 32768
@@ -138,7 +140,7 @@ def test_long_recordings_are_decoded_and_not_damaged(client: TestClient) -> None
 def test_page_names_only_files_that_there_are() -> None:
     import re
 
-    folder = Path(samples.__file__).parent / "assets"
+    folder = SAMPLES.parent
     for file in (*folder.glob("*.js"), folder / "index.html", folder / "style.css"):
         text = file.read_text()
         named = re.findall(r'(?:from|import) "\./([\w.]+)"|(?:href|src)="page/([\w.]+)"|new URL\("([\w.]+)"', text)

@@ -1,4 +1,4 @@
-"""Laws of SECURITY.md that no room's own tests hold: hostile models and data, a real server seen from outside, licences."""
+"""Laws of SECURITY.md that no package's own tests hold: hostile models and data, a real server seen from outside, licences."""
 
 from __future__ import annotations
 
@@ -343,13 +343,8 @@ def test_real_server_seen_from_outside(make_model: ModelMaker, environment: dict
 
 def paths_outside(address: str) -> None:
     for path in (
-        *(
-            "/docs/../../secret.txt",
-            "/docs/%2e%2e/%2e%2e/%2e%2e/pyproject.toml",
-            "/docs/..%2f..%2fapp.py",
-            "/docs//etc/passwd",
-        ),
-        *("/docs/..%5c..%5capp.py", "/docs/%00", "//etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/docs/....//app.py"),
+        *("/page/../../secret.txt", "/page/%2e%2e/%2e%2e/pyproject.toml", "/page/..%2f..%2fapp.py", "/page//etc/passwd"),
+        *("/page/..%5c..%5capp.py", "/page/%00", "//etc/passwd", "/%2e%2e/etc/passwd", "/v1/jobs/..%2f..%2fjob.json"),
     ):
         answer = talk(address, request("GET", path, "Connection: close"))
         assert status(answer) in (400, 404, 405), (path, answer[:200])
@@ -395,13 +390,12 @@ def slow_and_endless(address: str) -> None:
     again = request("GET", "/healthz") + b"GET /healthz HTTP/1.1\r\nX-Slow: "
     assert talk(address, again).count(b"200 OK") == 1, "the second request of a connection"
     assert status(talk(address, request("POST", "/v1/enhance", "Content-Length: 500000", body=b"RIFF"))) == 408
-    assert (
-        status(talk(address, request("POST", "/v1/enhance", "Content-Length: 500000", body=b"RIFF", key=False))) == 401
-    )
+    refused = talk(address, request("POST", "/v1/enhance", "Content-Length: 500000", body=b"RIFF", key=False))
+    assert status(refused) == 401, "and its connection ends although its body never does"
     large = talk(address, b"GET /healthz HTTP/1.1\r\nX-Large: " + b"a" * 2_000_000)
-    assert large == CLOSED or status(large) == 431
+    assert large == CLOSED or status(large) in (400, 431)
     many = talk(address, b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 200_000)
-    assert many == CLOSED or status(many) == 431
+    assert many == CLOSED or status(many) in (400, 431)
     trailers = b"1\r\na\r\n0\r\n" + b"X-A: b\r\n" * 200_000
     after = talk(address, request("POST", "/v1/enhance", "Transfer-Encoding: chunked", body=trailers))
     assert after == CLOSED or 400 <= status(after) < 500

@@ -72,7 +72,7 @@ DISTRIBUTIONS = {
 # What a module of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.graphs": {"onnx"}}
 # The same of extras that have no module of their own: the one library of each.
-OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}}
+OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.live": {"sounddevice"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with.
@@ -93,7 +93,8 @@ EXTRAS = {
         *("overtone.tracking.[!d]*", "overtone.tracking.de*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),
     ),
-    "serve": ("overtone.serving.*",),
+    # Its options are the command's.
+    "serve": ("overtone.serving.[!o]*",),
 }
 
 

@@ -13,11 +13,11 @@ from typing import NoReturn
 
 import typer
 
-from overtone.cli import environment, files, judging, listening, pipeline, registry, serving
+from overtone.cli import environment, files, judging, listening, live, pipeline, registry, serving
 from overtone.cli.app import READER_LEFT, app
 from overtone.errors import OvertoneError, missing_extra, printable
 
-__all__ = ["app", "environment", "files", "judging", "listening", "main", "pipeline", "registry", "serving"]
+__all__ = ["app", "environment", "files", "judging", "listening", "live", "main", "pipeline", "registry", "serving"]
 
 # Of the output: how it shows what it cannot.
 _SHOWN = "overtone-shown"

@@ -38,7 +38,7 @@ def _serve(
 
     Example: overtone serve --port 8000
     """
-    from overtone import project
+    from overtone.settings import project
 
     state: Path = given.pop("state") or project.cache().parent / "serving"
     if report:

@@ -17,7 +17,19 @@ from overtone.audio import AudioError, Signal
 from overtone.errors import needs_extra
 from overtone.serving.enhancement import SHORT_SECONDS, of_length, opened
 from overtone.serving.errors import Refused
-from overtone.settings import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise, Resample, Step, project
+from overtone.settings import (
+    BitErrors,
+    Clip,
+    Codec,
+    Condition,
+    NarrowBand,
+    Noise,
+    PacketLoss,
+    Quantise,
+    Resample,
+    Step,
+    project,
+)
 
 NONE = "none"
 RATE = 48_000

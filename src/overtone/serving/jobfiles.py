@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -161,10 +161,14 @@ class JobFiles:
         if used + size > self._options.job_gigabytes * 1e9:
             raise Refused(413, f"the result takes {size / 1e9:.1f} GB, more than is left for jobs on the server's disk")
 
-    def abandoned(self) -> Iterator[Record]:
-        """Jobs whose process has ended before them; each is given to one process alone."""
+    def abandoned(self, own: Collection[str] = ()) -> Iterator[Record]:
+        """Jobs whose process has ended before them; each is given to one process alone.
+
+        Args:
+            own: jobs of this process. Others may have its number: a container's first process is always 1.
+        """
         for job in self._all():
-            if job.ended or (job.process != os.getpid() and _lives(job.process)):
+            if job.ended or job.id in own or (job.process != os.getpid() and _lives(job.process)):
                 continue
             # Whoever makes the file has the job.
             with suppress(OSError):

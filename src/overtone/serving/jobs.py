@@ -40,6 +40,7 @@ class Jobs:
         # Requests that wait for their answer are not to be kept out by jobs.
         self._running = asyncio.Semaphore(max(1, engine.options.concurrency // 2))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._own: set[str] = set()
         self._encoding: dict[Path, asyncio.Lock] = {}
 
     async def submit(self, client: str, given: Upload | None, other: str | None, order: dict[str, Any]) -> Record:
@@ -50,7 +51,7 @@ class Jobs:
 
     async def resume(self) -> None:
         """Go on with jobs that a process which has ended left behind."""
-        for job in await asyncio.to_thread(lambda: list(self.files.abandoned())):
+        for job in await asyncio.to_thread(lambda: list(self.files.abandoned(self._own))):
             self._start(job)
 
     async def close(self) -> None:
@@ -98,9 +99,10 @@ class Jobs:
     # --- computing ------------------------------------------------------------------------------------------------------
 
     def _start(self, job: Record) -> None:
+        self._own.add(job.id)
         task = asyncio.get_running_loop().create_task(self._run(job))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: (self._tasks.discard(done), self._own.discard(job.id)))
 
     async def _run(self, job: Record) -> None:
         try:

@@ -1,0 +1,144 @@
+"""Laws of the models that a server holds: followed, swapped, few, and never waiting for a registry that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from conftest import ModelMaker
+from overtone.registry import resolve
+from overtone.serving.errors import Refused, UnusableModelError
+from overtone.serving.models import BrokenModelError, ModelCache
+from test_http import sound
+
+
+@pytest.fixture
+def named(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Versions `1` to `4` as model folders, the last one broken; a reference means what this table says."""
+    folders = {str(number): make_model(f"v{number}", seed=number) for number in range(1, 5)}
+    (folders["4"] / "weights.safetensors").write_bytes(b"bad")
+    means = {"champion": "1"}
+    monkeypatch.setattr(resolve, "version", lambda name: means.get(name, name))
+    monkeypatch.setattr(resolve, "folder", lambda name: (folders[str(means.get(name, name))], name))
+    return means
+
+
+def test_swap_leaves_requests_the_model_they_began_with(named: dict[str, str]) -> None:
+    changes: list[str] = []
+
+    async def run() -> None:
+        cache = ModelCache("champion", 1, changed=lambda loaded, _: changes.append(loaded.version))
+        with pytest.raises(UnusableModelError, match="not loaded yet"):
+            await cache.get(None)
+        await cache.refresh()
+        held = await cache.get(None)
+        named["champion"] = "2"
+        await cache.refresh()
+        assert (held.version, (await cache.get("auto")).version) == ("1", "2")
+        assert np.isfinite(held.upsampler.enhance(sound(), 16_000)).all()
+
+    asyncio.run(run())
+    assert changes == ["1", "2"]
+
+
+def test_broken_champion_is_not_switched_to(named: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        cache = ModelCache("champion", 1)
+        await cache.refresh()
+        named["champion"] = "4"
+        following = asyncio.create_task(cache.follow(0.01))
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        assert cache.default.version == "1"
+        named["champion"] = "3"
+        while cache.default.version == "1":
+            await asyncio.sleep(0.01)
+        assert cache.default.version == "3"
+        following.cancel()
+
+    asyncio.run(run())
+    assert "1 stays" in caplog.text and "weights.safetensors" in caplog.text
+    assert caplog.text.count("stays") == 1, "what is known to be broken is not tried at every look"
+
+
+def test_few_models_are_kept(named: dict[str, str]) -> None:
+    async def run() -> None:
+        cache = ModelCache("champion", 1)
+        await cache.refresh()
+        two = await cache.get("2")
+        assert await cache.get("2") is two
+        assert (await cache.get("champion")) is cache.default is (await cache.get("1"))
+        await cache.get("3")
+        assert await cache.get("2") is not two
+        with pytest.raises(UnusableModelError) as broken:
+            await cache.get("4")
+        assert "weights.safetensors" in str(broken.value.__cause__), "for the log"
+        assert "/" not in str(broken.value), "for the client"
+
+    asyncio.run(run())
+
+
+def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker) -> None:
+    import torch
+
+    from overtone.models.model import Model
+    from overtone.serving import models
+
+    folder = make_model()
+    model = Model.load(folder)
+    with torch.no_grad():
+        next(iter(model.extend.parameters())).fill_(float("nan"))
+    model.save(folder)
+    with pytest.raises(BrokenModelError, match="does not make audio"):
+        models.load(folder, "7")
+
+
+def test_model_of_a_device_that_is_not_there_is_refused_in_a_sentence(make_model: ModelMaker) -> None:
+    from overtone.errors import OvertoneError
+    from overtone.serving import models
+
+    with pytest.raises(OvertoneError, match="device cuda:99: cannot be used"):
+        models.load(make_model(), "7", "cuda:99")
+
+
+@pytest.fixture
+def hanging(named: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A registry that says nothing while this is set."""
+    hangs, over, version = threading.Event(), threading.Event(), resolve.version
+
+    def asked(name: str) -> str:
+        if hangs.is_set():
+            over.wait(60)
+        return version(name)
+
+    monkeypatch.setattr(resolve, "version", asked)
+    monkeypatch.setattr(resolve, "known", lambda: [asked("champion")])
+    yield hangs
+    over.set()
+
+
+def test_hanging_registry_delays_no_model_that_is_loaded(hanging: threading.Event, named: dict[str, str]) -> None:
+    named["challenger"] = "2"
+
+    async def run() -> None:
+        cache = ModelCache("champion", 2, registry_seconds=0.05)
+        await cache.refresh()
+        challenger = await cache.get("challenger")
+        assert await cache.known() == ["1"]
+        hanging.set()
+        following = asyncio.create_task(cache.follow(0.01))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert (await cache.get(None)).version == "1"
+            assert await cache.get("challenger") is challenger
+            assert await cache.get("2") is challenger
+            assert await cache.known() == ["1"], "what was known before"
+            with pytest.raises(Refused, match="the registry does not answer"):
+                await cache.get("3")
+        following.cancel()
+
+    asyncio.run(run())
