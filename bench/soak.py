@@ -1,14 +1,14 @@
-"""Does `overtone serve` keep its promises for half an hour at its limit, while the champion changes again and again?
+"""Does `overtone serve` keep its promises for minutes at its limit, whatever happens beside it?
 
-    python bench/soak.py                                     # models/rnn: 30 minutes, 16 clients, a swap every 150 s
+    python bench/soak.py                                     # models/rnn: 10 minutes, 12 clients, a swap every 90 s
     python bench/soak.py released/rnn --minutes 2 --swap-seconds 30 --clients 4
-    python bench/soak.py --log work/soak
 
-Two versions of a model are registered in a project of its own. A server follows their champion. Clients send it files
-of several lengths, rates and formats, each the next as soon as the last is answered, so that the server always has more
-to do than it can; `overtone promote` moves the champion. Every answer is opened and its length compared with what was
-sent. Status 1 if a request failed, an answer has another length, a promoted version was not served, or memory grew in
-ten minutes or more. The run goes on until the champion has changed at least once.
+Two versions of a model are registered in a project of its own, behind an MLflow server. A server follows their champion.
+Clients send it files of several lengths, rates and formats, each the next as soon as the last is answered; one takes its
+answers through a thin line, one sends jobs and fetches their results. `overtone promote` moves the champion, and in the
+middle of the run the registry hangs for a while. Every answer is opened and its length compared with what was sent.
+Status 1 if a request failed, an answer has another length, a promoted version was not served, or memory grew in ten
+minutes or more. The run goes on until the champion has changed at least once.
 
 The log folder keeps every request and every look at the memory as CSV files.
 """
@@ -21,15 +21,18 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -38,7 +41,7 @@ from memory import in_fresh_process
 from serving import Server
 
 RATE_OUT = 48_000
-# Seconds, rate, channels, format of the files that clients send, in turns.
+# Seconds, rate, channels, format of the files that clients send, one after the other.
 FILES = (
     (10.0, 16_000, 1, "wav"),
     (3.0, 44_100, 2, "flac"),
@@ -53,6 +56,10 @@ WARM_SHARE = 0.2
 MOST_GROWTH = 1.05
 LEAST_SECONDS = 600.0
 LOOK_SECONDS = 5.0
+# What the slow client takes in a second: a megabit.
+SLOW_BYTES = 125_000
+# That the registry says nothing.
+HANG_SECONDS = 120.0
 # From a promotion until the server serves it: it looks every ten seconds, and loads while it works.
 MOST_SWAP_SECONDS = 120.0
 
@@ -98,12 +105,12 @@ def registered(folder: Path, model: Path) -> None:
     os.environ["DVC_ROOT"] = str(folder)
     os.chdir(folder)
 
-    from overtone import settings as params
+    from overtone import settings
     from overtone.registry import register
     from overtone.registry.scores import Scored
 
-    name = params.load().register_.name
-    gate = params.RegisterParams(name=name, metric="overall.all.lsd", better="lower")
+    name = settings.load().register_.name
+    gate = settings.RegisterParams(name=name, metric="overall.all.lsd", better="lower")
     for number, copy in enumerate(copies, 1):
         facts = json.loads((copy / "run.json").read_text()) if (copy / "run.json").is_file() else {}
         (copy / "run.json").write_text(json.dumps(facts | {"run_id": str(number) * 32}))
@@ -114,7 +121,31 @@ def registered(folder: Path, model: Path) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Of the processes that work in the project."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "OVERTONE_"))}
-    return kept | {"DVC_ROOT": str(folder), "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    kept |= {"DVC_ROOT": str(folder), "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return kept | {"MLFLOW_TRACKING_URI": (folder / "registry").read_text()}
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An MLflow server of the project's database; the file `registry` holds its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "registry").write_text(f"http://127.0.0.1:{port}")
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    variables = environment(folder) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "registry.log").open("w") as out:
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=out, stderr=out, start_new_session=True)
+    try:
+        while process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            time.sleep(0.5)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager
@@ -122,6 +153,7 @@ def serving(folder: Path, workers: int) -> Iterator[Server]:
     """`overtone serve` in the project's folder, with every limit as it is by default; its log is `serve.log` there."""
     log = folder / "serve.log"
     command = [sys.executable, "-m", "overtone", "serve", "--port", "0", "--workers", str(workers), "--no-access-log"]
+    command += ["--state", str(folder / "state"), "--job-minutes", "1"]
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=folder, env=environment(folder), stderr=out, text=True)
     try:
@@ -151,7 +183,7 @@ class Soak:
         self.at, self.folder = at, folder
         self.begun = time.monotonic()
         self.over = threading.Event()
-        self.swapped = False
+        self.swapped = self.hanging = False
         self._writing = threading.Lock()
         self._tables: dict[type, Any] = {}
         self._bodies = [body(*facts) for facts in FILES]
@@ -167,15 +199,15 @@ class Soak:
         return time.monotonic() - self.begun
 
     def keep(self, row: Answer | Look | Swap) -> None:
-        """Write a row down at once: a soak that is broken off has its tables."""
+        """Write a row down at once: a soak that is broken off can still be drawn."""
         with self._writing:
             self._tables[type(row)].writerow([f"{value:.3f}" if isinstance(value, float) else value for value in row])
 
     def client(self, index: int) -> None:
         """One client: its next file as soon as the last is answered."""
-        connection, turn = self.at.connect(), index
+        connection, number = self.at.connect(), index
         while not self.over.is_set():
-            file, begun = turn % len(FILES), time.monotonic()
+            file, begun = number % len(FILES), time.monotonic()
             version, fault = "", ""
             try:
                 connection.request("POST", "/v1/enhance", self._bodies[file])
@@ -187,7 +219,65 @@ class Soak:
                 fault = f"{type(error).__name__}: {error}"
                 connection.close()
             self.keep(Answer(self.now, time.monotonic() - begun, file, version, fault))
-            turn += 1
+            number += 1
+
+    def slow_client(self) -> None:
+        """A client that takes its answers at a megabit a second, by small pieces."""
+        while not self.over.is_set():
+            begun, fault, version, data = time.monotonic(), "", "", b""
+            connection = self.at.connect()
+            try:
+                connection.request("POST", "/v1/enhance", self._bodies[0])
+                answer = connection.getresponse()
+                version = answer.headers.get("X-Overtone-Version", "")
+                while piece := answer.read(8_192):
+                    data += piece
+                    time.sleep(len(piece) / SLOW_BYTES)
+                fault = wrong(0, answer.status, data)
+            except Exception as error:  # whatever it is, it is a failed request
+                fault = f"{type(error).__name__}: {error}"
+            connection.close()
+            self.keep(Answer(self.now, time.monotonic() - begun, 0, version, f"slow: {fault}" if fault else ""))
+
+    def job_client(self) -> None:
+        """A client of jobs: the file once, its result in two formats."""
+        while not self.over.is_set():
+            begun, fault, version = time.monotonic(), "", ""
+            connection = self.at.connect()
+
+            def ask(method: str, path: str, body: bytes | None = None, to: Any = connection) -> bytes:
+                to.request(method, f"/v1/jobs{path}", body)
+                answer = to.getresponse()
+                data: bytes = answer.read()
+                if answer.status >= 400:
+                    raise RuntimeError(f"{answer.status}: {data[:200]!r}")
+                return data
+
+            try:
+                job = json.loads(ask("POST", "", self._bodies[1]))
+                while job["state"] not in ("done", "failed"):
+                    time.sleep(0.5)
+                    job = json.loads(ask("GET", f"/{job['id']}"))
+                version = job["version"] or ""
+                faults = [wrong(1, 200, ask("GET", f"/{job['id']}/result?format={name}")) for name in ("wav", "flac")]
+                fault = job["detail"] or next(filter(None, faults), "")
+                ask("DELETE", f"/{job['id']}")
+            except Exception as error:  # whatever it is, it is a failed request
+                fault = f"{type(error).__name__}: {error}"
+            connection.close()
+            self.keep(Answer(self.now, time.monotonic() - begun, 1, version, f"job: {fault}" if fault else ""))
+
+    def hang(self, registry: subprocess.Popen[bytes], seconds: float) -> None:
+        """The registry takes connections and says nothing, in the middle third of the run."""
+        if self.over.wait(seconds / 3):
+            return
+        os.killpg(registry.pid, signal.SIGSTOP)
+        self.hanging = True
+        print(f"at {self.now:.0f} s the registry hangs", flush=True)
+        self.over.wait(min(seconds / 3, HANG_SECONDS))
+        os.killpg(registry.pid, signal.SIGCONT)
+        self.hanging = False
+        print(f"at {self.now:.0f} s it is back", flush=True)
 
     def look(self) -> None:
         """Look at the server's process every few seconds."""
@@ -201,11 +291,15 @@ class Soak:
         """Move the champion between the two versions, as a person does it."""
         version = "1"
         while not self.over.wait(seconds):
+            if self.hanging:
+                continue
             version = "2" if version == "1" else "1"
             command = [sys.executable, "-m", "overtone", "promote", version]
             subprocess.run(command, cwd=self.folder, env=environment(self.folder), check=True, capture_output=True)
             promoted = self.now
             while version != self.served():
+                if self.hanging:
+                    promoted = self.now
                 if self.now > promoted + MOST_SWAP_SECONDS:
                     raise RuntimeError(f"version {version} is not served {MOST_SWAP_SECONDS:g} s after its promotion")
                 if self.over.wait(1.0):
@@ -218,15 +312,17 @@ class Soak:
         connection = self.at.connect()
         connection.request("GET", "/metrics")
         found = re.search(
-            r'^overtone_model_info\{.*version="(\w+)"', connection.getresponse().read().decode(), re.MULTILINE
+            r'^overtone_model_info\{.*version="(\w+)"\} 1.0', connection.getresponse().read().decode(), re.MULTILINE
         )
         return found[1] if found else ""
 
-    def run(self, minutes: float, clients: int, swap_seconds: float) -> None:
+    def run(self, registry: subprocess.Popen[bytes], minutes: float, clients: int, swap_seconds: float) -> None:
         """All of it at once, until the time is over and there was a swap; a line a minute tells how it goes."""
-        with ThreadPoolExecutor(clients + 2) as pool:
+        with ThreadPoolExecutor(clients + 5) as pool:
             tasks = [pool.submit(self.client, index) for index in range(clients)]
             tasks += [pool.submit(self.look), pool.submit(self.swap, swap_seconds)]
+            tasks += [pool.submit(self.slow_client), pool.submit(self.job_client)]
+            beside = pool.submit(self.hang, registry, 60 * minutes)
             try:
                 while (self.now < 60 * minutes or not self.swapped) and not any(task.done() for task in tasks):
                     time.sleep(1.0)
@@ -234,7 +330,7 @@ class Soak:
                         print(f"{self.now / 60:.0f} min, load average {os.getloadavg()[0]:.1f}", flush=True)
             finally:
                 self.over.set()
-            for task in tasks:
+            for task in [*tasks, beside]:
                 task.result()
 
 
@@ -316,20 +412,21 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def main() -> None:
     parser = measure.parser(__doc__)
     parser.add_argument("model", nargs="?", type=Path, default=Path("models/rnn"), help="model folder")
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads of the server")
-    parser.add_argument("--swap-seconds", type=float, default=150.0)
+    parser.add_argument("--swap-seconds", type=float, default=90.0)
     parser.add_argument("--log", type=Path, help="folder to keep the tables in")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        log: Path = given.log or Path(scratch, "log")
+        log = given.log or Path(scratch, "log")
         folder = Path(scratch, "project")
         folder.mkdir()
         in_fresh_process(registered, folder, given.model)
+        store = stack.enter_context(registry(folder))
         at = stack.enter_context(serving(folder, given.workers))
         print(f"{given.model} at {at.address}: {given.workers} threads, {given.clients} clients", flush=True)
-        Soak(at, folder, log, stack).run(given.minutes, given.clients, given.swap_seconds)
+        Soak(at, folder, log, stack).run(store, given.minutes, given.clients, given.swap_seconds)
         if "Traceback" in (folder / "serve.log").read_text():
             print((folder / "serve.log").read_text()[-3000:])
         kept = judge(log)

@@ -656,8 +656,6 @@ def test_champion_changes_under_load_and_a_signal_lets_requests_finish(
 def test_two_processes_behind_one_port_share_jobs_and_counters(
     tiny_model: Callable[[str], Path], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    from websockets.sync.client import connect
-
     folder, shown = tiny_model("rnn"), {"X-API-Key": KEY}
     arguments = ("--model", str(folder), "--processes", "2", "--workers", "1", "--log-format", "json")
     variables = environment | {security.VARIABLE: KEY}
@@ -675,17 +673,15 @@ def test_two_processes_behind_one_port_share_jobs_and_counters(
         results = [httpx.get(f"{address}/v1/jobs/{id}/result", headers=shown, timeout=60).content for _ in range(8)]
         assert len({*results}) == 1 and audio.decode(results[0])[1] == RATE
 
-        signal_ = sound(RATE, seconds=1.0)
-        stream = Upsampler.load(folder).stream(1, cutoff_hz=8_000)
-        expected = np.concatenate([stream.push(signal_), stream.finish()], axis=1)
-        with connect(f"{address.replace('http', 'ws')}/v1/live", additional_headers=shown, compression=None) as socket:
-            socket.send(json.dumps({"type": "hello", "rate": RATE, "cutoff_hz": 8_000}))
-            assert json.loads(socket.recv())["type"] == "ready"
-            for block in np.array_split(signal_[0], 50):
-                socket.send(block.tobytes())
-            socket.send('{"type": "end"}')
-            received = b"".join(message for message in socket if isinstance(message, bytes))
-        assert np.allclose(np.frombuffer(received, "<f4"), expected[0], atol=1e-5)
+        given = sound(16_000, seconds=1.0)
+        audio.write(tmp_path / "old.wav", given, 16_000)
+        (example,) = re.findall(
+            r"```python\n(import json.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL
+        )
+        example = example.replace("ws://127.0.0.1:8000", address.replace("http", "ws"))
+        done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=variables, timeout=120, check=False)
+        assert done.returncode == 0
+        assert audio.probe(tmp_path / "live.wav").frames == RATE
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(timeout=60) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from overtone.data import degrade
 from overtone.serving import conditions
 from overtone.serving.conditions import MAX_DAMAGED_SECONDS, SAMPLES, SEED
 from overtone.serving.options import Options
-from overtone.settings import BitErrors, Clip, Codec, NarrowBand, Noise, PacketLoss, Quantise
+from overtone.settings import BitErrors, Clip, Codec, Condition, NarrowBand, Noise, PacketLoss, Quantise
 from test_http import serving, sound
 
 RATE = 48_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -113,10 +114,12 @@ class Jobs:
                 await self._compute(job, slot)
         except (Refused, OvertoneError) as error:
             await self._fail(job, error.detail if isinstance(error, Refused) else sentence_of(error))
-        except Exception:
+        except Exception as error:
             if not self.files.is_deleted(job):
                 log.exception("job %s failed", job.id)
-                await self._fail(job, "the server failed; its log says how")
+                full = isinstance(error, OSError) and error.errno in audio.REFUSALS
+                why = f"its disk cannot be written to: {error.strerror}" if full else "its log says how"
+                await self._fail(job, f"the server failed; {why}")
 
     async def _fail(self, job: Record, sentence: str) -> None:
         self._engine.metrics.jobs.labels("failed").inc()
@@ -216,7 +219,7 @@ def _written(
     blocks: Iterator[Signal], target: Path, rate: int, channels: int, container: str, subtype: str, mask: int
 ) -> Iterator[int]:
     """Write samples to a file that appears when it is whole; gives the samples a channel so far, block by block."""
-    frames, temporary = 0, target.with_name(f".{target.name}")
+    frames, temporary = 0, target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         with audio.Writer(temporary, rate, channels, container, subtype, mask=mask) as file:
             for block in blocks:

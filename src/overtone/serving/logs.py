@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
-import logging.config
 import re
 from datetime import UTC, datetime
 from typing import Any, Literal

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -64,6 +65,9 @@ def load(folder: Path, version: str, device: str = "cpu") -> Loaded:
     except (RuntimeError, AssertionError) as error:
         # What torch raises of a device that is not there.
         raise OvertoneError(f"device {device}: cannot be used ({sentence_of(error)[:200]})") from None
+    if (torch := sys.modules.get("torch")) is not None:
+        # Requests are spread over the cores, not the work of one.
+        torch.set_num_threads(1)
     noise = np.random.default_rng(0).normal(0.0, 0.1, (2, round(_WARM_SECONDS * upsampler.rate))).astype(np.float32)
     for signal in (noise[:1], noise):
         out = upsampler.enhance(signal, upsampler.rate, cutoff_hz=8_000.0)

@@ -14,9 +14,9 @@ import tempfile
 from contextlib import ExitStack, suppress
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
@@ -52,7 +52,10 @@ def run(options: Options) -> None:
             # Before the counters of any process are made.
             os.environ[metrics.FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-metrics-"))
             config = _config(functools.partial(_app_of_process, options.share()), options, factory=True)
-            Multiprocess(config, sockets=[listener]).run()
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+                raise OvertoneError("no process could begin; the lines above say why")
 
 
 def _run_here(options: Options, listener: socket.socket) -> None:
@@ -69,14 +72,14 @@ def _run_here(options: Options, listener: socket.socket) -> None:
 
 
 def _app_of_process(options: Options) -> FastAPI:
-    """The application of one of several processes; one that finds no model ends, and another is started in its place."""
+    """The application of one of several processes; one that finds no model ends all of them, as a server of one does."""
     logs.configure(options.log_format, options.key)
     _settle()
     app = create_app(options)
 
     def stop() -> None:
         log.error("no model could be loaded: %s", app.state.failure)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(STARTUP_FAILURE)
 
     app.state.stop = stop
     return app
@@ -133,8 +136,7 @@ class Connection(H11Protocol):
 
 
 def _settle() -> None:
-    """One compute thread a request: they are spread over the cores, not the work of one. Few heaps: memory stays flat."""
-    torch.set_num_threads(1)
+    """Few heaps: memory stays flat."""
     if sys.platform == "linux":
         # glibc gives each thread a heap of its own, which keeps its largest size; other libraries have no such call.
         with suppress(OSError, AttributeError):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from overtone import audio
 from overtone.audio import Signal
@@ -114,7 +113,7 @@ def _scores(signal: Signal, rate: int, cutoff_hz: float) -> dict[str, float]:
 
 def _spectra(signal: Signal) -> npt.NDArray[np.complex64]:
     """Shape: (channels, samples) -> (channels, bins, frames)."""
-    return analyse(torch.from_numpy(signal)).numpy().transpose(0, 2, 1)
+    return analyse(signal).transpose(0, 2, 1)
 
 
 def _power_above(found: npt.NDArray[np.complex64], rate: int, cutoff_hz: float) -> npt.NDArray[np.float64]:

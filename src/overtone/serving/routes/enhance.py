@@ -75,6 +75,7 @@ async def enhance(
         for step in (work.open, work.examine):
             await engine.workers.compute(step)
             await _require_connection(request)
+        compared = await engine.excerpt_for_shadow(given.file, work)
         pieces = engine.steps(work.pieces(), slot)
         # What is wrong with a file mostly shows in its first piece, where there is still a status to say it by.
         first = b""
@@ -82,7 +83,6 @@ async def enhance(
             await _require_connection(request)
             if first:
                 break
-        compared = await engine.excerpt_for_shadow(given.file, work)
         headers = {
             "X-Overtone-Model": loaded.kind,
             "X-Overtone-Version": loaded.version,

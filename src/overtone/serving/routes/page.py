@@ -10,22 +10,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 ASSETS = Path(__file__).parents[1] / "assets"
-# The page loads nothing from elsewhere, runs no script that is not a file of its own, and is shown in no one's frame.
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+# Besides what every answer has (see `security`).
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     # A browser asks each time whether its copy is the server's: after an upgrade no old script meets a new page.
     "Cache-Control": "no-cache",
