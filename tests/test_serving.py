@@ -51,8 +51,7 @@ def ask(model: Any, *rows: Any, **params: Any) -> list[bytes]:
     return list(model.predict(None, pd.DataFrame({"audio": list(rows)}), params)["audio"])
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2)])
 def test_any_rate_and_channel_count_gives_48_khz_of_the_same_length(model: Any, rate: int, channels: int) -> None:
     signal = tone(rate, channels=channels)
     (out,) = ask(model, audio.encode(signal, rate))
@@ -61,7 +60,7 @@ def test_any_rate_and_channel_count_gives_48_khz_of_the_same_length(model: Any, 
     assert enhanced.shape == (channels, audio.resampled_length(signal.shape[1], rate, 48_000))
 
 
-@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("format", ["flac", "mp3"])
 def test_each_format_goes_in_and_out(model: Any, format: str) -> None:
     (out,) = ask(model, audio.encode(tone(), 16_000, format), format=format)
     assert audio.decode(out)[1] == 48_000

@@ -311,7 +311,6 @@ def own_files() -> tuple[Path, ...]:
     if done.returncode:
         pytest.skip("not a git checkout")
     names = [name for name in done.stdout.splitlines() if not name.startswith(("dvcstore/", ".dvc/plots/page.html"))]
-    names = [name for name in names if "/swagger/swagger-ui" not in name]
     paths = [ROOT / name for name in names if not name.endswith((".png", ".flac"))]
     return tuple(path for path in paths if path.is_file())
 
