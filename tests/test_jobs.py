@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ def test_deleted_job_is_computed_no_further(client: TestClient, monkeypatch: pyt
             go.wait(60)
 
     monkeypatch.setattr(enhancement, "of_length", held)
-    id = submitted(client, audio.encode(sound(RATE, seconds=20.0), RATE), cutoff_hz=8_000)
+    id = submitted(client, audio.encode(sound(RATE, seconds=60.0), RATE), cutoff_hz=8_000)
     while not computed:
         threading.Event().wait(0.01)
     assert client.get(f"/v1/jobs/{id}/result").status_code == 409
@@ -152,7 +153,7 @@ def test_deleted_job_is_computed_no_further(client: TestClient, monkeypatch: pyt
         if client.app.state.limits.computing == 0:  # type: ignore[attr-defined]
             break
         threading.Event().wait(0.02)
-    assert len(computed) < 50
+    assert len(computed) < 6
     assert client.get(f"/v1/jobs/{id}").status_code == 404
 
 
@@ -198,10 +199,8 @@ def dead_process() -> Callable[[], int]:
     """Gives the id of a process that has ended."""
 
     def ended() -> int:
-        id = os.fork()
-        if id == 0:
-            os._exit(0)
-        os.waitpid(id, 0)
-        return id
+        process = subprocess.Popen(["true"])
+        process.wait()
+        return process.pid
 
     return ended

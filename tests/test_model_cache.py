@@ -125,11 +125,12 @@ def test_hanging_registry_delays_no_model_that_is_loaded(hanging: threading.Even
     named["challenger"] = "2"
 
     async def run() -> None:
-        cache = ModelCache("champion", 2, registry_seconds=0.05)
+        cache = ModelCache("champion", 2, registry_seconds=60.0)
         await cache.refresh()
         challenger = await cache.get("challenger")
         assert await cache.known() == ["1"]
         hanging.set()
+        cache._registry_seconds = 0.05
         following = asyncio.create_task(cache.follow(0.01))
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):

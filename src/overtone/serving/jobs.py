@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from overtone import audio
-from overtone.audio import Signal
+from overtone.audio import AudioError, Signal
 from overtone.errors import OvertoneError
 from overtone.inspection import inspect
 from overtone.serving import conditions
@@ -154,7 +154,11 @@ class Jobs:
         """Say what the file is and what is done to it."""
         received = self.files.path(job, RECEIVED)
         path = received if received.exists() else self.files.inputs(job)["file"]
-        found = (await self._engine.workers.in_background(lambda: inspect(path))).as_dict()
+        try:
+            found = (await self._engine.workers.in_background(lambda: inspect(path))).as_dict()
+        except AudioError as error:
+            # The client knows no file of the server's.
+            raise AudioError(str(error).replace(str(path), "audio")) from None
         notes = list(work.info.notes)
         report = {name: value for name, value in found.items() if name not in ("file", "enhance")}
         facts: dict[str, Any] = {"mode": work.mode, "cutoff_hz": work.treatment.cutoff_hz, "done": work.account}
