@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soxr
 
-from overtone import audio, scaffold, settings
+from overtone import audio, settings
 from overtone.audio import AudioError, Signal
 from overtone.errors import needs_extra
 from overtone.serving.enhancement import SHORT_SECONDS, of_length, opened
@@ -29,6 +29,7 @@ from overtone.settings import (
     Resample,
     Step,
     project,
+    scaffold,
 )
 
 NONE = "none"
