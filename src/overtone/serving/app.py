@@ -68,6 +68,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(engine.close)
         app.state.jobs = Jobs(engine, JobFiles(folder / "jobs", options))
         stack.push_async_callback(app.state.jobs.close)
+        if options.processes > 1:
+            # The port is shared: a process that has no model yet must take no request.
+            await _begin(app)
         following = asyncio.create_task(_follow(app))
         try:
             yield
@@ -87,14 +90,20 @@ def _engine(app: FastAPI, folder: Path) -> Engine:
     return Engine(options, models, app.state.limits, metrics, Workers(options.threads), statistics, shadow)
 
 
-async def _follow(app: FastAPI) -> None:
-    """Load the first model, go on with jobs that were left, then follow the model's reference."""
-    models: ModelCache = app.state.engine.models
+async def _begin(app: FastAPI) -> None:
+    """Load the first model, and go on with jobs that were left."""
     try:
-        await models.refresh()
+        await app.state.engine.models.refresh()
     except Exception as error:
         app.state.failure = error
         app.state.stop()
         return
     await app.state.jobs.resume()
-    await models.follow(app.state.options.poll_seconds)
+
+
+async def _follow(app: FastAPI) -> None:
+    models: ModelCache = app.state.engine.models
+    if models.current is None:
+        await _begin(app)
+    if models.current is not None:
+        await models.follow(app.state.options.poll_seconds)
