@@ -18,8 +18,7 @@ from overtone import audio
 from overtone.audio import AudioError, Signal, sending
 from overtone.dsp.stft import HOP
 from overtone.enhance.account import account
-from overtone.enhance.profile import Profile
-from overtone.enhance.references import read_profile
+from overtone.enhance.profile import Profile, read_profile
 from overtone.enhance.stream import Treatment
 from overtone.enhance.upsampler import Mode, check_holds_samples, excerpts
 from overtone.serving.errors import Refused

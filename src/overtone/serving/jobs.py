@@ -14,8 +14,8 @@ from typing import Any
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
+from overtone.enhance.inspection import inspect
 from overtone.errors import OvertoneError
-from overtone.inspection import inspect
 from overtone.serving import conditions
 from overtone.serving.engine import Engine
 from overtone.serving.enhancement import BLOCK, Enhancement, Order, of_length
