@@ -134,7 +134,9 @@ def ask(
     take: Callable[[Message], Any] | None = None,
 ) -> list[Message]:
     """What the application sends to one request, message by message; `take` is how its client takes one."""
-    app, sent, given = create_app(options), [], []
+    app = create_app(options)
+    sent: list[Message] = []
+    given: list[bool] = []
 
     async def body() -> Message:
         if given:
@@ -211,7 +213,8 @@ def test_file_is_computed_piece_by_piece_and_nobody_computes_for_who_is_gone(
             yield block
 
     monkeypatch.setattr(enhancement, "of_length", counted)
-    data, left = audio.encode(sound(RATE, seconds=60.0), RATE), []
+    data = audio.encode(sound(RATE, seconds=60.0), RATE)
+    left: list[bool] = []
 
     async def leaves() -> Message:
         if not left:
@@ -261,7 +264,7 @@ def test_file_that_goes_on_is_not_decoded_to_its_end() -> None:
         (b"surely no audio", {}, 415, "audio: not readable as audio"),
         (b"", {}, 422, "the request is empty"),
         (audio.encode(sound(seconds=0), 16_000), {}, 422, "holds no samples"),
-        (audio.encode(sound(RATE, 6.0), RATE, "flac")[:300_000], {}, 422, "audio"),
+        (audio.encode(sound(RATE, 6.0), RATE, "flac")[:300_000], {}, 415, "not readable as audio"),
         (audio.encode(sound() * np.nan, 16_000, subtype="FLOAT"), {}, 422, "holds NaN or infinite samples"),
         (SMALL, {"mode": "louder"}, 422, "mode: Input should be"),
         (SMALL, {"cutoff_hz": "inf"}, 422, "cutoff_hz: Input should be a finite number"),
@@ -578,7 +581,7 @@ def started(folder: Path, environment: dict[str, str], *arguments: str) -> Itera
         )
     try:
         for _ in range(1800):
-            found = re.search(r"listening on (http://\S+)", log.read_text())
+            found = re.search(r"listening on (http://[\w.:\[\]]+)", log.read_text())
             if process.poll() is not None:
                 break
             if found and _ready(found[1]):

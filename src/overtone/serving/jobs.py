@@ -103,7 +103,8 @@ class Jobs:
         self._own.add(job.id)
         task = asyncio.get_running_loop().create_task(self._run(job))
         self._tasks.add(task)
-        task.add_done_callback(lambda done: (self._tasks.discard(done), self._own.discard(job.id)))
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._own.discard(job.id))
 
     async def _run(self, job: Record) -> None:
         try:
@@ -114,12 +115,14 @@ class Jobs:
                 await self._compute(job, slot)
         except (Refused, OvertoneError) as error:
             await self._fail(job, error.detail if isinstance(error, Refused) else sentence_of(error))
-        except Exception as error:
+        except OSError as error:
+            if not self.files.is_deleted(job):
+                log.error("job %s: %s", job.id, sentence_of(error))
+                await self._fail(job, f"the server's disk cannot be used: {error.strerror}")
+        except Exception:
             if not self.files.is_deleted(job):
                 log.exception("job %s failed", job.id)
-                full = isinstance(error, OSError) and error.errno in audio.REFUSALS
-                why = f"its disk cannot be written to: {error.strerror}" if full else "its log says how"
-                await self._fail(job, f"the server failed; {why}")
+                await self._fail(job, "the server failed; its log says how")
 
     async def _fail(self, job: Record, sentence: str) -> None:
         self._engine.metrics.jobs.labels("failed").inc()
