@@ -343,7 +343,12 @@ def test_real_server_seen_from_outside(make_model: ModelMaker, environment: dict
 
 def paths_outside(address: str) -> None:
     for path in (
-        *("/page/../../secret.txt", "/page/%2e%2e/%2e%2e/pyproject.toml", "/page/..%2f..%2fapp.py", "/page//etc/passwd"),
+        *(
+            "/page/../../secret.txt",
+            "/page/%2e%2e/%2e%2e/pyproject.toml",
+            "/page/..%2f..%2fapp.py",
+            "/page//etc/passwd",
+        ),
         *("/page/..%5c..%5capp.py", "/page/%00", "//etc/passwd", "/%2e%2e/etc/passwd", "/v1/jobs/..%2f..%2fjob.json"),
     ):
         answer = talk(address, request("GET", path, "Connection: close"))
