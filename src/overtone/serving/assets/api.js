@@ -1,6 +1,7 @@
 /** Requests to the server. Whatever goes wrong becomes a Refusal, whose message is a sentence to show. */
 
 const KEY = "overtone-key";
+const POLL_MS = 400;
 
 const SENTENCES = {
   413: "The recording is larger than the server accepts.",
@@ -22,23 +23,59 @@ export class Api {
     this.askForKey = askForKey;
   }
 
-  models = () => this.#json("v1/models");
-  conditions = () => this.#json("v1/conditions");
-  samples = () => this.#json("v1/samples");
-
-  /** A sample's bytes. */
-  async sample(url) {
-    return (await this.#ask(url)).blob();
+  /** What a WebSocket, which has no headers, shows in its first message. */
+  get key() {
+    return sessionStorage.getItem(KEY);
   }
 
-  /** A recording at 48 kHz, damaged by a condition: {buffer, headers}. */
-  degrade(blob, query, options) {
-    return this.#audio("v1/degrade", blob, query, options);
+  /** An answer of JSON. */
+  async json(path, request) {
+    return (await this.#ask(path, request)).json();
   }
 
-  /** A recording enhanced: {buffer, headers}. */
-  enhance(blob, query, options) {
-    return this.#audio("v1/enhance", blob, query, options);
+  /** An answer's bytes; the browser keeps a large blob on disk, not in the tab. @returns {Promise<Blob>} */
+  async blob(path, request) {
+    const response = await this.#ask(path, request);
+    try {
+      return await response.blob();
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refusal("The answer broke off: the server stopped, or could not read the recording to its end.");
+    }
+  }
+
+  /**
+   * Enhance a file: upload it, and wait until its job is done.
+   * @param {{file: Blob, reference?: Blob}} files
+   * @param {object} query parameters of `POST /v1/jobs`; empty ones are left out
+   * @param {{signal: AbortSignal, onProgress: (stage: "uploading"|"computing", share: number) => void}} options
+   * @returns {Promise<string>} the job's path
+   */
+  async enhance(files, query, { signal, onProgress }) {
+    const body = new FormData();
+    for (const [field, file] of Object.entries(files)) if (file) body.append(field, file, file.name || "recording");
+    const onUpload = (share) => onProgress("uploading", share);
+    const { id } = await this.json(withQuery("v1/jobs", query), { method: "POST", body, signal, onUpload });
+    const path = `v1/jobs/${id}`;
+    try {
+      for (;;) {
+        const job = await this.json(path, { signal });
+        if (job.state === "done") return path;
+        if (job.state === "failed" || job.state === "cancelled") throw new Refusal(sentence(job.error ?? "The job was cancelled"));
+        onProgress("computing", job.progress);
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+        signal.throwIfAborted();
+      }
+    } catch (error) {
+      this.forget(path);
+      throw error;
+    }
+  }
+
+  /** Cancel a job, or delete what it has made. */
+  forget(path) {
+    // Whether or not the server still has it: nobody waits for the answer.
+    this.#ask(path, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   /** Whether the server can be reached and has its model. */
@@ -51,30 +88,15 @@ export class Api {
     }
   }
 
-  async #json(path) {
-    return (await this.#ask(path)).json();
-  }
-
-  /** @param {{signal?: AbortSignal, onBytes?: (bytes: number, buffer: Uint8Array) => void}} options */
-  async #audio(path, blob, query, { signal, onBytes } = {}) {
-    const given = Object.entries(query).filter(([, value]) => value !== "" && value != null);
-    const response = await this.#ask(`${path}?${new URLSearchParams(given)}`, { method: "POST", body: blob, signal });
-    try {
-      return { buffer: await whole(response, onBytes), headers: response.headers };
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Refusal("The answer broke off: the server stopped, or could not read the recording to its end.");
-    }
-  }
-
-  async #ask(path, { headers = {}, ...request } = {}) {
+  async #ask(path, { onUpload, ...request } = {}) {
     for (;;) {
-      const key = sessionStorage.getItem(KEY);
-      const response = await this.#fetch(path, { ...request, headers: key ? { ...headers, "X-API-Key": key } : headers });
+      const key = this.key;
+      const headers = key ? { "X-API-Key": key } : {};
+      const response = await this.#send(path, { ...request, headers }, onUpload);
       if (response.ok) return response;
       if (response.status !== 401) throw new Refusal(await detail(response), response.status);
       // Another request may have been given a better key meanwhile.
-      if (sessionStorage.getItem(KEY) !== key) continue;
+      if (this.key !== key) continue;
       sessionStorage.removeItem(KEY);
       const given = await this.askForKey();
       if (given === null) throw new Refusal("This server asks for a key.", 401);
@@ -82,9 +104,9 @@ export class Api {
     }
   }
 
-  async #fetch(path, request) {
+  async #send(path, request, onUpload) {
     try {
-      return await fetch(path, request);
+      return await (onUpload ? upload(path, request, onUpload) : fetch(path, request));
     } catch (error) {
       if (error.name === "AbortError") throw error;
       // A server that refuses a large body early closes the connection on the rest of it.
@@ -94,10 +116,31 @@ export class Api {
   }
 }
 
+/** A path with those parameters that have a value. */
+export function withQuery(path, query) {
+  return `${path}?${new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "" && value != null))}`;
+}
+
+/** As `fetch`, which cannot tell how much of a body has left. @returns {Promise<Response>} */
+function upload(path, { method, body, headers, signal }, onUpload) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = ({ loaded, total }) => onUpload(loaded / total);
+    request.onload = () => resolve(new Response(request.responseText, { status: request.status }));
+    request.onerror = () => reject(new TypeError("the connection failed"));
+    request.onabort = () => reject(signal.reason);
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    signal.throwIfAborted();
+    request.send(body);
+  });
+}
+
 /** The sentence of an error's answer. */
 async function detail(response) {
   try {
-    const told = (await response.json()).detail;
+    const { detail: told } = await response.json();
     if (typeof told === "string" && told) return sentence(told);
   } catch {
     // A proxy in between may answer in another language than JSON.
@@ -106,22 +149,7 @@ async function detail(response) {
 }
 
 /** With a capital and a full stop. */
-function sentence(text) {
+export function sentence(text) {
   const trimmed = text.trim();
   return trimmed[0].toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");
-}
-
-/** All bytes of an answer that is still being computed. */
-async function whole(response, onBytes = () => {}) {
-  const reader = response.body.getReader();
-  const pieces = [];
-  let bytes = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    pieces.push(value);
-    bytes += value.length;
-    onBytes(bytes, pieces[0]);
-  }
-  return new Blob(pieces).arrayBuffer();
 }

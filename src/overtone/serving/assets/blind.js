@@ -1,23 +1,22 @@
-/** The blind test's panel. While it runs, nothing on the page tells which version sounds. */
+/** The blind test's panel. While it runs, nothing on the page tells which version is heard. */
 
-import { Test } from "./trial.js";
+import { $ } from "./dom.js";
+import { chance, Test } from "./trial.js";
 
-const $ = (id) => document.getElementById(id);
 const TRACKS = { a: "before", b: "after" };
+const TRIALS = 10;
 
 export class Blind extends EventTarget {
   #player;
-  #facts;
   #test = null;
+  #start = 0;
 
-  /** Events: `change`, when a test begins or ends. @param {() => object} facts what is compared, for the saved result */
-  constructor(player, facts) {
+  /** Events: `change`, when a test begins or ends. */
+  constructor(player) {
     super();
     this.#player = player;
-    this.#facts = facts;
-    $("blind-start").onclick = $("blind-again").onclick = () => this.#start();
-    $("blind-stop").onclick = () => this.reset();
-    $("blind-save").onclick = () => this.#save();
+    $("blind-start").onclick = () => this.#begin();
+    $("blind-stop").onclick = () => this.close();
     $("answer-a").onclick = () => this.answer("a");
     $("answer-b").onclick = () => this.answer("b");
     for (const input of document.getElementsByName("blind")) input.onchange = () => this.listen(input.value);
@@ -27,35 +26,31 @@ export class Blind extends EventTarget {
     return this.#test !== null && !this.#test.done;
   }
 
-  /** Whether there are two versions to compare. */
-  set possible(value) {
-    $("blind-start").disabled = $("blind-again").disabled = !value;
-  }
-
-  /** Forget the test. */
-  reset() {
+  close() {
     this.#test = null;
     this.#show();
   }
 
-  /** Hear A, B or X. */
+  /** Hear A, B or X, each from the same place on: how a change sounds would tell whether there is one. */
   listen(letter) {
-    if (!this.running) return;
     document.querySelector(`[name="blind"][value="${letter}"]`).checked = true;
+    this.#player.pause();
     this.#player.choose(TRACKS[letter === "x" ? this.#test.x : letter]);
-    if (!this.#player.playing) this.#player.play();
+    this.#player.seek(this.#start);
+    this.#player.play();
   }
 
   /** What the listener takes X for. */
   answer(letter) {
-    if (!this.running) return;
     this.#test.answer(letter);
     this.#show();
     if (this.running) this.listen("x");
+    else this.#player.pause();
   }
 
-  #start() {
-    this.#test = new Test(Number($("trials").value));
+  #begin() {
+    this.#start = this.#player.position;
+    this.#test = new Test(TRIALS);
     this.#show();
     this.listen("x");
     $("answer-a").focus();
@@ -63,31 +58,18 @@ export class Blind extends EventTarget {
 
   #show() {
     const test = this.#test;
-    const state = test === null ? "idle" : test.done ? "done" : "running";
-    $("blind").dataset.state = state;
-    $("blind-intro").hidden = state !== "idle";
-    $("blind-trial").hidden = state !== "running";
-    $("blind-after").hidden = state !== "done";
-    $("blind-count").textContent = state === "running" ? `Trial ${test.answers.length + 1} of ${test.count}` : "";
-    $("blind-result").replaceChildren(...(state === "done" ? told(test) : []));
-    if (state === "done") $("blind-again").focus();
+    $("blind").hidden = test === null;
+    $("blind-trial").hidden = !this.running;
+    $("blind-count").textContent = this.running ? `Trial ${test.answered + 1} of ${test.count}.` : "";
+    $("blind-result").textContent = test?.done ? told(test) : "";
+    if (test?.done) $("blind-stop").focus();
     this.dispatchEvent(new Event("change"));
-  }
-
-  #save() {
-    const { count, right, chance, answers } = this.#test;
-    const result = { test: "ABX", a: TRACKS.a, b: TRACKS.b, ...this.#facts(), trials: count, right, p_value: chance, answers };
-    this.dispatchEvent(new CustomEvent("save", { detail: JSON.stringify(result, null, 2) }));
   }
 }
 
 /** A result in words. */
-function told({ right, count, chance }) {
-  const score = document.createElement("strong");
-  score.textContent = `${right} of ${count} right`;
-  const text = document.createElement("p");
-  const p = chance < 0.001 ? "less than 0.001" : chance.toFixed(3);
-  const heard = chance < 0.05 ? "You very likely hear a difference." : "This does not show that you hear a difference.";
-  text.textContent = `By guessing alone, so many or more come with probability ${p}. ${heard}`;
-  return [score, text];
+function told({ right, count }) {
+  const p = chance(right, count);
+  const heard = p < 0.05 ? "You very likely hear a difference." : "This does not show that you hear a difference.";
+  return `${right} of ${count} right; by guessing, so many or more have a probability of ${p.toFixed(3)}. ${heard}`;
 }

@@ -1,65 +1,60 @@
-/** The panel to listen and look on: playback, what is heard, the two pictures and the cursor that they share. */
+/** The panel to listen on: what was found, playback, what is heard, the two pictures, downloads. */
 
-import { loudness, matching } from "./loudness.js";
-import { kilohertz, Picture } from "./picture.js";
+import { $, made } from "./dom.js";
+import { Picture } from "./picture.js";
 
-const $ = (id) => document.getElementById(id);
-const NAMES = ["before", "after", "original"];
-const ARROW_SECONDS = 0.5;
+const NAMES = ["original", "before", "after"];
+const ARROW_SECONDS = 2;
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
-const decibels = (value) => (Number.isFinite(value) ? `${value.toFixed(0).replace("-", "−")} dB` : "–");
 
 export class Listen {
-  #context;
   #player;
   #pictures;
-  #levels = {};
+  #recording = null;
   #secret = false;
+  #frame = 0;
 
-  constructor(context, player) {
-    this.#context = context;
+  constructor(player) {
     this.#player = player;
-    this.#pictures = ["before", "after"].map((name) => new Picture($(`${name}-picture`).closest("figure"), name));
+    this.#pictures = ["before", "after"].map((name) => new Picture($(`${name}-picture`).closest("figure")));
     for (const picture of this.#pictures) {
-      picture.addEventListener("seek", ({ detail }) => this.#player.seek(detail));
-      picture.addEventListener("point", ({ detail }) => this.#point(detail));
+      picture.addEventListener("seek", ({ detail }) => player.seek(detail * player.duration));
     }
-    player.addEventListener("change", () => this.#show());
-    this.#connect();
+    player.addEventListener("change", () => this.#draw());
+    $("play").onclick = () => player.toggle();
+    $("seek").oninput = () => player.seek(Number($("seek").value));
+    for (const input of document.getElementsByName("track")) input.onchange = () => this.choose(input.value);
+    $("volume").oninput = () => (player.volume = $("volume").value ** 2);
+    player.volume = $("volume").value ** 2;
   }
 
   /** Whether the page must not tell what is heard. */
   set secret(value) {
     this.#secret = value;
-    this.#show();
+    this.#draw();
   }
 
-  /** The sound by this name, or none. @returns {Promise<void>} when it is drawn */
-  load(name, sound) {
-    this.#player.load(name, sound);
-    if (sound) this.#levels[name] = loudness(sound.channels);
-    else delete this.#levels[name];
-    if (!this.#player.has(this.#player.heard)) this.#player.choose("before");
-    this.#balance();
-    this.#show();
-    return this.#pictures[NAMES.indexOf(name)]?.show(sound) ?? Promise.resolve();
+  /** Show a recording as it is now, or none. */
+  show(recording) {
+    const begun = this.#recording === recording && this.#player.has("after");
+    this.#recording = recording;
+    for (const name of NAMES) this.#player.load(name, recording?.[name] ?? null);
+    if (!this.#player.has(this.#player.heard)) this.choose("before");
+    if (recording?.after && !begun) this.choose("after");
+    $("listen").hidden = recording === null;
+    $("listen-title").textContent = recording?.file.name ?? "";
+    $("found").replaceChildren(...(recording?.found ?? []).map((textContent) => made("li", { textContent })));
+    $("download").disabled = $("format").disabled = !recording?.after;
+    $("blind-start").hidden = !recording?.after;
+    for (const part of $("listen").querySelectorAll(".pictures, .downloads")) part.hidden = !recording?.after;
+    this.#draw();
+    this.#drawPictures();
   }
 
   /** Hear a version, if it is there. */
   choose(name) {
-    if (!this.#secret && this.#player.has(name)) this.#player.choose(name);
-  }
-
-  /** Draw a line where the known band ends, in Hz; null: none. */
-  markCutoff(hertz) {
-    for (const picture of this.#pictures) picture.mark({ cutoff: hertz });
-  }
-
-  async toggle() {
-    // Browsers start no sound before the user did something.
-    await this.#context.resume();
-    this.#player.toggle();
+    if (!this.#secret) this.#player.choose(name);
   }
 
   switchOver() {
@@ -70,41 +65,28 @@ export class Listen {
     this.#player.seek(this.#player.position + direction * ARROW_SECONDS);
   }
 
-  #connect() {
-    $("play").onclick = () => this.toggle();
-    $("seek").oninput = () => this.#player.seek(Number($("seek").value));
-    for (const input of document.getElementsByName("track")) input.onchange = () => this.choose(input.value);
-    $("match").onchange = () => this.#balance();
-    $("loop").onchange = () => this.#player.setLoop($("loop").checked);
-    $("volume").oninput = () => (this.#player.volume = $("volume").value ** 2);
-    this.#player.volume = $("volume").value ** 2;
-  }
-
-  #balance() {
-    const gains = $("match").checked ? matching(this.#levels) : {};
-    this.#player.balance(gains);
-    const told = Object.entries(gains)
-      .map(([name, gain]) => [name, 20 * Math.log10(gain)])
-      .filter(([, gain]) => gain <= -0.05)
-      .map(([name, gain]) => `${name} −${(-gain).toFixed(1)} dB`);
-    $("match-text").textContent = told.join(", ");
-  }
-
-  #show() {
-    const { playing, heard, duration } = this.#player;
-    const nothing = !this.#player.has("before");
-    $("listen").dataset.heard = this.#secret ? "secret" : heard;
-    $("play").disabled = $("seek").disabled = nothing;
-    $("play").dataset.playing = playing ? "yes" : "no";
-    $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
-    $("tracks").disabled = nothing || this.#secret;
-    $("seek").max = duration || 1;
-    for (const input of document.getElementsByName("track")) {
-      input.disabled = !this.#player.has(input.value);
-      input.checked = input.value === heard && !this.#secret;
+  #drawPictures() {
+    for (const [index, name] of ["before", "after"].entries()) {
+      this.#pictures[index].show(this.#recording?.levels[name], this.#player.duration);
     }
-    for (const figure of document.querySelectorAll(".picture")) {
-      figure.dataset.heard = !this.#secret && playing && figure.dataset.track === heard ? "yes" : "no";
+  }
+
+  #draw() {
+    const player = this.#player;
+    const { playing, heard, duration } = player;
+    $("listen").dataset.heard = this.#secret ? "secret" : heard;
+    $("play").disabled = $("seek").disabled = !player.has(heard);
+    $("play").dataset.playing = playing ? "yes" : "no";
+    $("play").ariaLabel = playing ? "Pause" : "Play";
+    $("tracks").disabled = this.#secret;
+    if (Number($("seek").max) !== (duration || 1)) {
+      $("seek").max = duration || 1;
+      this.#drawPictures();
+    }
+    for (const input of document.getElementsByName("track")) {
+      input.disabled = !player.has(input.value);
+      input.checked = input.value === heard && !this.#secret;
+      if (input.value === "original") input.closest("label").hidden = !player.has("original");
     }
     this.#move();
   }
@@ -113,18 +95,10 @@ export class Listen {
   #move() {
     const { position, duration, playing } = this.#player;
     $("seek").value = position;
-    $("seek").setAttribute("aria-valuetext", `${position.toFixed(1)} of ${duration.toFixed(1)} seconds`);
+    $("seek").ariaValueText = `${position.toFixed(1)} of ${duration.toFixed(1)} seconds`;
     $("clock").textContent = `${clock(position)} / ${clock(duration)}`;
-    for (const picture of this.#pictures) picture.mark({ position });
-    cancelAnimationFrame(this.frame);
-    if (playing) this.frame = requestAnimationFrame(() => this.#move());
-  }
-
-  #point(place) {
-    for (const picture of this.#pictures) picture.mark({ pointer: place });
-    const [before, after] = this.#pictures.map((picture) => (place ? picture.level(place) : NaN));
-    $("readout").textContent = place
-      ? `${place.seconds.toFixed(2)} s, ${kilohertz(place.hertz)}: before ${decibels(before)}, after ${decibels(after)}`
-      : "";
+    for (const picture of this.#pictures) picture.mark(position);
+    cancelAnimationFrame(this.#frame);
+    if (playing) this.#frame = requestAnimationFrame(() => this.#move());
   }
 }

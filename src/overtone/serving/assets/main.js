@@ -1,199 +1,93 @@
-/** The page: a sound is chosen, perhaps damaged, enhanced, and compared with what it was. */
+/** The page: what its parts tell each other. */
 
-import { Api } from "./api.js";
+import { Api, Refusal } from "./api.js";
 import { Blind } from "./blind.js";
+import { $, made } from "./dom.js";
 import { listenForKeys } from "./keyboard.js";
+import { List } from "./list.js";
 import { Listen } from "./listen.js";
-import { Models } from "./models.js";
-import { drawScale, kilohertz } from "./picture.js";
+import { Live } from "./live.js";
+import { chosenModel } from "./models.js";
+import { Options } from "./options.js";
 import { Player } from "./player.js";
-import { Sound } from "./sound.js";
-import { notify, say, Tasks } from "./tasks.js";
-import * as wav from "./wav.js";
+import { Recording } from "./recording.js";
+import { Sources } from "./sources.js";
+import { connectTabs } from "./tabs.js";
 
-const RATE = 48_000;
-const RETRY_MS = 5_000;
-const MODES = {
-  auto: "What suits the damage chosen above; for a recording as it is, extend.",
-  extend: "The known band stays as it is; what is above the cutoff is added.",
-  restore: "The known band is repaired too: codecs, lost packets.",
-};
-const $ = (id) => document.getElementById(id);
-const chosen = (name) => document.querySelector(`[name="${name}"]:checked`).value;
+const RETRY_MS = 2_000;
 
-const context = new AudioContext({ sampleRate: RATE });
-const player = new Player(context);
 const api = new Api(askForKey);
-const sound = new Sound(api);
-const models = new Models();
-const listen = new Listen(context, player);
-const blind = new Blind(player, () => ({ recording: source?.name, condition: prepared?.condition, ...result?.told }));
+const player = new Player();
+const listen = new Listen(player);
+const blind = new Blind(player);
+const list = new List();
+const options = new Options();
+const sources = new Sources(api);
+const live = new Live(api, chosenModel);
+/** Of what is being enhanced. @type {AbortController | null} */
+let running = null;
 
-/** @type {import("./sound.js").Source | null} */
-let source = null;
-/** The sound before: {blob, query, condition}, what is sent to be enhanced and what the condition says of it. */
-let prepared = null;
-/** The sound after: {buffer, blob, query, told}. */
-let result = null;
-/** The server knows no name of what it was sent. */
-const tasks = new Tasks(ready, (sentence) => sentence.replace(/^Audio: /, () => `${source?.name ?? "The recording"}: `));
+// --- enhancing --------------------------------------------------------------------------------------------------------
 
-// --- the way of a sound ---------------------------------------------------------------------------------------------
-
-/** Fetch the sound before, as the condition makes it of the source. */
-async function prepare() {
-  if (!source) return;
-  forget();
-  const condition = sound.condition;
-  const taken = source;
-  await tasks.run("Reading…", async (options) => {
-    const { buffer, headers } = await api.degrade(taken.blob, { condition: condition.name, format: "wav" }, options);
-    const plain = condition.name === "none";
-    const original = plain ? null : await api.degrade(taken.blob, { condition: "none", format: "wav" }, options);
-    const wave = new Blob([buffer], { type: "audio/wav" });
-    const before = wav.decode(buffer);
-    // As it is, the file itself is sent: its rate and format tell the server more than its samples.
-    const known = plain ? {} : { mode: condition.mode, cutoff: headers.get("X-Overtone-Cutoff-Hz") };
-    prepared = { blob: plain ? taken.blob : wave, wave, known, condition: condition.name, seconds: seconds(before) };
-    listen.markCutoff(known.cutoff ? Number(known.cutoff) : null);
-    $("before-text").textContent = plain ? taken.name : `${taken.name}, ${condition.title}`;
-    const drawn = listen.load("before", before);
-    listen.load("original", original && wav.decode(original.buffer));
-    listen.choose("before");
-    await drawn;
-    say(`${seconds(before).toFixed(1)} s, ${before.channels.length === 1 ? "mono" : `${before.channels.length} channels`}`);
-  });
+/** Recordings that were not made with the settings of now. */
+function pending() {
+  return list.recordings.filter((recording) => !recording.isMadeWith(options.settings));
 }
 
 async function enhance() {
-  if (!prepared) return;
-  const { blob, known } = prepared;
-  const mode = chosen("mode");
-  const query = {
-    model: models.chosen?.reference ?? "",
-    mode: mode === "auto" ? (known.mode ?? "auto") : mode,
-    cutoff_hz: $("cutoff").value || known.cutoff,
-  };
-  // The sound after would still be of the old settings.
-  forgetResult();
-  await tasks.run("Enhancing…", async (options) => {
-    const start = performance.now();
-    const { buffer, headers } = await api.enhance(blob, { ...query, format: "wav" }, options);
-    const took = (performance.now() - start) / 1000;
-    const version = headers.get("X-Overtone-Version");
-    // The alias may move on before the download.
-    if (/^\d+$/.test(version)) query.model = version;
-    result = { buffer, blob, query, name: source.name, told: told(headers, took) };
-    listen.markCutoff(Number(headers.get("X-Overtone-Cutoff-Hz")));
-    $("after-text").textContent = `${result.told.model}, ${result.told.mode}`;
-    const drawn = listen.load("after", wav.decode(buffer));
-    listen.choose("after");
-    facts(result.told);
-    await drawn;
-    // Where the focus was on the button, the next key should play.
-    if (["enhance", "cancel", ""].includes(document.activeElement?.id ?? "")) $("play").focus({ preventScroll: true });
-    say(`Done in ${took.toFixed(1)} s, ${(prepared.seconds / took).toFixed(1)} × real time`);
-  });
+  notify("");
+  running = new AbortController();
+  for (const recording of pending()) {
+    list.show(recording);
+    await recording.enhance(options.settings, running.signal);
+    if (running.signal.aborted) break;
+  }
+  running = null;
+  ready();
+  // Where the focus was on the button, the next key should play.
+  if (list.shown?.after && [$("enhance"), $("cancel"), document.body].includes(document.activeElement)) $("play").focus();
 }
 
-/** What an answer says of itself. */
-function told(headers, took) {
-  const version = headers.get("X-Overtone-Version");
-  const short = version.replace(/\/+$/, "").split("/").pop().replace(/^released-(rnn|cnn)$/, "released");
-  return {
-    model: `${headers.get("X-Overtone-Model").toUpperCase()} ${/^\d+$/.test(version) ? `version ${version}` : short}`,
-    mode: headers.get("X-Overtone-Mode"),
-    cutoff_hz: Number(headers.get("X-Overtone-Cutoff-Hz")),
-    seconds: took,
-    times_real_time: prepared.seconds / took,
-  };
+async function download() {
+  const recording = list.shown;
+  const format = $("format").value;
+  $("download").disabled = true;
+  try {
+    const blob = format === "flac" ? recording.after : await recording.fetchAs(format);
+    save(blob, `${recording.file.name.replace(/\.[^.]*$/, "")}-enhanced.${format}`);
+  } catch (error) {
+    failed(error);
+  }
+  $("download").disabled = false;
 }
 
-function facts(known) {
-  const rows = known && {
-    Model: known.model,
-    Mode: known.mode,
-    Cutoff: kilohertz(known.cutoff_hz),
-    Time: `${known.seconds.toFixed(2)} s`,
-    Speed: `${known.times_real_time.toFixed(1)} × real time`,
-  };
-  $("facts").replaceChildren(
-    ...Object.entries(rows ?? {}).map(([name, value]) => {
-      const entry = document.createElement("div");
-      entry.append(
-        Object.assign(document.createElement("dt"), { textContent: name }),
-        Object.assign(document.createElement("dd"), { textContent: value }),
-      );
-      return entry;
-    }),
-  );
+function save(blob, name) {
+  const href = URL.createObjectURL(blob);
+  made("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
-const seconds = ({ channels, rate }) => channels[0].length / rate;
-
-function forgetResult() {
-  result = null;
-  blind.reset();
-  listen.load("after", null);
-  $("after-text").textContent = "";
-  facts(null);
-}
-
-function forget() {
-  player.pause();
-  player.seek(0);
-  prepared = null;
-  forgetResult();
-  listen.load("before", null);
-  listen.load("original", null);
-  listen.markCutoff(null);
-  $("before-text").textContent = "";
-}
-
-// --- what can be done now ---------------------------------------------------------------------------------------------
+// --- what is shown ----------------------------------------------------------------------------------------------------
 
 /** Buttons that there is now something to do for. */
 function ready() {
-  const busy = tasks.busy;
-  $("enhance").disabled = busy || !prepared;
-  $("cancel").hidden = !busy;
-  $("download").disabled = busy || !result;
-  $("download-before").disabled = busy || !prepared;
-  blind.possible = !busy && result !== null;
-  document.body.dataset.busy = busy ? "yes" : "no";
+  const count = pending().length;
+  $("enhance").disabled = running !== null || !count;
+  $("enhance").textContent = count > 1 ? `Enhance ${count} recordings` : "Enhance";
+  $("cancel").hidden = running === null;
+  $("more").inert = running !== null;
+  document.body.dataset.busy = running ? "yes" : "no";
 }
 
-// --- downloads ------------------------------------------------------------------------------------------------------
-
-function save(blob, name) {
-  const url = URL.createObjectURL(blob);
-  Object.assign(document.createElement("a"), { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+function notify(text) {
+  $("notice").hidden = !text;
+  $("notice-text").textContent = text;
 }
 
-const stem = (name) => name.replace(/\.[^.]*$/, "");
-
-/** The sound after in the format chosen; the server makes all but WAV, which is what is heard. */
-async function download() {
-  const format = $("format").value;
-  const { buffer, blob, query, name } = result;
-  const target = `${stem(name)}-overtone.${format}`;
-  if (format === "wav") return save(new Blob([buffer], { type: "audio/wav" }), target);
-  return tasks.run(`Making ${target}…`, async (options) => {
-    const answer = await api.enhance(blob, { ...query, format }, options);
-    save(new Blob([answer.buffer], { type: answer.headers.get("Content-Type") }), target);
-    say(`${target} is saved`);
-  });
+function failed(error) {
+  if (!(error instanceof Refusal)) console.error(error);
+  notify(error instanceof Refusal ? error.message : `The page cannot go on: ${error.message}.`);
 }
-
-function tellHow() {
-  const mode = chosen("mode");
-  const cutoff = $("cutoff").value ? `${$("cutoff").value} Hz` : "auto";
-  $("mode-text").textContent = MODES[mode];
-  $("how-text").textContent = mode === cutoff ? mode : `${mode}, ${cutoff}`;
-}
-
-// --- the server -----------------------------------------------------------------------------------------------------
 
 /** Ask for all that the server offers, until it answers. */
 async function meet() {
@@ -202,13 +96,12 @@ async function meet() {
   $("server-text").textContent = { ready: "Ready", asking: "The model is being loaded", down: "The server does not answer" }[state];
   if (state !== "ready") return setTimeout(meet, RETRY_MS);
   try {
-    const [known, damages, clips] = await Promise.all([api.models(), api.conditions(), api.samples()]);
-    models.show(known.models);
-    sound.showConditions(damages.conditions);
-    sound.showSamples(clips.samples);
-    $("server-text").textContent = `${known.models.length} ${known.models.length === 1 ? "model" : "models"} ready`;
+    const asked = ["models", "conditions", "samples"].map((name) => api.json(`v1/${name}`));
+    const [{ models }, { conditions }, { samples }] = await Promise.all(asked);
+    options.show(models, conditions);
+    sources.showSamples(samples);
   } catch (error) {
-    tasks.failed(error);
+    failed(error);
   }
   return undefined;
 }
@@ -228,53 +121,59 @@ function askForKey() {
   return asking;
 }
 
-// --- what the user does ---------------------------------------------------------------------------------------------
+// --- what happens -----------------------------------------------------------------------------------------------------
 
-sound.addEventListener("source", ({ detail }) => {
-  source = detail;
-  prepare();
+for (const part of [sources, live]) part.addEventListener("failed", ({ detail }) => failed(detail));
+sources.addEventListener("file", ({ detail: { file, sample } }) => {
+  list.add(new Recording(api, file, sample ? options.sampleCondition : options.condition));
 });
-sound.addEventListener("condition", prepare);
-sound.addEventListener("failed", ({ detail }) => tasks.failed(detail));
+sources.addEventListener("reference", ({ detail }) => options.takeReference(detail));
+list.addEventListener("show", ({ detail }) => {
+  blind.close();
+  listen.show(detail);
+  ready();
+});
+list.addEventListener("change", () => {
+  listen.show(list.shown);
+  ready();
+});
+options.addEventListener("change", ready);
+$("condition").addEventListener("change", () => {
+  for (const recording of list.recordings) recording.damageWith(options.condition);
+});
 blind.addEventListener("change", () => (listen.secret = blind.running));
-blind.addEventListener("save", ({ detail }) => save(new Blob([detail], { type: "application/json" }), "overtone-abx.json"));
-$("desk").onsubmit = (event) => {
+$("form").onsubmit = (event) => {
   event.preventDefault();
   enhance();
 };
-$("cancel").onclick = () => tasks.cancel();
+$("cancel").onclick = () => running?.abort();
 $("download").onclick = download;
-$("download-before").onclick = () => save(prepared.wave, `${stem(source.name)}-${prepared.condition}.wav`);
 $("notice-close").onclick = () => notify("");
 $("key-cancel").onclick = () => $("key-dialog").close("");
-for (const input of document.getElementsByName("mode")) input.onchange = tellHow;
-$("cutoff").oninput = tellHow;
-document.addEventListener("click", () => context.resume(), { once: true });
+connectTabs((panel) => {
+  if (panel === "live") player.pause();
+  else live.stop();
+});
 
-listenForKeys((key) =>
-  blind.running
-    ? {
-        " ": () => listen.toggle(),
-        a: () => blind.listen("a"),
-        b: () => blind.listen("b"),
-        x: () => blind.listen("x"),
-        1: () => blind.answer("a"),
-        2: () => blind.answer("b"),
-        arrowleft: () => listen.step(-1),
-        arrowright: () => listen.step(1),
-      }[key]
-    : prepared && {
-        " ": () => listen.toggle(),
-        b: () => listen.choose("before"),
-        a: () => listen.choose("after"),
-        o: () => listen.choose("original"),
-        s: () => listen.switchOver(),
-        arrowleft: () => listen.step(-1),
-        arrowright: () => listen.step(1),
-      }[key],
-);
+const LISTENING = {
+  b: () => listen.choose("before"),
+  a: () => listen.choose("after"),
+  o: () => listen.choose("original"),
+  s: () => listen.switchOver(),
+};
+const TESTING = {
+  a: () => blind.listen("a"),
+  b: () => blind.listen("b"),
+  x: () => blind.listen("x"),
+  1: () => blind.answer("a"),
+  2: () => blind.answer("b"),
+};
+const ALWAYS = { " ": () => player.toggle(), arrowleft: () => listen.step(-1), arrowright: () => listen.step(1) };
 
-tellHow();
-drawScale($("scale"));
+listenForKeys((key) => {
+  if (!list.shown || $("files").hidden) return undefined;
+  return { ...ALWAYS, ...(blind.running ? TESTING : LISTENING) }[key];
+});
+
 ready();
 meet();

@@ -1,197 +1,138 @@
-/**
- * Playback of several versions of one recording, aligned to the sample: all of them sound all the time, and which one is
- * heard is a matter of gains.
- */
+/** Playback of several versions of one recording in step; which one is heard is a matter of gains. */
 
-/** Seconds of a change from one version to another, of a start, and of a stop. */
-export const FADE = 0.015;
-/** Seconds between a command and what it does: a change begins at the same sample for all. */
-const AHEAD = 0.01;
-
-/**
- * A gain that moves along straight lines. Versions of one recording are correlated, so the sum of two lines keeps their
- * level; an equal-power fade would lift it by 3 dB midway.
- */
-class Line {
-  constructor(context, value) {
-    this.node = context.createGain();
-    this.node.gain.setValueAtTime(value, 0);
-    this.from = this.to = value;
-    this.start = 0;
-  }
-
-  /** The gain at a time, as scheduled: what `gain.value` says is up to a block of samples old. */
-  at(time) {
-    const share = Math.max(0, Math.min(1, (time - this.start) / FADE));
-    return this.from + (this.to - this.from) * share;
-  }
-
-  /** Move to a value, beginning at a time that has not come yet. */
-  move(value, time) {
-    const now = this.at(time);
-    const gain = this.node.gain;
-    gain.cancelScheduledValues(time);
-    // The line that was cut off goes on up to `time` as it was.
-    gain.linearRampToValueAtTime(now, time);
-    gain.linearRampToValueAtTime(value, time + FADE);
-    Object.assign(this, { from: now, to: value, start: time });
-  }
-}
+/** Seconds of a change from one version to another. */
+const FADE = 0.015;
+/** Seconds by which a version that is not heard may be off, and between two looks at it. */
+const DRIFT = 0.02;
+const LOOK = 0.25;
 
 export class Player extends EventTarget {
   #context;
   #tracks = new Map();
   #master;
-  #playing = null;
-  #resting = 0;
-  #heard = "";
-  #gains = {};
-  loop = false;
+  #timer = null;
+  heard = "before";
 
-  /** @param {BaseAudioContext} context at the rate of the tracks */
-  constructor(context) {
+  /** Events: `change`. */
+  constructor() {
     super();
-    this.#context = context;
-    this.#master = new Line(context, 1);
-    this.#master.node.connect(context.destination);
+    this.#context = new AudioContext();
+    this.#master = this.#context.createGain();
+    this.#master.connect(this.#context.destination);
   }
 
-  get heard() {
-    return this.#heard;
+  /** Put a version in place, or take it away. The browser decodes it as it plays. @param {Blob | null} blob */
+  load(name, blob) {
+    const track = this.#tracks.get(name);
+    if (track?.blob === blob) return;
+    this.pause();
+    if (track) {
+      track.element.removeAttribute("src");
+      track.source.disconnect();
+      URL.revokeObjectURL(track.url);
+      this.#tracks.delete(name);
+    }
+    if (blob) this.#tracks.set(name, this.#track(blob));
+    this.#changed();
+  }
+
+  #track(blob) {
+    const url = URL.createObjectURL(blob);
+    const element = new Audio(url);
+    const source = this.#context.createMediaElementSource(element);
+    const gain = this.#context.createGain();
+    gain.gain.value = 0;
+    source.connect(gain).connect(this.#master);
+    element.onloadedmetadata = () => this.#changed();
+    element.onended = () => this.#ended(element);
+    element.onerror = () => this.#changed();
+    return { blob, url, element, source, gain };
+  }
+
+  /** Whether a version can be heard. */
+  has(name) {
+    const track = this.#tracks.get(name);
+    return track !== undefined && track.element.error === null;
   }
 
   get playing() {
-    return this.#playing !== null;
-  }
-
-  get duration() {
-    return Math.max(0, ...[...this.#tracks.values()].map(({ buffer }) => buffer.duration));
+    return this.#timer !== null;
   }
 
   /** Seconds from the beginning. */
   get position() {
-    if (!this.#playing) return this.#resting;
-    const passed = Math.max(0, this.#context.currentTime - this.#playing.when);
-    const at = this.#playing.offset + passed;
-    return this.loop && this.duration ? at % this.duration : Math.min(at, this.duration);
+    return this.#element?.currentTime ?? 0;
   }
 
-  /**
-   * Add a version, or put another in its place; null takes it away.
-   * @param {{rate: number, channels: Float32Array[]} | null} sound
-   */
-  load(name, sound) {
-    const at = this.position;
-    const resume = this.playing;
-    this.pause();
-    const old = this.#tracks.get(name)?.line.node;
-    // Not before it has faded out.
-    if (old) setTimeout(() => old.disconnect(), 1_000 * (AHEAD + 2 * FADE));
-    this.#tracks.delete(name);
-    if (sound && sound.channels[0].length) {
-      const buffer = this.#context.createBuffer(sound.channels.length, sound.channels[0].length, sound.rate);
-      sound.channels.forEach((samples, channel) => buffer.copyToChannel(samples, channel));
-      const line = new Line(this.#context, name === this.#heard ? this.#level(name) : 0);
-      line.node.connect(this.#master.node);
-      this.#tracks.set(name, { buffer, line });
-    }
-    this.#resting = Math.min(at, this.duration);
-    if (resume && this.#tracks.size) this.play();
-    this.#changed();
+  get duration() {
+    const found = this.#element?.duration;
+    return Number.isFinite(found) ? found : 0;
   }
 
-  has(name) {
-    return this.#tracks.has(name);
+  set volume(value) {
+    this.#master.gain.value = value;
   }
 
   /** Hear this version from now on. */
   choose(name) {
-    if (!this.#tracks.has(name)) return;
-    this.#heard = name;
+    if (!this.has(name)) return;
+    const position = this.position;
+    const gone = name !== this.heard;
+    this.heard = name;
+    if (gone && Math.abs(this.#element.currentTime - position) > DRIFT) this.#element.currentTime = position;
     this.#fade();
     this.#changed();
   }
 
-  /** @param {Record<string, number>} gains factors by version, 1 where none is given */
-  balance(gains) {
-    this.#gains = gains;
+  async play() {
+    if (this.playing || !this.has(this.heard)) return;
+    this.#timer = setInterval(() => this.#keepInStep(), 1000 * LOOK);
     this.#fade();
-  }
-
-  set volume(value) {
-    this.#master.move(value, this.#context.currentTime + AHEAD);
-  }
-
-  play() {
-    if (this.#playing || !this.#tracks.size) return;
-    if (this.#resting >= this.duration - 0.005) this.#resting = 0;
-    const when = this.#context.currentTime + AHEAD;
-    const voices = [...this.#tracks.values()].map(({ buffer, line }) => {
-      const source = new AudioBufferSourceNode(this.#context, { buffer, loop: this.loop });
-      const envelope = new Line(this.#context, 0);
-      source.connect(envelope.node).connect(line.node);
-      envelope.move(1, when);
-      source.start(when, Math.min(this.#resting, Math.max(0, buffer.duration - 1e-6)));
-      return { source, envelope };
-    });
-    const playing = { when, offset: this.#resting, voices };
-    this.#playing = playing;
-    const sources = voices.map(({ source }) => source);
-    const longest = sources.reduce((one, other) => (other.buffer.duration > one.buffer.duration ? other : one));
-    longest.onended = () => this.#playing === playing && this.#end();
     this.#changed();
+    // Browsers start no sound before the user did something.
+    await this.#context.resume();
+    if (this.position >= this.duration - 0.05) this.seek(0);
+    await Promise.allSettled([...this.#tracks.values()].map(({ element }) => element.play()));
   }
 
   pause() {
-    if (!this.#playing) return;
-    this.#resting = this.position;
-    this.#release();
+    clearInterval(this.#timer);
+    this.#timer = null;
+    for (const { element } of this.#tracks.values()) element.pause();
     this.#changed();
   }
 
   toggle() {
-    if (this.#playing) this.pause();
-    else this.play();
+    return this.playing ? this.pause() : this.play();
   }
 
   seek(seconds) {
-    const resume = this.playing;
-    if (resume) this.pause();
-    this.#resting = Math.max(0, Math.min(seconds, this.duration));
-    if (resume) this.play();
+    const target = Math.max(0, Math.min(seconds, this.duration));
+    for (const { element } of this.#tracks.values()) element.currentTime = target;
     this.#changed();
   }
 
-  /** Take over a change of `loop`. */
-  setLoop(loop) {
-    const at = this.position;
-    this.loop = loop;
-    if (this.playing) this.seek(at);
+  get #element() {
+    return this.#tracks.get(this.heard)?.element;
   }
 
-  #level(name) {
-    return this.#gains[name] ?? 1;
+  #keepInStep() {
+    for (const { element } of this.#tracks.values()) {
+      if (element === this.#element || element.ended || element.error) continue;
+      if (Math.abs(element.currentTime - this.position) > DRIFT) element.currentTime = this.position;
+    }
   }
 
-  /** All gains to where they belong, from the same sample on. */
+  #ended(element) {
+    if (element !== this.#element) return;
+    this.pause();
+    this.seek(0);
+  }
+
   #fade() {
-    const time = this.#context.currentTime + AHEAD;
-    for (const [name, { line }] of this.#tracks) line.move(name === this.#heard ? this.#level(name) : 0, time);
-  }
-
-  #end() {
-    this.#playing = null;
-    this.#resting = 0;
-    this.#changed();
-  }
-
-  #release() {
-    const { voices } = this.#playing;
-    this.#playing = null;
-    const time = this.#context.currentTime + AHEAD;
-    for (const { source, envelope } of voices) {
-      envelope.move(0, time);
-      source.stop(time + FADE + AHEAD);
+    const now = this.#context.currentTime;
+    for (const [name, { gain }] of this.#tracks) {
+      gain.gain.setTargetAtTime(name === this.heard ? 1 : 0, now, FADE / 3);
     }
   }
 

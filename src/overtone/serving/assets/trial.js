@@ -1,4 +1,4 @@
-/** A blind test of A against B: X is one of them, drawn anew each time. */
+/** The blind test's arithmetic: X is A or B, drawn anew for each trial. */
 
 /**
  * Probability of at least `right` right answers of `count` by guessing: one-sided, binomial with one half.
@@ -15,39 +15,29 @@ export function chance(right, count) {
   return Math.min(1, sum);
 }
 
-/** True or false, each as likely, and not to be foretold. */
-function coin() {
-  return (crypto.getRandomValues(new Uint8Array(1))[0] & 1) === 1;
-}
-
 export class Test {
-  /** @param {number} count trials @param {() => boolean} draw whether X is B */
-  constructor(count, draw = coin) {
+  right = 0;
+  answered = 0;
+
+  /** @param {number} count trials */
+  constructor(count) {
     this.count = count;
-    this.draw = draw;
-    this.answers = [];
-    this.x = this.#next();
+    this.x = draw();
   }
 
   get done() {
-    return this.answers.length >= this.count;
-  }
-
-  get right() {
-    return this.answers.filter(({ x, answer }) => x === answer).length;
-  }
-
-  get chance() {
-    return chance(this.right, this.answers.length);
+    return this.answered >= this.count;
   }
 
   /** @param {"a"|"b"} answer what the listener takes X for */
   answer(answer) {
-    this.answers.push({ x: this.x, answer, at: new Date().toISOString() });
-    if (!this.done) this.x = this.#next();
+    if (answer === this.x) this.right++;
+    this.answered++;
+    this.x = draw();
   }
+}
 
-  #next() {
-    return this.draw() ? "b" : "a";
-  }
+/** Either, each as likely, and not to be foretold. */
+function draw() {
+  return crypto.getRandomValues(new Uint8Array(1))[0] & 1 ? "b" : "a";
 }
