@@ -44,38 +44,41 @@ export class Api {
     }
   }
 
+  /** An address to play an answer from. Without a key it is streamed; an element cannot show a key. */
+  async url(path, signal) {
+    return this.key ? URL.createObjectURL(await this.blob(path, { signal })) : path;
+  }
+
   /**
    * Enhance a file: upload it, and wait until its job is done.
-   * @param {{file: Blob, reference?: Blob}} files
+   * @param {{file: File, reference: File | null} | null} files null where the query names a job that has them
    * @param {object} query parameters of `POST /v1/jobs`; empty ones are left out
-   * @param {{signal: AbortSignal, onProgress: (stage: "uploading"|"computing", share: number) => void}} options
-   * @returns {Promise<string>} the job's path
+   * @param {{signal: AbortSignal, onProgress: (stage: string, share: number) => void}} options
+   * @returns {Promise<string>} the job's id
    */
   async enhance(files, query, { signal, onProgress }) {
-    const body = new FormData();
-    for (const [field, file] of Object.entries(files)) if (file) body.append(field, file, file.name || "recording");
     const onUpload = (share) => onProgress("uploading", share);
-    const { id } = await this.json(withQuery("v1/jobs", query), { method: "POST", body, signal, onUpload });
-    const path = `v1/jobs/${id}`;
+    const request = { method: "POST", signal, ...(files && { body: formOf(files), onUpload }) };
+    const { id } = await this.json(withQuery("v1/jobs", query), request);
     try {
       for (;;) {
-        const job = await this.json(path, { signal });
-        if (job.state === "done") return path;
-        if (job.state === "failed" || job.state === "cancelled") throw new Refusal(sentence(job.error ?? "The job was cancelled"));
-        onProgress("computing", job.progress);
+        const { state, progress, detail } = await this.json(`v1/jobs/${id}`, { signal });
+        if (state === "done") return id;
+        if (state === "failed") throw new Refusal(sentence(detail));
+        onProgress(state === "queued" ? "waiting" : "computing", progress);
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
         signal.throwIfAborted();
       }
     } catch (error) {
-      this.forget(path);
+      this.forget(id);
       throw error;
     }
   }
 
   /** Cancel a job, or delete what it has made. */
-  forget(path) {
+  forget(id) {
     // Whether or not the server still has it: nobody waits for the answer.
-    this.#ask(path, { method: "DELETE", keepalive: true }).catch(() => {});
+    this.#ask(`v1/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   /** Whether the server can be reached and has its model. */
@@ -116,8 +119,14 @@ export class Api {
   }
 }
 
+function formOf(files) {
+  const form = new FormData();
+  for (const [field, file] of Object.entries(files)) if (file) form.append(field, file, file.name);
+  return form;
+}
+
 /** A path with those parameters that have a value. */
-export function withQuery(path, query) {
+function withQuery(path, query) {
   return `${path}?${new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "" && value != null))}`;
 }
 

@@ -3,8 +3,8 @@
 import { $, made } from "./dom.js";
 
 const STATES = {
-  damaging: "being damaged",
   uploading: "uploading",
+  waiting: "waiting",
   computing: "enhancing",
   fetching: "almost there",
   done: "enhanced",
@@ -57,7 +57,7 @@ export class List extends EventTarget {
     const { item, state, progress, remove } = this.#rows.get(recording) ?? {};
     if (!item) return;
     const { share } = recording;
-    const busy = ["damaging", "uploading", "computing", "fetching"].includes(recording.state);
+    const busy = ["uploading", "waiting", "computing", "fetching"].includes(recording.state);
     const told = recording.state === "new" ? size(recording.file) : STATES[recording.state];
     const damaged = recording.condition ? `${recording.condition.title} · ` : "";
     item.dataset.state = recording.state;

@@ -39,15 +39,15 @@ export class Listen {
   show(recording) {
     const begun = this.#recording === recording && this.#player.has("after");
     this.#recording = recording;
-    for (const name of NAMES) this.#player.load(name, recording?.[name] ?? null);
+    for (const name of NAMES) this.#player.load(name, recording?.urls[name]);
     if (!this.#player.has(this.#player.heard)) this.choose("before");
-    if (recording?.after && !begun) this.choose("after");
+    if (recording?.urls.after && !begun) this.choose("after");
     $("listen").hidden = recording === null;
     $("listen-title").textContent = recording?.file.name ?? "";
-    $("found").replaceChildren(...(recording?.found ?? []).map((textContent) => made("li", { textContent })));
-    $("download").disabled = $("format").disabled = !recording?.after;
-    $("blind-start").hidden = !recording?.after;
-    for (const part of $("listen").querySelectorAll(".pictures, .downloads")) part.hidden = !recording?.after;
+    this.#tell(recording?.report);
+    $("download").disabled = $("format").disabled = !recording?.urls.after;
+    $("blind-start").hidden = !recording?.urls.after;
+    for (const part of $("listen").querySelectorAll(".pictures, .downloads")) part.hidden = !recording?.urls.after;
     this.#draw();
     this.#drawPictures();
   }
@@ -63,6 +63,15 @@ export class Listen {
 
   step(direction) {
     this.#player.seek(this.#player.position + direction * ARROW_SECONDS);
+  }
+
+  #tell(report) {
+    const item = ({ name, evidence }) => made("li", {}, made("strong", { textContent: name }), `: ${evidence}`);
+    const notes = (report?.notes ?? []).map((textContent) => made("li", { textContent }));
+    $("found").replaceChildren(...(report?.findings ?? []).map(item), ...notes);
+    $("found-title").textContent = $("found").childElementCount ? "What was found" : "Nothing wrong was found";
+    $("found-title").hidden = !report;
+    $("done").textContent = report?.done ?? "";
   }
 
   #drawPictures() {

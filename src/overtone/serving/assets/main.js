@@ -45,7 +45,7 @@ async function enhance() {
   running = null;
   ready();
   // Where the focus was on the button, the next key should play.
-  if (list.shown?.after && [$("enhance"), $("cancel"), document.body].includes(document.activeElement)) $("play").focus();
+  if (list.shown?.urls.after && [$("enhance"), $("cancel"), document.body].includes(document.activeElement)) $("play").focus();
 }
 
 async function download() {
@@ -53,8 +53,7 @@ async function download() {
   const format = $("format").value;
   $("download").disabled = true;
   try {
-    const blob = format === "flac" ? recording.after : await recording.fetchAs(format);
-    save(blob, `${recording.file.name.replace(/\.[^.]*$/, "")}-enhanced.${format}`);
+    save(await recording.fetchAs(format), `${recording.file.name.replace(/\.[^.]*$/, "")}-enhanced.${format}`);
   } catch (error) {
     failed(error);
   }

@@ -21,23 +21,21 @@ export class Player extends EventTarget {
     this.#master.connect(this.#context.destination);
   }
 
-  /** Put a version in place, or take it away. The browser decodes it as it plays. @param {Blob | null} blob */
-  load(name, blob) {
+  /** Put a version in place, or take it away. The browser decodes it as it plays. @param {string | undefined} url */
+  load(name, url) {
     const track = this.#tracks.get(name);
-    if (track?.blob === blob) return;
+    if (track?.url === url) return;
     this.pause();
     if (track) {
       track.element.removeAttribute("src");
       track.source.disconnect();
-      URL.revokeObjectURL(track.url);
       this.#tracks.delete(name);
     }
-    if (blob) this.#tracks.set(name, this.#track(blob));
+    if (url) this.#tracks.set(name, this.#track(url));
     this.#changed();
   }
 
-  #track(blob) {
-    const url = URL.createObjectURL(blob);
+  #track(url) {
     const element = new Audio(url);
     const source = this.#context.createMediaElementSource(element);
     const gain = this.#context.createGain();
@@ -46,7 +44,7 @@ export class Player extends EventTarget {
     element.onloadedmetadata = () => this.#changed();
     element.onended = () => this.#ended(element);
     element.onerror = () => this.#changed();
-    return { blob, url, element, source, gain };
+    return { url, element, source, gain };
   }
 
   /** Whether a version can be heard. */

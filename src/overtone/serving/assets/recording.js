@@ -1,6 +1,6 @@
 /** One recording on its way: uploaded once, enhanced, then heard and downloaded in any format. */
 
-import { Refusal, withQuery } from "./api.js";
+import { Refusal, sentence } from "./api.js";
 
 /**
  * @typedef {object} Settings
@@ -11,112 +11,127 @@ import { Refusal, withQuery } from "./api.js";
  */
 
 export class Recording extends EventTarget {
-  /** What is sent: the file, or what a damage made of it. */
-  before;
-  /** The file itself, where it was damaged first. */
-  original = null;
-  /** Enhanced, as FLAC; null until it is. */
-  after = null;
-  /** Sentences about what was found in it. */
-  found = [];
+  /** Addresses to play: the file itself where it was damaged first, what is enhanced, what came of it. */
+  urls = {};
+  /** What was found wrong, as {name, evidence}, and what was done, in a sentence; null until it is known. */
+  report = null;
   /** Levels over time and frequency by name, for the pictures. */
   levels = {};
+  /** `new`, `uploading`, `waiting`, `computing`, `fetching`, `done` or `failed`. */
   state = "new";
   share = 0;
   failure = "";
   #api;
+  #local;
   #job = null;
-  #made = "";
+  #made = null;
 
   /**
    * Events: `change`, whenever something above does.
    * @param {File} file
-   * @param {{name: string} | null} condition how it is damaged first
+   * @param {{name: string, title: string} | null} condition how it is damaged first
    */
   constructor(api, file, condition) {
     super();
     this.#api = api;
-    this.file = this.before = file;
+    this.file = file;
     this.condition = condition;
+    this.#local = URL.createObjectURL(file);
+    this.urls = { before: this.#local };
   }
 
-  /** Whether this is what these settings make of it. */
+  /** Whether it was enhanced with these settings. */
   isMadeWith(settings) {
-    return this.state === "done" && this.#made === this.#told(settings);
+    return this.state === "done" && same(this.#made, { ...settings, condition: this.condition?.name });
   }
 
-  /** Another damage, null for none. */
+  /** Damage it otherwise, or not at all, from the next time on. */
   damageWith(condition) {
-    if (this.condition?.name === condition?.name) return;
     this.condition = condition;
-    this.#clear();
-    this.#become("new");
+    this.#become(this.state, this.share);
   }
 
   /** @param {Settings} settings @param {AbortSignal} signal */
-  async enhance({ reference, ...query }, signal) {
-    this.#clear();
+  async enhance(settings, signal) {
+    const { reference, ...query } = settings;
+    const uploaded = this.#job && this.#made.reference === reference ? this.#job : null;
+    const files = uploaded ? null : { file: this.file, reference };
     try {
-      if (this.condition) await this.#damage(signal);
       const onProgress = (stage, share) => this.#become(stage, share);
-      onProgress("uploading", 0);
-      this.#job = await this.#api.enhance({ file: this.before, reference }, query, { signal, onProgress });
+      onProgress(uploaded ? "waiting" : "uploading", 0);
+      const asked = { ...query, condition: this.condition?.name, format: "flac", source: uploaded };
+      const job = await this.#api.enhance(files, asked, { signal, onProgress });
+      this.#clear();
+      this.#job = job;
+      this.#made = { ...settings, condition: this.condition?.name };
       this.#become("fetching");
-      const { found } = await this.#api.json(`${this.#job}/report`, { signal });
-      this.after = await this.fetchAs("flac", signal);
-      for (const name of ["before", "after"]) this.levels[name] = await this.#levelsOf(name, signal);
-      this.found = found;
-      this.#made = this.#told({ reference, ...query });
+      await this.#fetch(signal);
       this.#become("done", 1);
     } catch (error) {
       this.#clear();
+      // The server keeps a job for a while only.
+      if (uploaded && error.status === 404) return this.enhance(settings, signal);
       const cancelled = error.name === "AbortError";
       if (!cancelled && !(error instanceof Refusal)) console.error(error);
       this.failure = cancelled ? "" : error.message.replace(/^Audio: /, `${this.file.name}: `);
       this.#become(cancelled ? "new" : "failed");
     }
+    return undefined;
   }
 
   /** What was made, encoded anew and not computed anew. @returns {Promise<Blob>} */
-  fetchAs(format, signal) {
-    return this.#api.blob(`${this.#job}/result?format=${format}`, { signal });
+  fetchAs(format) {
+    return this.#api.blob(`v1/jobs/${this.#job}/result?format=${format}`);
   }
 
   /** Called when it is taken off the page. */
   forget() {
-    if (this.#job) this.#api.forget(this.#job);
-    this.#job = null;
+    this.#clear();
+    URL.revokeObjectURL(this.#local);
   }
 
-  async #damage(signal) {
-    this.#become("damaging");
-    const body = this.file;
-    const path = withQuery("v1/degrade", { condition: this.condition.name, format: "flac" });
-    const damaged = await this.#api.blob(path, { method: "POST", body, signal });
-    this.before = new File([damaged], this.file.name.replace(/(\.[^.]*)?$/, ".flac"), { type: "audio/flac" });
-    this.original = this.file;
-  }
-
-  async #levelsOf(name, signal) {
-    const blob = await this.#api.blob(`${this.#job}/levels?of=${name}`, { signal });
-    return new Uint8Array(await blob.arrayBuffer());
+  async #fetch(signal) {
+    const path = `v1/jobs/${this.#job}`;
+    const report = await this.#api.json(`${path}/report`, { signal });
+    const after = await this.#api.url(`${path}/result?format=flac`, signal);
+    // Where the browser cannot play the file, the server's copy of it is heard.
+    const other = this.condition || !(await isPlayable(this.#local));
+    const before = other ? await this.#api.url(`${path}/original?format=flac`, signal) : this.#local;
+    for (const [name, of] of [["before", "original"], ["after", "result"]]) {
+      const levels = await this.#api.blob(`${path}/levels?of=${of}`, { signal });
+      this.levels[name] = new Uint8Array(await levels.arrayBuffer());
+    }
+    this.urls = { before, after, ...(this.condition && { original: this.#local }) };
+    this.report = { ...report, done: sentence(report.done) };
   }
 
   #clear() {
-    this.forget();
-    this.before = this.file;
-    this.original = this.after = null;
+    if (this.#job) this.#api.forget(this.#job);
+    this.#job = this.#made = null;
+    for (const url of Object.values(this.urls)) if (url !== this.#local) URL.revokeObjectURL(url);
+    this.urls = { before: this.#local };
     this.levels = {};
-    this.found = [];
+    this.report = null;
     this.failure = "";
-  }
-
-  #told({ model, mode, cutoff_hz: cutoff, reference }) {
-    return JSON.stringify([model, mode, cutoff, reference && [reference.name, reference.size, reference.lastModified]]);
   }
 
   #become(state, share = 0) {
     Object.assign(this, { state, share });
     this.dispatchEvent(new Event("change"));
   }
+}
+
+function same(one, other) {
+  return Object.keys(other).every((name) => one[name] === other[name]);
+}
+
+/** Whether the browser knows the format; it looks at the head alone. */
+function isPlayable(url) {
+  return new Promise((resolve) => {
+    const audio = new Audio();
+    audio.preload = "metadata";
+    audio.onloadedmetadata = () => resolve(true);
+    audio.onerror = () => resolve(false);
+    audio.src = url;
+  });
 }
