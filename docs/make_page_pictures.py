@@ -1,7 +1,7 @@
 """Take pictures of the page in all its states, to look at, into build/page.
 
-    overtone serve &
-    python docs/make_page_pictures.py [http://127.0.0.1:8000]
+overtone serve &
+python docs/make_page_pictures.py [http://127.0.0.1:8000]
 """
 
 from __future__ import annotations

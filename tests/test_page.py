@@ -100,6 +100,13 @@ def recording(rate: int = 16_000, seconds: float = 1.5, channels: int = 1) -> by
     return audio.encode(np.cumsum(noise, axis=1).astype(np.float32) * 0.01 + noise.astype(np.float32) * 0.5, rate)
 
 
+def telephone_call() -> bytes:
+    buffer = io.BytesIO()
+    with audio.Writer(buffer, 8_000, 1, "WAV", "GSM610") as file:
+        file.write(np.random.default_rng(0).normal(0.0, 0.1, (1, 8_000)).astype(np.float32))
+    return buffer.getvalue()
+
+
 def give(page: Any, *files: tuple[str, bytes], to: str = "#file") -> None:
     page.set_input_files(to, [{"name": name, "mimeType": "audio/wav", "buffer": data} for name, data in files])
 
@@ -136,7 +143,7 @@ def jobs(page: Any) -> list[Any]:
 # --- recordings ---------------------------------------------------------------------------------------------------------
 
 
-def test_recordings_are_uploaded_once_compared_and_saved_in_any_format(page: Any, address: str) -> None:
+def test_recordings_are_uploaded_once_compared_and_saved_in_any_format(page: Any) -> None:
     page.evaluate(
         """() => {
             window.seen = new Set();
@@ -144,16 +151,17 @@ def test_recordings_are_uploaded_once_compared_and_saved_in_any_format(page: Any
             new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
         }"""
     )
-    give(page, ("one.wav", recording(channels=2)), ("two.wav", recording(seconds=0.7)))
+    give(page, ("one.wav", recording(channels=2)), ("call.wav", telephone_call()))
     assert page.inner_text("#enhance") == "Enhance 2 recordings"
     enhance(page)
     assert page.locator('li[data-state="done"]').count() == 2
     assert {"uploading 100 %", "almost there"} <= set(page.evaluate("[...window.seen]"))
+    # The browser cannot play GSM: it hears what the server decoded.
+    page.wait_for_selector('[name="track"][value="before"]:enabled')
     page.click('button.pick:has-text("one.wav")')
     assert "Narrow band: stored at 16000 Hz" in page.inner_text("#found")
     assert page.inner_text("#done").endswith(".")
     assert min(colours(page, f"#{name}-picture") for name in ("before", "after")) > 100
-    assert heard(page) == "after"
     for format in ("flac", "mp3"):
         name, data = saved(page, format)
         assert (name, audio.decode(data)[0].shape) == (f"one-enhanced.{format}", (2, 72_000))
@@ -161,10 +169,10 @@ def test_recordings_are_uploaded_once_compared_and_saved_in_any_format(page: Any
     page.click("#more summary")
     page.get_by_text("Restore").click()
     enhance(page)
-    assert [len(one.post_data_buffer or b"") > 0 for one in jobs(page)] == [True, True, False, False]
+    assert [bool(one.post_data_buffer) for one in jobs(page)] == [True, True, False, False]
     assert all("source=" in one.url and "mode=restore" in one.url for one in jobs(page)[2:])
     page.click('button[aria-label="Remove one.wav"]')
-    assert page.inner_text("#listen-title") == "two.wav"
+    assert page.inner_text("#listen-title") == "call.wav"
 
 
 def test_sample_is_damaged_first_and_its_original_can_be_heard(page: Any) -> None:
@@ -176,39 +184,20 @@ def test_sample_is_damaged_first_and_its_original_can_be_heard(page: Any) -> Non
         assert heard(page) == name
 
 
-def test_reference_is_sent_with_the_recording(page: Any) -> None:
+def test_dropped_recording_is_enhanced_after_the_reference_dropped_beside_it(page: Any) -> None:
     page.click("#more summary")
-    give(page, ("good.flac", (SAMPLES / "german.flac").read_bytes()), to="#reference-file")
-    give(page, ("old.wav", recording()))
-    enhance(page)
-    assert b'name="reference"; filename="good.flac"' in jobs(page)[0].post_data_buffer
-    assert "after the reference" in page.inner_text("#done")
-
-
-def test_file_that_the_browser_cannot_play_is_heard_as_the_server_decodes_it(page: Any) -> None:
-    buffer = io.BytesIO()
-    with audio.Writer(buffer, 8_000, 1, "WAV", "GSM610") as file:
-        file.write(np.random.default_rng(0).normal(0.0, 0.1, (1, 8_000)).astype(np.float32))
-    give(page, ("call.wav", buffer.getvalue()))
-    enhance(page)
-    page.wait_for_selector('[name="track"][value="before"]:enabled')
-    page.keyboard.press("b")
-    assert heard(page) == "before"
-
-
-def test_dropped_files_go_where_they_are_dropped(page: Any) -> None:
-    page.click("#more summary")
-    for target in ("drop", "reference"):
+    for target, data in (("drop", recording()), ("reference", (SAMPLES / "german.flac").read_bytes())):
         page.evaluate(
             """([target, bytes]) => {
                 const dataTransfer = new DataTransfer();
                 dataTransfer.items.add(new File([new Uint8Array(bytes)], `${target}.wav`));
                 document.getElementById(target).dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
             }""",
-            [target, list(recording(seconds=0.2))],
+            [target, list(data)],
         )
     assert page.locator(".name").all_inner_texts() == ["drop.wav"]
-    assert page.inner_text("#reference-text").startswith("reference.wav")
+    enhance(page)
+    assert b'name="reference"; filename="reference.wav"' in jobs(page)[0].post_data_buffer
 
 
 def test_microphone_is_recorded(page: Any) -> None:
@@ -245,7 +234,9 @@ def test_versions_are_at_the_same_place_whichever_is_heard(page: Any) -> None:
 def test_microphone_is_enhanced_live_and_its_latency_shown(page: Any) -> None:
     page.click("#live-tab")
     page.click("#live-start")
-    page.wait_for_function(r"/^Latency \d+ ms, of which the model 25 ms/.test(document.getElementById('live-text').innerText)")
+    page.wait_for_function(
+        r"/^Latency \d+ ms, of which the model 25 ms/.test(document.getElementById('live-text').innerText)"
+    )
     script = """name => {
         const canvas = document.getElementById(name);
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height / 3);
@@ -262,24 +253,27 @@ def test_microphone_is_enhanced_live_and_its_latency_shown(page: Any) -> None:
 # --- for everyone -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
-def test_axe_finds_nothing_on_any_panel(browser: Any, address: str, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_axe_finds_nothing_and_windows_of_any_width_hold_the_page(
+    browser: Any, address: str, width: int, scheme: str
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
 
-    def violations() -> list[str]:
-        return [f"{one['id']}: {one['help']}" for one in axe.run(page).response["violations"]]
+    def check() -> None:
+        assert [f"{one['id']}: {one['help']}" for one in axe.run(page).response["violations"]] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
-    with opened(browser, address, color_scheme=scheme) as page:
-        give(page, ("old.wav", recording()))
-        assert violations() == []
+    with opened(browser, address, viewport={"width": width, "height": 740}, color_scheme=scheme) as page:
+        give(page, (f"a_{'very_' * 20}long_name.wav", recording()))
+        check()
         enhance(page)
         page.click("#more summary")
         page.click("#blind-start")
-        assert violations() == []
+        check()
         page.click("#live-tab")
         page.click("#live-start")
         page.wait_for_function("document.getElementById('live-text').innerText.startsWith('Latency')")
-        assert violations() == []
+        check()
 
 
 def test_keyboard_alone_reaches_everything(page: Any) -> None:
@@ -298,27 +292,16 @@ def test_keyboard_alone_reaches_everything(page: Any) -> None:
     assert page.locator("#live").is_visible() and page.evaluate("document.activeElement.id") == "live-tab"
 
 
-def test_phone_holds_the_page(browser: Any, address: str) -> None:
-    with opened(browser, address, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True) as page:
-        give(page, (f"a recording of {'very ' * 20}long name.wav".replace(" ", "_"), recording()))
-        enhance(page)
-        page.tap("#more summary")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.tap("#live-tab")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
 # --- the blind test -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("answers", "right"), [("1111111111", 10), pytest.param("1221111111", 8, marks=pytest.mark.long)])
-def test_blind_test_tells_nothing_until_its_result(page: Any, answers: str, right: int) -> None:
+def test_blind_test_tells_nothing_until_its_result(page: Any) -> None:
     # X is always A, as the page's own draw would have it from these bytes.
     page.evaluate("() => { crypto.getRandomValues = array => array.fill(0); }")
     give(page, ("old.wav", recording()))
     enhance(page)
     page.click("#blind-start")
-    for number, answer in enumerate(answers, 1):
+    for number, answer in enumerate("1221111111", 1):
         assert page.inner_text("#blind-count") == f"Trial {number} of 10."
         for letter in "abx":
             page.keyboard.press(letter)
@@ -326,23 +309,9 @@ def test_blind_test_tells_nothing_until_its_result(page: Any, answers: str, righ
             assert heard(page) == "secret"
             assert page.locator('[name="track"]:checked').count() == 0
         page.keyboard.press(answer)
-    p = scipy.stats.binom.sf(right - 1, 10, 0.5)
-    assert page.inner_text("#blind-result").startswith(f"{right} of 10 right")
-    assert f"a probability of {p:.3f}" in page.inner_text("#blind-result")
+    assert page.inner_text("#blind-result").startswith("8 of 10 right")
+    assert f"a probability of {scipy.stats.binom.sf(7, 10, 0.5):.3f}" in page.inner_text("#blind-result")
     assert heard(page) in ("before", "after")
-
-
-def test_x_is_either_as_often(page: Any) -> None:
-    right = page.evaluate(
-        """async () => {
-            const { Test } = await import("/page/trial.js");
-            const test = new Test(1000);
-            while (!test.done) test.answer("a");
-            return test.right;
-        }"""
-    )
-    # Six standard deviations.
-    assert abs(right - 500) < 95
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------------
@@ -359,10 +328,9 @@ def test_bad_file_is_told_in_a_sentence_and_the_others_are_enhanced(page: Any) -
 def test_work_can_be_cancelled(page: Any) -> None:
     give(page, ("old.wav", recording()))
     page.route("**/v1/jobs/*", lambda route: None if route.request.method == "GET" else route.fallback())
-    page.click("#enhance")
-    page.wait_for_selector('li[data-state="uploading"]')
-    with page.expect_request(lambda one: one.method == "DELETE"), page.expect_request("**/v1/jobs/*"):
-        page.wait_for_function("window.performance.getEntriesByName(location.href + 'x').length === 0")
+    with page.expect_request(lambda one: one.method == "GET" and "/v1/jobs/" in one.url):
+        page.click("#enhance")
+    with page.expect_request(lambda one: one.method == "DELETE"):
         page.click("#cancel")
     page.wait_for_selector('li[data-state="new"]')
     page.unroute_all(behavior="ignoreErrors")
@@ -416,7 +384,9 @@ def test_half_an_hour_takes_little_of_the_tabs_memory(browser: Any, address: str
 
     def megabytes() -> float:
         """Of the largest of the browser's renderers."""
-        found = [one for one in psutil.Process().children(recursive=True) if "--type=renderer" in " ".join(one.cmdline())]
+        found = [
+            one for one in psutil.Process().children(recursive=True) if "--type=renderer" in " ".join(one.cmdline())
+        ]
         return max(one.memory_info().rss for one in found) / 1e6
 
     page.set_default_timeout(600_000)

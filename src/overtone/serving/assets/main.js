@@ -38,6 +38,7 @@ async function enhance() {
   notify("");
   running = new AbortController();
   for (const recording of pending()) {
+    if (!list.recordings.includes(recording)) continue;
     list.show(recording);
     await recording.enhance(options.settings, running.signal);
     if (running.signal.aborted) break;
@@ -147,6 +148,9 @@ $("form").onsubmit = (event) => {
 };
 $("cancel").onclick = () => running?.abort();
 $("download").onclick = download;
+window.addEventListener("pagehide", ({ persisted }) => {
+  if (!persisted) for (const recording of list.recordings) recording.forget();
+});
 $("notice-close").onclick = () => notify("");
 $("key-cancel").onclick = () => $("key-dialog").close("");
 connectTabs((panel) => {
