@@ -89,6 +89,7 @@ export class Player extends EventTarget {
     this.#changed();
     // Browsers start no sound before the user did something.
     await this.#context.resume();
+    if (!this.playing) return;
     if (this.position >= this.duration - 0.05) this.seek(0);
     await Promise.allSettled([...this.#tracks.values()].map(({ element }) => element.play()));
   }
