@@ -391,7 +391,7 @@ def test_levels_show_a_tone_where_and_when_it_is(rate: int) -> None:
 
 
 @pytest.mark.long
-def test_half_an_hour_takes_little_of_the_tabs_memory(browser: Any, address: str, page: Any) -> None:
+def test_half_an_hour_takes_little_of_the_tabs_memory(page: Any, tmp_path: Path) -> None:
     import psutil
 
     def megabytes() -> float:
@@ -403,7 +403,8 @@ def test_half_an_hour_takes_little_of_the_tabs_memory(browser: Any, address: str
 
     page.set_default_timeout(600_000)
     noise = np.random.default_rng(0).normal(0.0, 0.1, (1, 1800 * RATE)).astype(np.float32)
-    give(page, ("long.mp3", audio.encode(noise, RATE, "mp3")))
+    (tmp_path / "long.mp3").write_bytes(audio.encode(noise, RATE, "mp3"))
+    page.set_input_files("#file", tmp_path / "long.mp3")
     enhance(page)
     highest = megabytes()
     for key in ("b", "a"):
