@@ -62,6 +62,7 @@ def main(address: str) -> None:
             context = browser.new_context(
                 viewport={"width": width, "height": height}, permissions=["microphone"], **options
             )
+            context.set_default_timeout(90_000)
             page = context.new_page()
             page.goto(address)
             take(page)

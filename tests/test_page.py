@@ -81,7 +81,8 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
         };"""
     )
     page = context.new_page()
-    complaints, requests = [], []
+    complaints: list[str] = []
+    requests: list[Any] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", requests.append)
