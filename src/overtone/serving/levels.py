@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from overtone import audio
-from overtone.audio import Signal
-from overtone.audio.reading import Source
+from overtone.audio import Signal, Source
 
 COLUMNS = 800
 BANDS = 256
