@@ -85,7 +85,7 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     requests: list[Any] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", requests.append)
+    page.on("request", lambda request: requests.append(request))
     page.requests = requests
     try:
         page.goto(address)
