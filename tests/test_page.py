@@ -214,7 +214,7 @@ def test_dropped_recording_is_enhanced_after_the_reference_dropped_beside_it(pag
 
 def test_microphone_is_recorded(page: Any) -> None:
     page.click("#record")
-    page.wait_for_function("/Stop .[1-9]/.test(document.getElementById('record-text').textContent)")
+    page.wait_for_function("() => /Stop .[1-9]/.test(document.getElementById('record-text').textContent)")
     page.click("#record")
     page.wait_for_selector("#recordings li")
     enhance(page)
@@ -226,7 +226,7 @@ def test_microphone_is_recorded(page: Any) -> None:
 def test_versions_are_at_the_same_place_whichever_is_heard(page: Any) -> None:
     give(page, ("old.wav", recording(seconds=6.0)))
     enhance(page)
-    page.wait_for_function("document.getElementById('seek').max === '6'")
+    page.wait_for_function("() => document.getElementById('seek').max === '6'")
     for place, (key, expected) in enumerate((("b", "before"), ("s", "after"), ("b", "before"))):
         page.keyboard.press(key)
         assert (heard(page), float(page.input_value("#seek"))) == (expected, 2.0 * place)
@@ -247,7 +247,7 @@ def test_microphone_is_enhanced_live_and_its_latency_shown(page: Any) -> None:
     page.click("#live-tab")
     page.click("#live-start")
     page.wait_for_function(
-        r"/^Latency \d+ ms, of which the model 25 ms/.test(document.getElementById('live-text').innerText)"
+        r"() => /^Latency \d+ ms, of which the model 25 ms/.test(document.getElementById('live-text').innerText)"
     )
     for name in ("before", "after"):
         page.wait_for_function(COLOURS, arg=f"live-{name}")
@@ -285,7 +285,7 @@ def test_axe_finds_nothing_and_windows_of_any_width_hold_the_page(
         check()
         page.click("#live-tab")
         page.click("#live-start")
-        page.wait_for_function("document.getElementById('live-text').innerText.startsWith('Latency')")
+        page.wait_for_function("() => document.getElementById('live-text').innerText.startsWith('Latency')")
         check()
 
 
@@ -293,7 +293,7 @@ def test_keyboard_alone_reaches_everything(page: Any) -> None:
     give(page, ("old.wav", recording()))
     page.locator("#enhance").press("Enter")
     page.wait_for_selector("#download:enabled")
-    page.wait_for_function("document.activeElement.id === 'play'")
+    page.wait_for_function("() => document.activeElement.id === 'play'")
     page.locator("#files-tab").focus()
     reached = []
     for _ in range(17):
@@ -356,7 +356,7 @@ def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(browser: Any,
         page.fill("#key", f"{KEY}-wrong")
         with page.expect_response(lambda answer: answer.status == 401):
             page.keyboard.press("Enter")
-        page.wait_for_function("document.getElementById('key').value === ''")
+        page.wait_for_function("() => document.getElementById('key').value === ''")
         page.fill("#key", KEY)
         page.keyboard.press("Enter")
         page.wait_for_selector("#samples button")
@@ -368,7 +368,7 @@ def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(browser: Any,
         assert heard(page) == "after"
         page.click("#live-tab")
         page.click("#live-start")
-        page.wait_for_function("document.getElementById('live-text').innerText.startsWith('Latency')")
+        page.wait_for_function("() => document.getElementById('live-text').innerText.startsWith('Latency')")
         stop()
         page.wait_for_selector("#notice:not([hidden])")
         assert page.inner_text("#notice-text") == "The live connection ended."
