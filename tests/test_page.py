@@ -272,21 +272,21 @@ def test_axe_finds_nothing_and_windows_of_any_width_hold_the_page(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
 
-    def check() -> None:
+    def check(page: Any) -> None:
         assert [f"{one['id']}: {one['help']}" for one in axe.run(page).response["violations"]] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
     with opened(browser, address, viewport={"width": width, "height": 740}, color_scheme=scheme) as page:
         give(page, (f"a_{'very_' * 20}long_name.wav", recording()))
-        check()
+        check(page)
         enhance(page)
         page.click("#more summary")
         page.click("#blind-start")
-        check()
+        check(page)
         page.click("#live-tab")
         page.click("#live-start")
         page.wait_for_function("() => document.getElementById('live-text').innerText.startsWith('Latency')")
-        check()
+        check(page)
 
 
 def test_keyboard_alone_reaches_everything(page: Any) -> None:
