@@ -13,7 +13,7 @@ TESTS ?=
 # How long `make fuzz` looks for input that breaks something.
 MINUTES ?= 10
 # Seconds after which a test has hung: it fails, and the stacks of all threads are shown.
-LIMIT ?= 300
+LIMIT ?= 900
 
 .DEFAULT_GOAL := help
 # DVC's stages call `overtone` by name, and `mlflow models serve` its own helpers.
