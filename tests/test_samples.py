@@ -97,13 +97,6 @@ def test_what_cannot_be_made_worse_is_refused_in_a_sentence(tmp_path: Path) -> N
         assert sentence in str(getattr(caught.value, "detail", caught.value))
 
 
-def test_recording_made_worse_is_sent_back(client: TestClient) -> None:
-    whole = audio.encode(sound(RATE), RATE)
-    assert np.array_equal(audio.decode(client.post("/v1/degrade", content=whole).content)[0], audio.decode(whole)[0])
-    worse = client.post("/v1/degrade?condition=sinc_8k&format=flac", content=whole)
-    assert (worse.status_code, worse.headers["x-overtone-cutoff-hz"]) == (200, "4000")
-
-
 def test_page_names_only_files_that_there_are() -> None:
     folder = SAMPLES.parent
     for file in (*folder.glob("*.js"), folder / "index.html", folder / "style.css"):

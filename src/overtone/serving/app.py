@@ -21,7 +21,7 @@ from overtone.serving.metrics import Metrics
 from overtone.serving.middleware import Observed
 from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
-from overtone.serving.routes import catalogue, degrade, enhance, health, jobs, levels, live, page
+from overtone.serving.routes import catalogue, enhance, health, jobs, levels, live, page
 from overtone.serving.security import Security
 from overtone.serving.shadow import Shadow
 from overtone.serving.statistics import Statistics
@@ -51,7 +51,7 @@ def create_app(options: Options) -> FastAPI:
     app.add_middleware(Security, options=options)
     app.add_middleware(Observed, options=options, metrics=metrics)
     errors.install(app)
-    for part in (enhance, jobs, levels, degrade, catalogue, health):
+    for part in (enhance, jobs, levels, catalogue, health):
         app.include_router(part.router)
     app.router.routes.extend(live.router.routes)
     page.install(app)

@@ -79,28 +79,19 @@ def write(file: BinaryIO, name: str, target: Path, max_seconds: float) -> None:
     Raises:
         Refused: no such condition (404), not audio (415), too long (413).
         AudioError: audio that cannot be used.
+        MissingExtraError: the installation has none of the pipeline's libraries.
     """
     condition = found(name)
     assert condition is not None
     info = opened(file, min(max_seconds, MAX_DAMAGED_SECONDS))
     frames = audio.resampled_length(info.frames, info.rate, RATE)
     whole = np.concatenate(list(of_length(decoded(file, info), frames, round(SHORT_SECONDS * RATE))), axis=1)
-    signal, _ = damaged(whole, name, condition)
-    audio.write(target, signal, RATE, "FLOAT")
-
-
-def damaged(signal: Signal, name: str, condition: Condition) -> tuple[Signal, float]:
-    """A signal at 48 kHz after a condition's steps, and the cutoff in Hz that they leave.
-
-    Raises:
-        MissingExtraError: the installation has none of the pipeline's libraries.
-    """
     with needs_extra("a condition"):
         from overtone.data import degrade
-    received, rate, cutoff = degrade.received(
-        condition.steps, signal, RATE, degrade.generator(SEED, name), (recorded_noise(),)
+    received, rate, _ = degrade.received(
+        condition.steps, whole, RATE, degrade.generator(SEED, name), (recorded_noise(),)
     )
-    return audio.fit_length(audio.resample(received, rate, RATE), signal.shape[1]), cutoff
+    audio.write(target, audio.fit_length(audio.resample(received, rate, RATE), frames), RATE, "FLOAT")
 
 
 def decoded(file: BinaryIO, info: audio.Info) -> Iterator[Signal]:
