@@ -17,7 +17,7 @@ READER_LEFT = 128 + 13
 
 # As people look for them.
 GROUPS = {
-    "Recordings and models": ("enhance", "profile", "inspect", "compare", "serve", "models"),
+    "Recordings and models": ("enhance", "profile", "inspect", "compare", "serve", "live", "models"),
     "The pipeline": ("init", "stage", "tune", "evaluate", "summary", "ui", "shards"),
     "Maintenance": (
         *("fetch", "export", "promote", "rollback", "lineage", "reproduce", "repair"),

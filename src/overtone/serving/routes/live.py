@@ -51,7 +51,7 @@ class Hello(BaseModel):
     key: str | None = Field(default=None, repr=False)
 
 
-class _EndedError(Exception):
+class _EndedError(OvertoneError):
     """The stream ends with an error, whose sentence the client is sent."""
 
     def __init__(self, code: int, sentence: str) -> None:
