@@ -12,7 +12,6 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from overtone.errors import OvertoneError
 from overtone.serving.logs import request_id
 from overtone.serving.metrics import Metrics
 from overtone.serving.options import Options
@@ -25,7 +24,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class TooSlowError(OvertoneError):
+class TooSlowError(Exception):
     """A client that does not take its answer."""
 
 
