@@ -60,7 +60,8 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
     folder = cache / f"{name}-{number}-{listing[packaging.WEIGHTS][:12]}"
     if not _is_intact(folder, listing):
         _download(version, listing, folder)
-    for known_as in {str(reference), number}:
+    # Who asks for a number knew its alias: a service, which looks up what the alias means before it loads.
+    for known_as in {str(reference), number, *version.aliases}:
         _write_note(_note_path(name, known_as, cache), {"version": number, "folder": folder.name, "files": listing})
     return folder
 
