@@ -28,9 +28,11 @@ class NoiseEstimate:
     Args:
         batch: signals followed side by side.
         bands: of each.
+        lowest_gain: below which the Wiener gain of the frame before is taken not to have fallen, amplitude, 0 to 1.
     """
 
-    def __init__(self, batch: int, bands: int) -> None:
+    def __init__(self, batch: int, bands: int, lowest_gain: float = 0.0) -> None:
+        self._lowest_gain = np.float32(lowest_gain)
         self._noise = np.full((batch, bands), _UNKNOWN, np.float32)
         self._presence = np.full((batch, bands), 0.5, np.float32)
         self._clean = np.zeros((batch, bands), np.float32)
@@ -49,7 +51,7 @@ class NoiseEstimate:
             self._follow(now, sounding[:, frame])
             known = np.maximum(now / self._noise - 1, 0)
             ratio = np.maximum(_DECISION * self._clean / self._noise + (1 - _DECISION) * known, _LEAST_RATIO)
-            self._clean = np.square(ratio / (1 + ratio)) * now
+            self._clean = np.square(np.maximum(ratio / (1 + ratio), self._lowest_gain)) * now
             noises[:, frame], ratios[:, frame] = self._noise, ratio
         return noises, ratios
 
