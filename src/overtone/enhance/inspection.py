@@ -19,7 +19,7 @@ from overtone.audio import Info, Signal
 from overtone.dsp.cutoff import find_cutoff
 from overtone.dsp.damage import Damage, examine
 from overtone.enhance.profile import RATE
-from overtone.enhance.stream import FULL_BAND
+from overtone.enhance.stream import Treatment
 from overtone.enhance.upsampler import check_holds_samples, excerpts
 
 Floats = npt.NDArray[np.float64]
@@ -110,8 +110,7 @@ def inspect(path: Path) -> Inspection:
     ]
     mode: Literal["extend", "restore"] | None = None
     if levels.peak and bandwidth:
-        extends = bandwidth < FULL_BAND * RATE / 2
-        mode = "restore" if damage.any else "extend" if extends else None
+        mode = "restore" if damage.any else "extend" if Treatment(bandwidth).extends(RATE) else None
     peak, rms = _db(levels.peak**2), _db(levels.power)
     return Inspection(path, info, peak, rms, levels.offset, bandwidth, damage, tuple(found), mode)
 

@@ -157,7 +157,8 @@ class Draw:
         octaves = torch.log2(self._middles.clamp(min=0.01) * 24)
         fallen = self._uniform(ranges.floor, size) - self._uniform(ranges.floor_fall, size) * octaves
         # Its own noise would be boosted with the voice: it is taken out first.
-        own = torch.from_numpy(np.stack([s.quiet for s in sources]))[:, None] + _OWN + (raw - 1) * 99
+        quiet = torch.from_numpy(np.stack([s.quiet for s in sources]))[:, None]
+        own = torch.where(raw > 0, quiet + _OWN, -torch.inf)
         return _Changes(gain + shelf + colour, raw * self._raw_floor(size) + (1 - raw) * fallen, own)
 
     def _raw_floor(self, size: int) -> Tensor:

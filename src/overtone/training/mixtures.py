@@ -177,7 +177,7 @@ def _scaled(signal: Signal) -> Signal:
     return signal * np.float32(1 / rms if rms > 1e-5 else 0.0)
 
 
-def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float = 0.05) -> tuple[Tensor, Tensor]:
+def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float) -> tuple[Tensor, Tensor]:
     """Compressed spectral distance minus a share of the signal-to-noise ratio; and the ratio's gain over the input, dB.
 
     0.7 (|S|^0.3 - |C|^0.3)^2 + 0.3 |S^0.3 - C^0.3|^2, the phase kept, bins weighted by 1 / (1 + f / 4 kHz).
