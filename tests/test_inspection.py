@@ -131,7 +131,7 @@ def test_mp3_is_known_by_its_holes_when_stored_as_wav(tmp_path: Path) -> None:
     clean = drums + strings + 5e-4 * rng.standard_normal((1, len(time)))
     clean = np.asarray(0.5 * clean / np.abs(clean).max(), dtype=np.float32)
     coded = codecs.round_trip(clean, RATE, Codec(codec="mp3", kbps=64))
-    assert names(seen(tmp_path, clean)) == []
+    assert "lossy codec" not in names(seen(tmp_path, clean))
     assert "lossy codec" in names(seen(tmp_path, coded))
     before, after = (empty / cells for empty, cells in (holes(clean, RATE, 24_000.0), holes(coded, RATE, 17_000.0)))
     assert before < HOLES / 2

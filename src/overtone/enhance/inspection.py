@@ -217,7 +217,7 @@ def _damage(damage: Damage) -> list[Finding]:
         evidence = f"{damage.clipped:.2%} of the samples lie at the extreme levels, far more than just below them"
         found.append(Finding("clipping", evidence))
     if damage.denoise:
-        found.append(Finding("noise", f"steady noise behind a voice, {damage.snr_db:.0f} dB below it"))
+        found.append(Finding("noise", f"noise behind a voice, about {damage.snr_db:.0f} dB below it"))
     return found
 
 

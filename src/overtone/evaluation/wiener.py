@@ -28,8 +28,8 @@ class Wiener:
         window = np.sin(np.pi * (np.arange(WINDOW) + 0.5) / WINDOW)
         transform = scipy.signal.ShortTimeFFT(window, HOP, RATE)
         spectra = transform.stft(np.pad(full, ((0, 0), (0, max(0, WINDOW - samples)))))
-        powers = np.mean(np.abs(spectra) ** 2, axis=0, dtype=np.float32).T
-        _, ratio = NoiseEstimate(1, BINS, _LOWEST_GAIN).advance(powers[None])
+        powers = np.asarray(np.mean(np.abs(spectra) ** 2, axis=0), np.float32)
+        _, ratio = NoiseEstimate(1, BINS, _LOWEST_GAIN).advance(powers.T[None])
         gains = np.maximum(ratio[0] / (1.0 + ratio[0]), _LOWEST_GAIN).T
         made = transform.istft(spectra * gains, k1=max(samples, WINDOW))
         return np.ascontiguousarray(made[:, :samples], dtype=np.float32)
