@@ -58,7 +58,7 @@ def test_every_page_is_in_the_menu() -> None:
     start = ROOT / "docs" / "index.md"
     listed = [(start.parent / target).resolve() for target in conf["links"](start.read_text())]
     assert len(listed) == len(set(listed)), "listed twice"
-    pages = {*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in conf["BESIDE"])}
+    pages = {*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in conf["BESIDE"])}
     assert set(listed) == pages - {start}
 
 
@@ -117,8 +117,8 @@ def test_menu_and_search_work_in_a_browser_without_a_network(built: Path, browse
     shown.on("pageerror", lambda error: wrong.append(str(error)))
     shown.goto((built / "index.html").as_uri())
     shown.wait_for_url("**/docs/index.html")
-    shown.click(".sidebar-tree >> text=Tutorial")
-    shown.wait_for_selector("h1:has-text('Tutorial')")
+    shown.click(".sidebar-tree >> text=Quick start")
+    shown.wait_for_selector("h1:has-text('Quick start')")
     shown.fill(".sidebar-search", "champion")
     shown.press(".sidebar-search", "Enter")
     # Results come one after the other.

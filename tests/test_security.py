@@ -500,8 +500,9 @@ def test_lock_pins_all_that_is_declared_by_digest() -> None:
 
 def test_licences_of_what_is_installed_are_allowed() -> None:
     script = ROOT / "requirements" / "licences.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "numpy" in done.stdout
 
 
 def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -> None:
@@ -514,8 +515,8 @@ def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -
     }  # fmt: skip
     (tmp_path / "osv").mkdir()
     (tmp_path / "osv" / "PYSEC-0000-1.json").write_text(json.dumps(entry))
-    reasons = tmp_path / "audit.md"
-    reasons.write_text("nothing\n")
+    reasons = tmp_path / "weaknesses.toml"
+    reasons.write_text("")
 
     def audit() -> subprocess.CompletedProcess[str]:
         arguments = ["--lock", "lock.txt", "--osv", "osv", "--reasons", str(reasons)]
@@ -523,10 +524,10 @@ def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert (found := audit()).returncode == 1 and "jinja2 3.1.0: PYSEC-0000-1" in found.stdout
-    reasons.write_text("| jinja2 | CVE-0000-1 | no template comes from outside |\n")
+    reasons.write_text("[Jinja2]\nCVE-0000-1 = 'no template comes from outside'\n")
     assert audit().returncode == 0
     (tmp_path / "lock.txt").write_text("jinja2==3.1.6\n")
-    reasons.write_text("nothing\n")
+    reasons.write_text("")
     assert audit().returncode == 0
 
 
