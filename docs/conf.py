@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # The pages outside docs/.
-BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "released/README.md")
+BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "released/README.md", "released/scores.md")
 
 project = "Overtone"
 author = PROJECT["authors"][0]["name"]

@@ -6,12 +6,13 @@ describes the settings there are.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -23,7 +24,9 @@ from overtone.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "settings.md"
-SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+# Keys, what they expect, and what they mean.
+Item = tuple[list[str], str, str]
+SIGNS = {"ge": "≥", "gt": ">", "lt": "<", "le": "≤"}
 INTRODUCTION = """\
 # Settings
 
@@ -33,7 +36,7 @@ stops a command before it starts, and the message names the key.
 
 Change a setting in the file, for one command (`overtone stage train --model rnn --set train.extend.steps=100`), or for
 one DVC experiment (`dvc exp run -S train.extend.steps=100`). `dvc repro` then runs the stages that depend on the setting,
-and those after them.
+and those after them. A share is a number from 0 to 1, a range `[lowest, highest]`.
 """
 
 
@@ -64,24 +67,26 @@ def described(annotation: Any, metadata: list[Any]) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(described(one, metadata) for one in arguments if one is not types.NoneType)
     if origin is tuple and len(arguments) == 2 and arguments[1] is not Ellipsis:
-        return f"[lowest, highest] {described(arguments[0], [])}"
+        return "range" if arguments[0] is float else "integer range"
     if origin is tuple:
         return f"list of {described(arguments[0], [])}"
     if origin is dict:
-        return f"table of {described(arguments[1], [])} by {described(arguments[0], [])}"
-    names = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", Path: "path"}
+        return f"table of {described(arguments[1], [])}"
+    names = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
     name = names.get(annotation, f"[{annotation.__name__}](#{annotation.__name__.lower()})")
-    limits = list(bounds(metadata))
-    return " ".join([name, *([", ".join(limits)] if limits else [])])
+    return bounded(name, metadata)
 
 
-def bounds(metadata: list[Any]) -> Iterator[str]:
-    limits = {sign: getattr(one, sign) for one in metadata for sign in ("ge", "gt", "le", "lt") if hasattr(one, sign)}
-    written = {sign: str(value) if isinstance(value, int) else format(value, "g") for sign, value in limits.items()}
-    if written.keys() == {"ge", "le"}:
-        yield f"{written['ge']} to {written['le']}"
-        return
-    yield from (f"{mark} {written[sign]}" for sign, mark in SIGNS.items() if sign in written)
+def bounded(name: str, metadata: list[Any]) -> str:
+    """A kind of number with its limits."""
+    limits = {mark: getattr(one, mark) for one in metadata for mark in SIGNS if hasattr(one, mark)}
+    if limits in ({"gt": 0}, {"ge": 0}):
+        return f"{'positive' if 'gt' in limits else 'non-negative'} {name}"
+    if limits == {"ge": 0, "le": 1}:
+        return "share"
+    if limits.keys() == {"ge", "le"}:
+        return f"{name} {limits['ge']:g} to {limits['le']:g}"
+    return f"{name} {', '.join(f'{sign} {limits[mark]}' for mark, sign in SIGNS.items() if mark in limits)}".rstrip()
 
 
 def section(model: type[Settings], prefixes: list[str], notes: dict[str, str]) -> Iterator[str]:
@@ -93,18 +98,17 @@ def section(model: type[Settings], prefixes: list[str], notes: dict[str, str]) -
     if prefixes and model.__doc__:
         yield f"## {quoted(prefixes)}\n\n{paragraph(model)}\n"
     meanings = attributes(model)
-    items: list[str] = []
+    items: list[Item] = []
     below: dict[type[Settings], list[str]] = {}
     for name, field in model.model_fields.items():
         keys = [f"{prefix}.{field.alias or name}".lstrip(".") for prefix in prefixes or [""]]
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             below.setdefault(field.annotation, []).extend(keys)
         else:
-            items.append(
-                item(keys, described(field.annotation, field.metadata), meanings.get(name) or notes.get(keys[0], ""))
-            )
+            meaning = meanings.get(name) or notes.get(keys[0], "")
+            items.append((keys, described(field.annotation, field.metadata), meaning))
     if items:
-        yield "\n".join(items) + "\n"
+        yield listed(items)
     for inner, keys in below.items():
         yield from section(inner, keys, notes)
 
@@ -113,8 +117,13 @@ def quoted(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def item(names: list[str], expected: str, meaning: str = "") -> str:
-    return f"- {quoted(names)} ({expected})" + (f": {meaning}" if meaning else "")
+def listed(items: Iterable[Item]) -> str:
+    """A list in Markdown; neighbours of one type, without a meaning of their own, share a line."""
+    lines = ""
+    for (expected, meaning), alike in itertools.groupby(items, key=lambda one: one[1:]):
+        names = quoted([name for one in alike for name in one[0]])
+        lines += f"- {names} ({expected}){': ' if meaning else ''}{meaning}\n"
+    return lines
 
 
 def paragraph(model: type[Settings]) -> str:
@@ -130,11 +139,12 @@ def attributes(model: type[Settings]) -> dict[str, str]:
 
 def part(model: type[Settings]) -> str:
     """A type that lists and tables hold: its fields with their defaults."""
-    lines = []
+    items: list[Item] = []
     for name, field in model.model_fields.items():
-        default = "" if field.is_required() else f"; default {shown(field.default)}"
-        lines.append(item([name], described(field.annotation, field.metadata) + default))
-    return "\n".join([f"### {model.__name__}\n\n{paragraph(model)}\n", *lines, ""])
+        # A type is recognised by its `op`.
+        default = "" if field.is_required() or name == "op" else f"; default {shown(field.default)}"
+        items.append(([name], described(field.annotation, field.metadata) + default, ""))
+    return f"### {model.__name__}\n\n{paragraph(model)}\n\n{listed(items)}"
 
 
 def shown(value: Any) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "released" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "released").glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 KINDS = {"place", "skip", "value", "status", "background", "run"}
 PART = re.compile(r'<!-- (\w+)(?: "([^"]*)")?: (.*?) -->|^( *)```(\w*)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 # They would change the environment that the tests run in: to be skipped on their pages.

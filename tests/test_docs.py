@@ -84,6 +84,24 @@ def test_a_mark_that_fits_nothing_is_an_error() -> None:
         documents.Block(1, "python3 -m venv .venv").run()
 
 
+def scores(page: str) -> dict[tuple[str, str], dict[str, str]]:
+    """A page's table of figures: (figure, kind) -> the mean of each system, without its interval."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("|")
+    ]
+    means = [[cell.partition(" ±")[0] for cell in row] for row in rows]
+    return {(row[0], row[2]): dict(zip(head[3:], row[3:], strict=True)) for row in means}
+
+
+def test_figures_of_the_overview_are_those_of_all_scores() -> None:
+    shown, complete = scores("README.md"), scores("released/scores.md")
+    assert len(shown) >= 5
+    for row, means in shown.items():
+        assert means.items() <= complete[row].items(), row
+
+
 # --- the pages as HTML --------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Laws of the arithmetic: results do not depend on batch, threads, runtime or precision beyond stated tolerances.
 
-The tolerances are those of docs/explanation/reproducibility.md. Differences of waveforms are given as a share of the loudest sample.
+The tolerances are those of docs/explanation/reproducibility.md. Differences of waveforms are given as a share of the
+loudest sample.
 """
 
 from __future__ import annotations

@@ -366,7 +366,7 @@ def test_first_run_pulls_all_that_git_points_to() -> None:
 
 
 def documents() -> list[Path]:
-    return [*ROOT.glob("*.md"), ROOT / "released" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*ROOT.glob("*.md"), *(ROOT / "released").glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands_in(path: Path) -> Iterator[str]:

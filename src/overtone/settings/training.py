@@ -11,7 +11,7 @@ from overtone.settings.base import NonNegative, PositiveFloat, PositiveInt, Rang
 
 
 class DataParams(Settings):
-    """What the networks learn from: the folder of a corpus, or a folder or URL of shards, `URL@DIGEST` to name which ones."""
+    """What the networks learn from."""
 
     source: Annotated[str, Field(min_length=1)] = "work/corpus"
     prepared: Path = Path("work/prepared")
@@ -135,11 +135,7 @@ class RestoreTraining(Settings):
 
 
 class FitParams(Settings):
-    """The training loop. Every `epoch_steps` optimiser steps make an epoch.
-
-    `precision` is that of the networks; spectra and losses stay in single precision. `start` names a released model or a
-    model folder whose networks have the same shape.
-    """
+    """The training loop. Spectra and losses stay in single precision, whatever the `precision` of the networks."""
 
     epoch_steps: PositiveInt
     warmup_steps: Annotated[int, Field(ge=0)]
