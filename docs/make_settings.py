@@ -95,8 +95,6 @@ def section(model: type[Settings], prefixes: list[str], notes: dict[str, str]) -
     Args:
         prefixes: the places of this type in params.yaml; the two networks of a family share one section.
     """
-    if prefixes and model.__doc__:
-        yield f"## {quoted(prefixes)}\n\n{paragraph(model)}\n"
     meanings = attributes(model)
     items: list[Item] = []
     below: dict[type[Settings], list[str]] = {}
@@ -107,6 +105,8 @@ def section(model: type[Settings], prefixes: list[str], notes: dict[str, str]) -
         else:
             meaning = meanings.get(name) or notes.get(keys[0], "")
             items.append((keys, described(field.annotation, field.metadata), meaning))
+    if items and prefixes:
+        yield f"## {quoted(prefixes)}\n\n{paragraph(model)}\n"
     if items:
         yield listed(items)
     for inner, keys in below.items():

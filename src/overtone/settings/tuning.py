@@ -60,10 +60,7 @@ Dimension = Annotated[WholeRange | RealRange | Choice, Field(discriminator="type
 
 
 class TuneParams(Settings):
-    """`overtone tune`: the search for better settings. No stage of the pipeline depends on it.
-
-    `space` has, for each family, settings of `train` (dotted keys) and the values they may take.
-    """
+    """`overtone tune`: the search for better settings. `space` has, by family, keys of `train` and their possible values."""
 
     study: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     task: Literal["extend", "restore"]
