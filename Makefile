@@ -33,12 +33,12 @@ OSV ?=
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: $(VENV)/.installed ## install, pull what git points to, run the line, say what came of it
+repro: $(VENV)/.installed ## install, fetch the corpus, run the pipeline, print the scores
 	$(BIN)/dvc pull data.dvc released/cnn.dvc released/rnn.dvc
 	$(BIN)/dvc repro
 	@$(BIN)/overtone summary
 
-install: $(VENV)/.installed ## .venv with what the line needs
+install: $(VENV)/.installed ## .venv with what the pipeline needs
 
 dev: $(VENV)/.installed-dev ## .venv with what development needs
 

@@ -86,7 +86,8 @@ def bounded(name: str, metadata: list[Any]) -> str:
         return "share"
     if limits.keys() == {"ge", "le"}:
         return f"{name} {limits['ge']:g} to {limits['le']:g}"
-    return f"{name} {', '.join(f'{sign} {limits[mark]}' for mark, sign in SIGNS.items() if mark in limits)}".rstrip()
+    written = {mark: limit if isinstance(limit, int) else f"{limit:g}" for mark, limit in limits.items()}
+    return f"{name} {', '.join(f'{sign} {written[mark]}' for mark, sign in SIGNS.items() if mark in written)}".rstrip()
 
 
 def section(model: type[Settings], prefixes: list[str], notes: dict[str, str]) -> Iterator[str]:

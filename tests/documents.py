@@ -2,7 +2,7 @@
 
 A block of code with the label `sh` holds commands. Comments of Markdown, which no reader sees, say how a test runs them:
 
-    <!-- place: clone -->            the page is read in a fresh clone; without it, in one where the line has run
+    <!-- place: clone -->            the page is read in a fresh clone; without it, in one where the pipeline has run
     <!-- skip: REASON -->            the next block is not run
     <!-- skip "TEXT": REASON -->     of the next block, the commands with TEXT in them are not
     <!-- value "TEXT": OTHER -->     in the next block a test takes OTHER for TEXT

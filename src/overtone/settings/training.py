@@ -28,7 +28,7 @@ class Ranges(Settings):
         colour: standard deviation of a smooth random curve over all bands.
         floor: a steady noise floor at 1 kHz.
         floor_fall: fall of the floor with each octave.
-        raw: share of the voices made to look unprocessed, by the settings `raw_...` and `floor_tilt`.
+        raw: voices made to look unprocessed, by the settings `raw_...` and `floor_tilt`.
         raw_level: level of such a voice.
         raw_floor: its noise floor.
         floor_tilt: change of that floor to the top of the band.
@@ -36,10 +36,10 @@ class Ranges(Settings):
         raw_rise: rise of that floor towards the top of the band.
         raw_brightness: level around 15 kHz against that around 6 kHz.
         cutoffs: band limits to draw from, Hz.
-        reference: share of the examples with a reference.
+        reference: examples with a reference.
         reference_frames: its length.
-        foreign: share of the references that come from another source.
-        end: share of the examples with a reference that end at a random frequency above the cutoff.
+        foreign: references that come from another source.
+        end: examples with a reference that end at a random frequency above the cutoff.
     """
 
     level: Range = (-1.2, 1.2)
@@ -66,19 +66,19 @@ class Ranges(Settings):
 
 
 class Mixing(Settings):
-    """How the training examples of `restore` are mixed. Ranges are uniform.
+    """How the training examples of `restore` are mixed. Ranges are uniform; a share says how many.
 
     Attributes:
         snr_db: voice against noise.
         level_dbfs: RMS of the voice.
-        clean: share of the examples without noise.
-        noise_alone: share without a voice.
-        music: share of music, which has to stay as it is.
-        babble: share of the noises that are other voices.
-        synthetic: share of the noises that are generated.
-        colour_db: standard deviation of a smooth random gain over frequency, for voices and for noises.
-        pauses: share of the voices with a stretch of silence put in.
-        narrow: share of the examples that are band-limited.
+        clean: examples without noise.
+        noise_alone: examples without a voice.
+        music: examples of music, which has to stay as it is.
+        babble: noises that are other voices.
+        synthetic: noises that are generated.
+        colour_db: standard deviation of a smooth random gain over frequency.
+        pauses: voices with a stretch of silence put in.
+        narrow: examples that are band-limited.
         cutoffs: their band limits, Hz.
     """
 
