@@ -33,12 +33,12 @@ OSV ?=
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: $(VENV)/.installed ## install, pull what git points to, run the line, say what came of it
+repro: $(VENV)/.installed ## install, fetch the corpus, run the pipeline, print the scores
 	$(BIN)/dvc pull data.dvc released/cnn.dvc released/rnn.dvc
 	$(BIN)/dvc repro
 	@$(BIN)/overtone summary
 
-install: $(VENV)/.installed ## .venv with what the line needs
+install: $(VENV)/.installed ## .venv with what the pipeline needs
 
 dev: $(VENV)/.installed-dev ## .venv with what development needs
 
@@ -67,7 +67,7 @@ format: dev ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: dev ## the documentation, as pages in build/docs; docs/settings.md from the types of the settings
+docs: dev ## the documentation, as pages in build/docs; docs/reference/settings.md from the types of the settings
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
 	@echo "build/docs/index.html"
@@ -76,10 +76,10 @@ lock: dev ## pin all that development installs, by digest
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11.5 --python-platform x86_64-manylinux_2_28 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file $(LOCK)
 
-audit: dev ## known weaknesses of what the lock pins; each needs a reason in docs/audit.md
-	$(BIN)/python requirements/audit.py --lock $(LOCK) --reasons docs/audit.md $(if $(OSV),--osv $(OSV))
+audit: dev ## known weaknesses of what the lock pins; each needs a reason in requirements/weaknesses.toml
+	$(BIN)/python requirements/audit.py --lock $(LOCK) --reasons requirements/weaknesses.toml $(if $(OSV),--osv $(OSV))
 
-licences: dev ## docs/licences.md from what is installed
+licences: dev ## what is installed under which licence; each is allowed in requirements/licences.toml, or has its reason
 	$(BIN)/python requirements/licences.py
 
 clean: ## remove what tools leave behind; models, reports and runs stay

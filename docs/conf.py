@@ -13,8 +13,8 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# What else of the repository is a page.
-BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "released/README.md")
+# The pages outside docs/.
+BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "released/README.md", "released/scores.md")
 
 project = "Overtone"
 author = PROJECT["authors"][0]["name"]
@@ -22,7 +22,7 @@ version = release = PROJECT["version"]
 
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", *BESIDE]
+include_patterns = ["docs/**.md", *BESIDE]
 # Whole folders, so that Sphinx does not walk through environments and recordings.
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in {"docs", "released", *BESIDE}]
 # Anchors are made from headings as code hosts make them.
@@ -38,7 +38,7 @@ html_copy_source = False
 html_show_sourcelink = False
 # Summaries are fetched, which a browser refuses for pages that are opened from a folder.
 html_show_search_summary = False
-# The front door, since the pages lie in a folder of their own.
+# build/docs/index.html leads to the start page, which lies one folder deeper.
 html_extra_path = ["front"]
 # The theme's own shortens the two labels of code too much to be read.
 pygments_style = "friendly"

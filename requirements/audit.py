@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def by_service(lock: Path) -> list[Finding]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lock", type=Path, required=True)
-    parser.add_argument("--reasons", type=Path, required=True, help="Markdown: | package | identifier | reason |")
+    parser.add_argument("--reasons", type=Path, required=True, help="TOML: a table a package, identifier = reason")
     parser.add_argument(
         "--osv", type=Path, help="export of the OSV database: folder or zip file; else a service is asked"
     )
@@ -128,8 +129,8 @@ def main() -> int:
     except UnreachableError as error:
         print(f"not audited: {error}; give an export of the OSV database (make audit OSV=all.zip)", file=sys.stderr)
         return 2
-    rows = re.findall(r"^\| *([\w.-]+) *\| *([\w-]+) *\| *(\S.*?) *\|$", given.reasons.read_text(), re.MULTILINE)
-    reasoned = {(canonicalize_name(package), name) for package, name, _ in rows}
+    tables = tomllib.loads(given.reasons.read_text())
+    reasoned = {(canonicalize_name(package), name) for package, reasons in tables.items() for name in reasons}
     open_ones = [one for one in found if not any((one.package, name) in reasoned for name in one.names)]
     for one in open_ones:
         print(f"{one.package} {one.version}: {', '.join(one.names)}: {' '.join(one.summary.split())[:200]}")

@@ -1,4 +1,7 @@
-"""Licences of what the lock pins: docs/licences.md, or with --check whether each is allowed or has its reason."""
+"""Print the licence of each package that the lock pins; status 1 if one is neither allowed nor has its reason.
+
+What is allowed, and the reasons for others, are in requirements/licences.toml.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "lock-py311.txt"
-PAGE = ROOT / "docs" / "licences.md"
 RULES = tomllib.loads((ROOT / "requirements" / "licences.toml").read_text())
 
 
@@ -37,36 +39,15 @@ def reason(name: str) -> str:
     return next((why for pattern, why in RULES["reasons"].items() if fnmatchcase(name, pattern)), "")
 
 
-def page(rows: dict[str, tuple[str, str]]) -> str:
-    """The table in Markdown."""
-    lines = [
-        "# Licences",
-        "",
-        "What `requirements/lock-py311.txt` pins, and under which licence. `make licences` writes this page;",
-        "`requirements/licences.toml` has the licences that are allowed and the reasons for others.",
-        "",
-        "| Package | Version | Licence | Reason |",
-        "|---|---|---|---|",
-    ]
-    lines += [f"| {name} | {version} | {licence} | {reason(name)} |" for name, (version, licence) in rows.items()]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> int:
-    rows = installed()
-    refused = [f"{name} {version}: {licence}" for name, (version, licence) in rows.items()
-               if not allowed(licence) and not reason(name)]  # fmt: skip
-    for line in refused:
-        print(f"{line}: not among the allowed licences; expected a reason in requirements/licences.toml")
-    if "--check" in sys.argv[1:]:
-        listed = set(re.findall(r"^\| ([\w.-]+) \|", PAGE.read_text(), re.MULTILINE))
-        missing = rows.keys() - listed
-        for name in sorted(missing):
-            print(f"{name}: not in docs/licences.md; run `make licences`")
-        return int(bool(refused or missing))
-    PAGE.write_text(page(rows))
-    print(f"{PAGE.relative_to(ROOT)}: {len(rows)} packages")
-    return int(bool(refused))
+    refused = 0
+    for name, (version, licence) in installed().items():
+        why = reason(name)
+        print(f"{name} {version}: {licence}" + (f" ({why})" if why else ""))
+        if not allowed(licence) and not why:
+            refused += 1
+            print(f"{name}: {licence}: not allowed; expected a reason in requirements/licences.toml", file=sys.stderr)
+    return int(refused > 0)
 
 
 if __name__ == "__main__":

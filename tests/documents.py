@@ -2,7 +2,7 @@
 
 A block of code with the label `sh` holds commands. Comments of Markdown, which no reader sees, say how a test runs them:
 
-    <!-- place: clone -->            the page is read in a fresh clone; without it, in one where the line has run
+    <!-- place: clone -->            the page is read in a fresh clone; without it, in one where the pipeline has run
     <!-- skip: REASON -->            the next block is not run
     <!-- skip "TEXT": REASON -->     of the next block, the commands with TEXT in them are not
     <!-- value "TEXT": OTHER -->     in the next block a test takes OTHER for TEXT
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "released" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "released").glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 KINDS = {"place", "skip", "value", "status", "background", "run"}
 PART = re.compile(r'<!-- (\w+)(?: "([^"]*)")?: (.*?) -->|^( *)```(\w*)\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 # They would change the environment that the tests run in: to be skipped on their pages.

@@ -1,7 +1,7 @@
 """Hostile and odd audio files, some 440 of them, made from fixed seeds, each with what the documentation says of it.
 
-`docs/formats.md` states the rules; a `Case` names the verdict that they give. Only damage inside a file's sound or head
-may end in either: what a decoder can still make sense of is not ours to say, that it ends well is.
+`docs/reference/formats.md` states the rules; a `Case` names the verdict that they give. Only damage inside a file's
+sound or head may end in either: what a decoder can still make sense of is not ours to say, that it ends well is.
 """
 
 from __future__ import annotations

@@ -333,7 +333,7 @@ def _make_users(team: Team) -> None:
 
 
 def administer(team: Team, path: str, body: Mapping[str, str]) -> None:
-    """What docs/team-server.md has the administrator do with curl."""
+    """What docs/how-to/team-server.md has the administrator do with curl."""
     login = base64.b64encode(f"admin:{USERS['admin']}".encode()).decode()
     headers = {"Content-Type": "application/json", "Authorization": f"Basic {login}"}
     request = urllib.request.Request(f"{team.uri}/api/{path}", json.dumps(body).encode(), headers)

@@ -199,11 +199,11 @@ def test_threads_get_what_each_would_get_alone(make_model: ModelMaker, graph: bo
 
 
 def test_every_example_of_the_page_runs(bare_project: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "python.md").read_text(), re.DOTALL)
     assert len(blocks) >= 7
     names: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
+        exec(compile(block, "docs/how-to/python.md", "exec"), names)
     assert audio.probe(bare_project / "new.flac").frames == 48_000
 
 

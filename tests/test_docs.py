@@ -58,7 +58,7 @@ def test_every_page_is_in_the_menu() -> None:
     start = ROOT / "docs" / "index.md"
     listed = [(start.parent / target).resolve() for target in conf["links"](start.read_text())]
     assert len(listed) == len(set(listed)), "listed twice"
-    pages = {*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in conf["BESIDE"])}
+    pages = {*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in conf["BESIDE"])}
     assert set(listed) == pages - {start}
 
 
@@ -82,6 +82,24 @@ def test_a_mark_that_fits_nothing_is_an_error() -> None:
         documents.Block(1, "overtone models", (documents.Mark("value", "--trials 20", "--trials 1"),)).run()
     with pytest.raises(ValueError, match="environment of the tests"):
         documents.Block(1, "python3 -m venv .venv").run()
+
+
+def scores(page: str) -> dict[tuple[str, str], dict[str, str]]:
+    """A page's table of figures: (figure, kind) -> the mean of each system, without its interval."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("|")
+    ]
+    means = [[cell.partition(" ±")[0] for cell in row] for row in rows]
+    return {(row[0], row[2]): dict(zip(head[3:], row[3:], strict=True)) for row in means}
+
+
+def test_figures_of_the_overview_are_those_of_all_scores() -> None:
+    shown, complete = scores("README.md"), scores("released/scores.md")
+    assert len(shown) >= 5
+    for row, means in shown.items():
+        assert means.items() <= complete[row].items(), row
 
 
 # --- the pages as HTML --------------------------------------------------------------------------------------------------
@@ -117,8 +135,8 @@ def test_menu_and_search_work_in_a_browser_without_a_network(built: Path, browse
     shown.on("pageerror", lambda error: wrong.append(str(error)))
     shown.goto((built / "index.html").as_uri())
     shown.wait_for_url("**/docs/index.html")
-    shown.click(".sidebar-tree >> text=Tutorial")
-    shown.wait_for_selector("h1:has-text('Tutorial')")
+    shown.click(".sidebar-tree >> text=Quick start")
+    shown.wait_for_selector("h1:has-text('Quick start')")
     shown.fill(".sidebar-search", "champion")
     shown.press(".sidebar-search", "Enter")
     # Results come one after the other.

@@ -1,4 +1,4 @@
-"""Laws of bad input: each of some 440 hostile or odd files ends as docs/formats.md says, at every door, in bounded memory.
+"""Laws of bad input: some 440 hostile or odd files end as docs/reference/formats.md says, in bounded memory.
 
 A door is tried in a process of its own, which a crash or a lack of memory would end: then files are missing in its report.
 """

@@ -681,7 +681,7 @@ def test_two_processes_behind_one_port_share_jobs_and_counters(
         given = sound(16_000, seconds=1.0)
         audio.write(tmp_path / "old.wav", given, 16_000)
         (example,) = re.findall(
-            r"```python\n(import json.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL
+            r"```python\n(import json.*?)```", (ROOT / "docs" / "reference" / "http.md").read_text(), re.DOTALL
         )
         example = example.replace("ws://127.0.0.1:8000", address.replace("http", "ws"))
         done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=variables, timeout=120, check=False)

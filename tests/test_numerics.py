@@ -1,6 +1,7 @@
 """Laws of the arithmetic: results do not depend on batch, threads, runtime or precision beyond stated tolerances.
 
-The tolerances are those of docs/numerics.md. Differences of waveforms are given as a share of the loudest sample.
+The tolerances are those of docs/explanation/reproducibility.md. Differences of waveforms are given as a share of the
+loudest sample.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from overtone.models.session import open_graphs
 from overtone.settings import Params
 
 RATE = 48_000
-# Single precision: batch, threads and runtime (see docs/numerics.md).
+# Single precision: batch, threads and runtime (see docs/explanation/reproducibility.md).
 BATCH, THREADS, RUNTIME = 2e-6, 2e-6, 2e-5
 
 Models = Callable[[str], Model]

@@ -37,7 +37,6 @@ from overtone.registry import resolve
 from test_http import KEY, started
 from test_registry import GATE, NAME, light_log, scored
 
-PROMISES = ROOT / "SECURITY.md"
 LOCK = ROOT / "requirements" / "lock-py311.txt"
 
 
@@ -500,8 +499,9 @@ def test_lock_pins_all_that_is_declared_by_digest() -> None:
 
 def test_licences_of_what_is_installed_are_allowed() -> None:
     script = ROOT / "requirements" / "licences.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "numpy" in done.stdout
 
 
 def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -> None:
@@ -514,8 +514,8 @@ def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -
     }  # fmt: skip
     (tmp_path / "osv").mkdir()
     (tmp_path / "osv" / "PYSEC-0000-1.json").write_text(json.dumps(entry))
-    reasons = tmp_path / "audit.md"
-    reasons.write_text("nothing\n")
+    reasons = tmp_path / "weaknesses.toml"
+    reasons.write_text("")
 
     def audit() -> subprocess.CompletedProcess[str]:
         arguments = ["--lock", "lock.txt", "--osv", "osv", "--reasons", str(reasons)]
@@ -523,23 +523,27 @@ def test_audit_finds_a_known_weakness_and_passes_with_a_reason(tmp_path: Path) -
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert (found := audit()).returncode == 1 and "jinja2 3.1.0: PYSEC-0000-1" in found.stdout
-    reasons.write_text("| jinja2 | CVE-0000-1 | no template comes from outside |\n")
+    reasons.write_text("[Jinja2]\nCVE-0000-1 = 'no template comes from outside'\n")
     assert audit().returncode == 0
     (tmp_path / "lock.txt").write_text("jinja2==3.1.6\n")
-    reasons.write_text("nothing\n")
+    reasons.write_text("")
     assert audit().returncode == 0
 
 
 # --- the threat model ---------------------------------------------------------------------------------------------------
 
 
-def test_every_promise_names_its_test() -> None:
-    promises = PROMISES.read_text().partition("## Promises")[2].partition("## What is not promised")[0]
-    rows = [line for line in promises.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
-    assert len(rows) > 20
-    for row in rows:
-        named = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", row)
-        assert named, f"no test: {row}"
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/reference/reliability.md"])
+def test_every_promise_names_its_test(page: str) -> None:
+    text = (ROOT / page).read_text()
+    promises = re.findall(
+        r"(?m)^- .*", text.partition("## Promises")[2].partition("## What is not promised")[0] or text
+    )
+    assert len(promises) > 20
+    for promise in promises:
+        named = re.findall(r"`((?:tests|bench)/[\w/]+\.py)(?:::(test_\w+))?`", promise)
+        assert named, f"no test: {promise}"
         for file, test in named:
             tree = ast.parse((ROOT / file).read_text())
-            assert any(isinstance(node, ast.FunctionDef) and node.name == test for node in tree.body), f"{file}::{test}"
+            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert not test or test in functions, f"{file}::{test}"

@@ -1,4 +1,4 @@
-"""Laws of a team's deployment: real commands against the servers of docs/team-server.md, nothing stood in for."""
+"""Laws of a team's deployment: real commands against the servers of docs/how-to/team-server.md, nothing stood in for."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ def test_settings_of_the_server_are_those_that_its_example_lists(team: Team) -> 
 
 @pytest.mark.long
 def test_pushed_data_is_pulled_byte_for_byte_into_a_clone(team: Team, tmp_path: Path) -> None:
-    """The project's own configuration, its remote swapped as docs/team-server.md says."""
+    """The project's own configuration, its remote swapped as docs/how-to/team-server.md says."""
     first, second = tmp_path / "first", tmp_path / "second"
     keys = team.objects.environment
     quiet = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "GIT_CONFIG_GLOBAL": "/dev/null"}

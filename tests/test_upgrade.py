@@ -129,7 +129,7 @@ def test_files_of_this_version_are_kept_for_the_next() -> None:
     """A tag without them could not be upgraded from with any certainty."""
     from importlib import metadata
 
-    assert metadata.version("overtone") in VERSIONS, "run tests/fixtures/make_version.py; see docs/releasing.md"
+    assert metadata.version("overtone") in VERSIONS, "run tests/fixtures/make_version.py; see docs/how-to/release.md"
 
 
 def test_files_of_a_version_are_small() -> None:

@@ -12,7 +12,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class Assign(Settings):
-    """Recording chains or sources (shell patterns on their names) that go to a split whatever the shares say."""
+    """Recording chains or sources (names or shell patterns) that go to a split whatever the shares say."""
 
     train: tuple[str, ...] = ()
     valid: tuple[str, ...] = ()

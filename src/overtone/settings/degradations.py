@@ -12,7 +12,7 @@ Filter = Literal["sinc", "butterworth", "chebyshev1", "elliptic", "bessel"]
 
 
 class NarrowBand(Settings):
-    """Low-pass and decimate to `rate` (Hz), then bring back; `cut` is the filter's edge as a share of the new Nyquist."""
+    """Low-pass and decimation to `rate` (Hz) and back; `cut` is the filter's edge as a share of the new Nyquist."""
 
     op: Literal["narrowband"] = "narrowband"
     rate: PositiveInt
@@ -23,7 +23,7 @@ class NarrowBand(Settings):
 
 
 class Codec(Settings):
-    """Round trip through a real encoder. `kbps` for mp3 and opus, `quality` in [0, 1] (1 best) for vorbis; others have none."""
+    """An encoder and its decoder. MP3 and Opus take `kbps`, Vorbis takes `quality` (1 is best)."""
 
     op: Literal["codec"] = "codec"
     codec: Literal["mp3", "vorbis", "opus", "gsm610", "mulaw", "alaw", "ima_adpcm"]
@@ -40,7 +40,7 @@ class Codec(Settings):
 
 
 class PacketLoss(Settings):
-    """Frames lost in Gilbert-Elliott bursts; `share` of frames lost, `burst` the mean burst length in frames (at most 10)."""
+    """A `share` of the frames is lost, in Gilbert-Elliott bursts of `burst` frames on average, 10 at most."""
 
     op: Literal["packet_loss"] = "packet_loss"
     share: Share
@@ -57,10 +57,10 @@ class BitErrors(Settings):
 
 
 class Noise(Settings):
-    """Noise added at `snr_db` (dB, over the whole clip): recorded (from the corpus's noise of the same split) or coloured.
+    """Noise at `snr_db` over the whole clip: recorded noise of the same split, or coloured noise.
 
-    Recorded noise may be the sum of several `layers`, each played at a random speed up to `speed` times faster or slower
-    and with random gains of a standard deviation of `colour_db` octave by octave: few recordings are then many noises.
+    Recorded noise is the sum of `layers`, each played up to `speed` times faster or slower and with random gains by octave
+    (standard deviation `colour_db`).
     """
 
     op: Literal["noise"] = "noise"
@@ -86,7 +86,7 @@ class Quantise(Settings):
 
 
 class Resample(Settings):
-    """From here on the signal is at `rate` (Hz), and stays there: the rate of a transmission or a file."""
+    """From here on the signal has the `rate` (Hz) of a transmission or a file."""
 
     op: Literal["resample"] = "resample"
     rate: PositiveInt
@@ -98,10 +98,9 @@ Step = Annotated[
 
 
 class Condition(Settings):
-    """A fixed evaluation condition: whether the input is merely band-limited (`extend`), damaged (`restore`) or `clean`.
+    """A condition of evaluation: the input is band-limited (`extend`), damaged (`restore`) or, without steps, `clean`.
 
-    `kinds` it is for (empty: all); `channels` 1 mixes clips down first, 2 leaves mono clips out; `highpass_hz` is taken off
-    the original first. A clean clip has no steps, and should stay as it is.
+    Empty `kinds` are all. `channels: 1` mixes clips down, `2` leaves mono clips out. `highpass_hz` filters the original.
     """
 
     mode: Literal["extend", "restore", "clean"]
@@ -121,10 +120,7 @@ class Condition(Settings):
 
 
 class DegradeParams(Settings):
-    """Stage `degrade`: the fixed conditions under which clips of the validation and the test split are judged.
-
-    Of each source in those at most `clips` are used, of each clip at most `seconds`.
-    """
+    """Stage `degrade`: the conditions under which clips of the validation and the test split are judged."""
 
     clips: PositiveInt
     seconds: PositiveFloat

@@ -10,10 +10,7 @@ from overtone.settings.base import NonNegative, PositiveFloat, Settings
 
 
 class EvaluateParams(Settings):
-    """Stages `evaluate@...`. ViSQOL judges one clip of each source under the conditions `visqol`, where it is installed.
-
-    `perceptual` adds PESQ and STOI for every clip of speech.
-    """
+    """Stages `evaluate@...`: what is computed of each clip."""
 
     baselines: tuple[Literal["sinc", "sbr", "concealer", "wiener"], ...]
     figures: Annotated[int, Field(ge=0)]
@@ -30,13 +27,7 @@ class Guard(Settings):
 
 
 class RegisterParams(Settings):
-    """Stage `register`. Metrics are dotted paths into `reports/<model>/metrics.json`: group.kind.metric.
-
-    `promote`: `auto` makes a version that passes the gate champion, `never` leaves that to `overtone promote`, `clean-tree`
-    does it only for a model that was trained without uncommitted changes, from a folder that has none now.
-
-    `on_champion` is a command, as a list of arguments or as a line for the shell, that runs after each change of champion.
-    """
+    """Stage `register`: the gate. A metric is a path group.kind.metric into `reports/<model>/metrics.json`."""
 
     name: str
     metric: str

@@ -106,7 +106,7 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         message = f"no such setting{keys.suggestion(key, _every_key())}"
     elif error["type"] == "missing":
-        message = "missing; docs/settings.md says what it is"
+        message = "missing; docs/reference/settings.md says what it is"
     return ": ".join(filter(None, (key, message)))
 
 

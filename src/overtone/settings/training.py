@@ -11,33 +11,35 @@ from overtone.settings.base import NonNegative, PositiveFloat, PositiveInt, Rang
 
 
 class DataParams(Settings):
-    """What networks learn from. `source` is a corpus's folder, or a folder or URL of shards (`overtone shards`).
-
-    Behind an `@` may stand the digest that the shards must have. In the folder `prepared` samples and band levels are kept,
-    ready to be drawn from, for the trainings to come.
-    """
+    """What the networks learn from."""
 
     source: Annotated[str, Field(min_length=1)] = "work/corpus"
     prepared: Path = Path("work/prepared")
 
 
 class Ranges(Settings):
-    """What the recordings that `extend` learns from are changed by, as levels; uniform in (low, high) unless said otherwise.
+    """How the training examples of `extend` are varied. Levels are log10 power; ranges are uniform.
 
     Attributes:
-        level: log10 power added to everything.
-        tilt: log10 power at the top of the band, rising linearly from 0 Hz, of voices; music_tilt: of music.
-        shelf: standard deviation of log10 power above about 10 kHz.
+        level: added to everything.
+        tilt: of voices, at the top of the band; rises linearly from 0 Hz.
+        music_tilt: the same, of music.
+        shelf: standard deviation, above about 10 kHz.
         colour: standard deviation of a smooth random curve over all bands.
-        floor: log10 power of a steady noise floor at 1 kHz; floor_fall: how much it falls with each octave.
-        raw: share of the voices that are made to look like recordings that nothing has processed: their level and floor
-            are `raw_level` and `raw_floor`, all but flat (`floor_tilt` is its change to the top of the band), it rises
-            towards the top by `raw_rise` and towards low frequencies by `raw_room` an octave, and their brightness (level
-            around 15 kHz against that around 6 kHz) is `raw_brightness`.
-        cutoffs: Hz, of the band limit.
-        reference: share of the examples that come with a reference; reference_frames: its length.
-        foreign: share of the references that are of another source.
-        end: share of those with a reference whose chain ends at a random frequency above the cutoff.
+        floor: a steady noise floor at 1 kHz.
+        floor_fall: fall of the floor with each octave.
+        raw: voices made to look unprocessed, by the settings `raw_...` and `floor_tilt`.
+        raw_level: level of such a voice.
+        raw_floor: its noise floor.
+        floor_tilt: change of that floor to the top of the band.
+        raw_room: rise of that floor towards low frequencies, an octave.
+        raw_rise: rise of that floor towards the top of the band.
+        raw_brightness: level around 15 kHz against that around 6 kHz.
+        cutoffs: band limits to draw from, Hz.
+        reference: examples with a reference.
+        reference_frames: its length.
+        foreign: references that come from another source.
+        end: examples with a reference that end at a random frequency above the cutoff.
     """
 
     level: Range = (-1.2, 1.2)
@@ -64,17 +66,20 @@ class Ranges(Settings):
 
 
 class Mixing(Settings):
-    """How the sounds that `restore` learns from are mixed; uniform in (low, high).
+    """How the training examples of `restore` are mixed. Ranges are uniform; a share says how many.
 
     Attributes:
-        snr_db: of voice against noise.
+        snr_db: voice against noise.
         level_dbfs: RMS of the voice.
-        clean, noise_alone, music: shares of the examples without noise, without voice, and of music, which stays as it is.
-        babble: share of the noises that are other voices.
-        synthetic: share of the noises that are made by rule.
-        colour_db: standard deviation of a random smooth gain over frequency, of voices and noises each.
-        pauses: share of the voices with a stretch of silence put in.
-        narrow: share of the examples that end at one of `cutoffs`, Hz.
+        clean: examples without noise.
+        noise_alone: examples without a voice.
+        music: examples of music, which has to stay as it is.
+        babble: noises that are other voices.
+        synthetic: noises that are generated.
+        colour_db: standard deviation of a smooth random gain over frequency.
+        pauses: voices with a stretch of silence put in.
+        narrow: examples that are band-limited.
+        cutoffs: their band limits, Hz.
     """
 
     snr_db: Range = (-5.0, 17.0)
@@ -113,10 +118,10 @@ class ExtendTraining(Settings):
 
 
 class RestoreTraining(Settings):
-    """How `restore` learns: `steps` batches of `batch` mixtures of `seconds`.
+    """How `restore` learns: `steps` batches of `batch` examples of `seconds`.
 
-    `loss`: `spectral` is a compressed spectral distance minus `snr_weight` times the signal-to-noise ratio in dB; `mse` is
-    the classical waveform loss, the mean squared error over the target's power.
+    `spectral` is a compressed spectral distance minus `snr_weight` times the signal-to-noise ratio in dB; `mse` is the mean
+    squared error over the target's power.
     """
 
     steps: PositiveInt
@@ -130,14 +135,7 @@ class RestoreTraining(Settings):
 
 
 class FitParams(Settings):
-    """The training loop. `epoch_steps` optimiser steps make one epoch: then validation, a checkpoint, and early stopping.
-
-    `devices` processes on each of `num_nodes` machines; `auto` is what the launcher says (torchrun, Slurm), else all GPUs, or
-    one process on a CPU. `strategy` ddp shares the batch out among them. `accumulate` parts of a device's share are computed
-    one after the other. `precision` is that of the networks alone, never of spectra and losses. `compile` (torch.compile of
-    the network) is for GPUs. `start` is a model folder of the same networks whose weights training begins with, or the name
-    of a released model, such as `released`, to fine-tune.
-    """
+    """The training loop. Spectra and losses stay in single precision, whatever the `precision` of the networks."""
 
     epoch_steps: PositiveInt
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -156,9 +154,9 @@ class FitParams(Settings):
 
 
 class CnnParams(Settings):
-    """Dilated causal convolutions over frames: `blocks` of them, each looking back twice as far as the one before.
+    """Causal convolutions over frames, each of the `blocks` with twice the dilation of the one before.
 
-    `context` is the number of past frames whose average or maximum is pooled.
+    The average or maximum of the last `context` frames is pooled.
     """
 
     width: PositiveInt

@@ -60,16 +60,7 @@ Dimension = Annotated[WholeRange | RealRange | Choice, Field(discriminator="type
 
 
 class TuneParams(Settings):
-    """`overtone tune`: the search for better settings. No stage of the pipeline depends on it.
-
-    A study is named after its `study`, the family and the `task`, which says which of the two networks a trial trains;
-    `storage` holds it. `space` has for each family settings of `train` (dotted keys) and the values they may take. A trial
-    trains for `steps` with a validation every
-    `epoch_steps`. The first `random_trials` draw at random, later ones where earlier ones did well. When
-    `prune_after_trials` are complete, a trial that has had `prune_after_epochs` and is worse than the median is ended. A
-    trial whose worker was killed is tried again up to `retries` times; one on another machine counts as killed when it was
-    silent for four times `heartbeat` seconds.
-    """
+    """`overtone tune`: the search for better settings. `space` has, by family, keys of `train` and their possible values."""
 
     study: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     task: Literal["extend", "restore"]

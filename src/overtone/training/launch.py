@@ -99,7 +99,7 @@ def wanted(fit: FitParams) -> int:
     """
     if fit.num_nodes not in ("auto", 1):
         raise LaunchError(
-            f"train.fit.num_nodes: {fit.num_nodes} machines need torchrun on each of them; docs/many-gpus.md has the command"
+            f"train.fit.num_nodes: {fit.num_nodes} machines need torchrun on each: docs/how-to/many-gpus.md"
         )
     if fit.devices != "auto":
         return fit.devices
