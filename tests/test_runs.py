@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT, ModelMaker
 from overtone.settings import Params
-from overtone.tracking import runs, store, transfer, upload
+from overtone.tracking import entries, runs, store, transfer
 from overtone.tracking.store import TrackingError
 
 
@@ -312,8 +312,8 @@ def test_trainings_that_begin_together_both_name_the_data() -> None:
 
     def begin(_: int) -> str:
         run = client.create_run(experiment)
-        line = {"kind": "dataset", "name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
-        upload.log_dataset(client, run.info.run_id, line)
+        named = {"name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
+        entries.log_dataset(client, run.info.run_id, named)
         return str(run.info.run_id)
 
     client: Any = store.client()

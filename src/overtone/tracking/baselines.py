@@ -35,9 +35,7 @@ def log(name: str, metrics: Mapping[str, Any], report: Path) -> str:
         known = find(name, report)
         if known:
             return known
-        parent = os.environ.get("OVERTONE_PARENT_RUN_ID")
-        tags = _tags(name, metrics) | ({"mlflow.parentRunId": parent} if parent else {})
-        run_id = str(client.create_run(store.experiment_id(client, parent), run_name=name, tags=tags).info.run_id)
+        run_id = store.begin_run(client, name, _tags(name, metrics))
         try:
             entries.log_metrics(client, run_id, [(f"test/{key}", value, 0) for key, value in entries.leaves(metrics)])
             client.log_artifacts(run_id, str(report), "evaluation")
@@ -53,7 +51,7 @@ def log(name: str, metrics: Mapping[str, Any], report: Path) -> str:
 def find(name: str, report: Path) -> str | None:
     """The run of a baseline's report, None where this store has none."""
     client: MlflowClient = store.client()
-    experiment = store.experiment_id(client, os.environ.get("OVERTONE_PARENT_RUN_ID"))
+    experiment = store.experiment_id(client, os.environ.get(store.PARENT))
     wanted = {naming.KIND: BASELINE, naming.SYSTEM: name, REPORT: _digest(report)}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
     found = client.search_runs([experiment], query, max_results=1)

@@ -14,8 +14,6 @@ from overtone.settings import project
 from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 
-PARENT = "OVERTONE_PARENT_RUN_ID"
-
 
 class StudyRun:
     """The run of a study; the calls of `overtone tune` that continue it write into the same one.
@@ -44,13 +42,7 @@ class StudyRun:
             self.run_id = known
             client.update_run(known, status="RUNNING", name=f"tune {self._study}")
         else:
-            parent = os.environ.get(PARENT)
-            run = client.create_run(
-                store.experiment_id(client, parent),
-                run_name=f"tune {self._study}",
-                tags={"mlflow.parentRunId": parent} if parent else {},
-            )
-            self.run_id = str(run.info.run_id)
+            self.run_id = store.begin_run(client, f"tune {self._study}")
         present = client.get_run(self.run_id).data.params
         entries.log_params(
             client, self.run_id, {key: entries.text(value) for key, value in self._params.items()}, present
@@ -83,12 +75,8 @@ class TrialRun(TrainingRun):
         self._study = study
         self._number = number
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        if self._book:
-            self._book.append("name", name=f"{self._study} trial {self._number}")
-            self._book.try_to_send()
-        return self
+    def _name(self) -> str:
+        return f"{self._study} trial {self._number}"
 
     def _tags(self) -> dict[str, str]:
         facts = {
@@ -119,8 +107,8 @@ def close_trial(run_id: str) -> None:
 @contextlib.contextmanager
 def beneath(run_id: str) -> Iterator[None]:
     """Runs made within are beneath this one, whatever run this process is set to adopt."""
-    before = {name: os.environ.get(name) for name in (PARENT, "MLFLOW_RUN_ID")}
-    os.environ[PARENT] = run_id
+    before = {name: os.environ.get(name) for name in (store.PARENT, "MLFLOW_RUN_ID")}
+    os.environ[store.PARENT] = run_id
     os.environ.pop("MLFLOW_RUN_ID", None)
     try:
         yield

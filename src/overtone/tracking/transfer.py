@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone.settings import project
-from overtone.tracking import entries, journal, naming, provenance, relocation, store, upload
+from overtone.tracking import entries, journal, naming, provenance, relocation, store
 from overtone.tracking.address import DATABASE, is_database, sqlite_uri
 from overtone.tracking.store import TrackingError
 
@@ -159,7 +159,7 @@ def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[
     elif (config := folder / "config.json").is_file():
         entries.log_params(client, run_id, dict(entries.texts(json.loads(config.read_text()))), {})
     entries.log_metrics(client, run_id, list(_curve(folder / "history.csv")))
-    upload.log_dataset(client, run_id, dataset(info, str((settings or {}).get("corpus.path", "data"))))
+    entries.log_dataset(client, run_id, dataset(info, str((settings or {}).get("corpus.path", "data"))))
     client.set_terminated(run_id, "FINISHED")
     return run_id
 
