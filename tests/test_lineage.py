@@ -20,7 +20,7 @@ from overtone.registry.lineage import Origin
 from overtone.registry.register import Candidate
 from overtone.registry.reproduction import ReproductionError
 from overtone.registry.versions import RegistryError
-from overtone.tracking import dvc, provenance, runs, store
+from overtone.tracking import dvc, evaluations, provenance, runs, store
 from overtone.tracking import git as repository_git
 from overtone.tracking.provenance import Shards
 from overtone.tracking.store import TrackingError
@@ -81,7 +81,7 @@ def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.Monkey
         folder = make_model("rnn", **summary)
         made = scored(1.0)
         (repository / "report").mkdir(exist_ok=True)
-        runs.log_evaluation(folder, made.metrics, repository / "report")
+        evaluations.log(folder, made.metrics, repository / "report")
         register.register([Candidate(folder, made)], GATE)
         return run.run_id
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from overtone.cli.app import ended_by_signals
-from overtone.registry import processes
+from overtone.tracking import processes
 
 # A command as reproduction runs them: it starts another process, says both numbers and works on.
 COMMAND = """
@@ -31,7 +31,7 @@ CALLER = """
 import os, signal, sys
 from pathlib import Path
 from overtone.cli.app import ended_by_signals
-from overtone.registry import processes
+from overtone.tracking import processes
 # What a shell starts in the background ignores it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 processes.GRACE_SECONDS = 1.0

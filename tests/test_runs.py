@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT, ModelMaker
 from overtone.settings import Params
-from overtone.tracking import entries, runs, store, transfer
+from overtone.tracking import entries, evaluations, runs, store, transfer
 from overtone.tracking.store import TrackingError
 
 
@@ -171,7 +171,7 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
     (report / "audio" / "sinc_8k-a-before.flac").write_bytes(b"fLaC")
     (report / "summary.json").write_text('{"overall": {"lsd": 1.0}}')
     tree = {"test_set": "abc", "sinc 8k!": {"all": {"lsd": 1.5, "snr": None, "lsd_hf": float("nan")}}}
-    assert runs.log_evaluation(folder, tree, report) == run.run_id
+    assert evaluations.log(folder, tree, report) == run.run_id
     assert json.loads((report / "summary.json").read_text()) == {"overall": {"lsd": 1.0}, "run": run.run_id}
     (found,) = all_runs()
     assert found.data.metrics == {"test/sinc 8k_.all.lsd": 1.5}

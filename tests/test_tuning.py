@@ -23,10 +23,10 @@ from conftest import ROOT
 from overtone import settings
 from overtone.settings import ParamsError
 from overtone.tracking import store
+from overtone.tracking.address import public_uri
 from overtone.training import fit
 from overtone.training.failure import DivergedError
-from overtone.tuning import command as command_of_tune
-from overtone.tuning import search, space, worker, workers
+from overtone.tuning import search, space, workers
 from overtone.tuning import study as studies
 from overtone.tuning import trial as one
 from overtone.tuning.plan import (
@@ -35,7 +35,6 @@ from overtone.tuning.plan import (
     TuningError,
     inherited,
     plan,
-    public,
     require_first_process,
     resolved,
     searched,
@@ -77,7 +76,7 @@ def planned(*overrides: str, trials: int = 1, **asked: Any) -> Plan:
 
 def tune(params: settings.Params, *overrides: str, trials: int, dry_run: bool = False) -> None:
     made = plan(params, "rnn", params.train.data.source, trials)
-    command_of_tune.tune(made, Path("reports/tune"), overrides, dry_run=dry_run)
+    search.tune(made, Path("reports/tune"), overrides, dry_run=dry_run)
 
 
 def states(study: optuna.Study) -> list[str]:
@@ -98,7 +97,7 @@ def tuned(project: Path, corpus_folder: Path) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run in this process: starting others takes seconds."""
 
-    def run(made: Plan, study: optuna.Study, on_trial: Callable[[Any], None], note: Callable[[str], None]) -> None:
+    def run(made: Plan, study: optuna.Study, on_trial: Callable[[Any], None]) -> None:
         work(made, study)
         for trial in studies.of_call(study, made.call):
             on_trial(trial)
@@ -110,7 +109,7 @@ def work(made: Plan, study: optuna.Study) -> None:
     """What the processes of a call do, one after the other."""
     seed = made.params.seed + len(study.get_trials(deepcopy=False))
     for number in range(made.goal):
-        worker.work(made.model_copy(update={"seed": seed + number}))
+        one.work(made.model_copy(update={"seed": seed + number}))
 
 
 # --- the space ----------------------------------------------------------------------------------------------------------
@@ -201,8 +200,8 @@ def test_written_value_reads_as_itself(value: Any) -> None:
 def test_storage_is_named_by_its_url(project: Path) -> None:
     assert resolved("sqlite:///optuna.db") == f"sqlite:///{project}/optuna.db"
     assert resolved("postgresql://ada@db/studies") == "postgresql://ada@db/studies"
-    assert public("postgresql://ada:secret@db/studies?password=secret") == "postgresql://db/studies"
-    assert public(resolved("sqlite:///optuna.db")) == "sqlite:///optuna.db"
+    assert public_uri("postgresql://ada:secret@db/studies?password=secret") == "postgresql://db/studies"
+    assert public_uri(resolved("sqlite:///optuna.db")) == "sqlite:///optuna.db"
     for url in ("optuna.db", "journal:///a.log", "https://ada:secret@db/studies", "sqlite://"):
         with pytest.raises(TuningError, match=r"expected sqlite:///FILE") as error:
             resolved(url)
@@ -316,7 +315,9 @@ def test_trial_of_a_silent_machine_fails_and_is_tried_again(tuned: Path) -> None
     assert study.trials[1].params == study.trials[0].params
 
 
-def test_workers_that_keep_failing_stop_the_call(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_keep_failing_stop_the_call(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     started = list[int]()
 
     def start(made: Plan) -> tuple[workers.Process, Path]:
@@ -329,10 +330,11 @@ def test_workers_that_keep_failing_stop_the_call(tuned: Path, monkeypatch: pytes
 
     monkeypatch.setattr(workers, "start", start)
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.01)
-    notes = list[str]()
     made = planned(trials=4, workers=2)
     with pytest.raises(TuningError, match=r"5 workers in a row .* ends with: no room left"):
-        workers.run(made, studies.open_study(made), lambda trial: None, notes.append)
+        workers.run(made, studies.open_study(made), lambda trial: None)
+    notes = capsys.readouterr().out.splitlines()
+    assert len(notes) == 5
     assert all(re.fullmatch(r"worker \d+ ended with status 1: no room left \(.*\)", note) for note in notes)
 
 
@@ -347,7 +349,7 @@ def test_interrupted_worker_fails_its_trial_and_has_it_tried_again(
     made = planned()
     study = studies.open_study(made)
     with pytest.raises(KeyboardInterrupt):
-        worker.work(made)
+        one.work(made)
     assert states(study) == ["FAIL", "WAITING"]
     assert study.trials[0].params == space.enqueued(space.present(made.params, made.space))
 
@@ -366,19 +368,20 @@ def runs_of(study: str) -> tuple[Any, list[Any]]:
 
 
 @pytest.mark.usefixtures("here")
-def test_search_records_every_trial_beneath_the_study_and_continues(tuned: Path) -> None:
-    said = list[str]()
+def test_search_records_every_trial_beneath_the_study_and_continues(
+    tuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = planned(trials=1)
     study = studies.open_study(made)
     study.enqueue_trial(GOOD)
-    first = search.search(made, Path("reports"), said=said.append)
+    first = search.search(made, Path("reports"))
     assert first.trial == 0 and first.present == first.values["quality"]
     study.enqueue_trial(BAD)
-    second = search.search(planned(trials=2), Path("reports"), said=said.append)
+    second = search.search(planned(trials=2), Path("reports"))
     assert states(study) == ["COMPLETE", "COMPLETE", "PRUNED"]
     assert second.trial == 1 and second.values["quality"] < first.values["quality"] == second.present
     assert second.settings == GOOD | {"train.extend.ranges.cutoffs": [8000.0]}
-    assert any(line.startswith("trial 2: pruned, validation error") for line in said)
+    assert "\ntrial 2: pruned, validation error" in capsys.readouterr().out
 
     parent, children = runs_of("overtone-rnn-extend")
     assert [run.info.run_name for run in children] == [f"overtone-rnn-extend trial {number}" for number in range(3)]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overtone.cli import completion
-from overtone.cli.app import Json, app
+from overtone.cli.app import Json, app, known_models
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def _told(found: Inspection) -> str:
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="An audio file, or a model.", autocompletion=completion.models)],
-    second: Annotated[str, typer.Argument(help="Another of the same sort.", autocompletion=completion.models)],
+    first: Annotated[str, typer.Argument(help="An audio file, or a model.", autocompletion=known_models)],
+    second: Annotated[str, typer.Argument(help="Another of the same sort.", autocompletion=known_models)],
     reference: Annotated[
         Path | None, typer.Argument(help="File that both files are to be like; else the first.")
     ] = None,

@@ -44,10 +44,17 @@ def folder(model: str = "auto") -> tuple[Path, str]:
     """
     if model == "auto":
         model = "champion" if _has_champion() else "released"
+    return named(model), model
+
+
+def named(model: str) -> Path:
+    """The folder of a model that is named; `auto` is no name.
+
+    Raises:
+        OvertoneError: no such model.
+    """
     # The project has a folder `released`, which is not what that name means.
-    if Path(model).is_dir() and model not in released.NAMES:
-        return Path(model), model
-    return fetched(model), model
+    return Path(model) if Path(model).is_dir() and model not in released.NAMES else fetched(model)
 
 
 def fetched(reference: str) -> Path:

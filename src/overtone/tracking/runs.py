@@ -1,9 +1,7 @@
-"""One MLflow run for one training, and the scores that its evaluation adds to it."""
+"""One MLflow run for one training."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import tempfile
@@ -13,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import settings
-from overtone.audio import replacing
 from overtone.tracking import entries, journal, naming, provenance, store, transfer
 from overtone.tracking.journal import REASON, Journal
 from overtone.tracking.provenance import Provenance, Shards
@@ -177,17 +174,9 @@ class TrainingRun:
         return naming.run_name(self.model, self._params, foreign(self.model))
 
     def _tags(self) -> dict[str, str]:
-        facts = {
-            "model": self.model,
-            naming.SYSTEM: self.model,
-            naming.KIND: "training",
-            "dvc_stage": os.environ.get("DVC_STAGE"),
-            "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
-            "dvc_exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
-            "mlflow.source.name": f"overtone stage train --model {self.model}",
-            "mlflow.source.git.commit": self._source().commit,
-        }
-        return {name: value for name, value in facts.items() if value}
+        found = naming.tags(self.model, "training", f"overtone stage train --model {self.model}", self._source().commit)
+        baseline = os.environ.get("DVC_EXP_BASELINE_REV")
+        return found | {"model": self.model} | ({"dvc_exp_baseline_rev": baseline} if baseline else {})
 
     def _watch_system(self, book: Journal, first_step: int) -> None:
         if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("false", "0"):
@@ -238,46 +227,3 @@ def end(run_id: str) -> None:
     client = store.client()
     if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, "FAILED")
-
-
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
-def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> str:
-    """Add an evaluation to the run that trained the model.
-
-    Args:
-        folder: the model folder; its `run.json` names the run.
-        metrics: the tree of `metrics.json`: group -> kind -> metric -> mean; entries that are not numbers are left out.
-        report: the report folder (scores, `figures/`, `audio/`), kept as the run's artifacts under `evaluation`; its
-            `summary.json` gets the id that `run.json` names, which `dvc exp show` has as a column then.
-
-    Returns:
-        The id of the run in use: that of `run.json`, or of its copy if this store never had it (see `transfer`).
-
-    Raises:
-        TrackingError: the model folder lacks a usable `run.json`, or the store lacks the experiment.
-    """
-    client = store.client()
-    run_id = transfer.open_run(folder)
-    _sign(report / "summary.json", transfer.read_run(folder)["run_id"])
-    entries.log_metrics(client, run_id, [(f"test/{name}", value, 0) for name, value in entries.leaves(metrics)])
-    if test_set := metrics.get("test_set"):
-        client.set_tag(run_id, "test_set", str(test_set))
-    client.log_artifacts(run_id, str(report), "evaluation")
-    return run_id
-
-
-def is_evaluated(run_id: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether a run holds an evaluation's figures."""
-    data = store.client().get_run(run_id).data
-    wanted = {entries.legal(f"test/{name}"): value for name, value in entries.leaves(metrics)}
-    return all(data.metrics.get(name) == value for name, value in wanted.items() if math.isfinite(value))
-
-
-def _sign(summary: Path, run_id: str) -> None:
-    if not summary.is_file():
-        return
-    tree = json.loads(summary.read_text()) | {"run": run_id}
-    with replacing(summary) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
