@@ -121,14 +121,6 @@ def test_working_tree_of_git_is_clean_after_all_that_users_do(line: Line, empty_
 # --- wherever it lies ---------------------------------------------------------------------------------------------------
 
 
-def test_moved_project_enhances_and_registers_where_it_is(mine: Line, tmp_path: Path) -> None:
-    mine.folder.rename(tmp_path / "two")
-    there = moved_to(mine, tmp_path / "two")
-    there.run("overtone", "enhance", "in.wav", "out.wav")
-    assert "version 1 (known already)" in there.run("overtone", "stage", "register")
-    assert not mine.folder.exists()
-
-
 def test_project_in_a_larger_repository_has_one_store(line: Line, registered: Line, tmp_path: Path) -> None:
     large = tmp_path / "big"
     folder = large / "ml" / "voice"
@@ -139,27 +131,6 @@ def test_project_in_a_larger_repository_has_one_store(line: Line, registered: Li
     voice.run("overtone", "stage", "register")
     assert "version 1 (challenger, champion)" in " ".join(voice.run("overtone", "models").split())
     assert {path.name for path in large.iterdir()} == {".git", "ml"}
-
-
-def test_files_of_another_project_are_left_alone(mine: Line, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "params.yaml").write_text("prepare: {split: 0.2}\n")
-    (other / "mlflow.db").write_bytes(b"theirs")
-    done = attempt(mine, "overtone", "enhance", str(mine.folder / "in.wav"), "x.wav", folder=other)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in other.iterdir()} == {"params.yaml", "mlflow.db", "x.wav"}
-    assert (other / "mlflow.db").read_bytes() == b"theirs"
-
-
-def test_folder_with_a_percent_sign_registers_and_enhances(line: Line, empty_store: Path, tmp_path: Path) -> None:
-    there = copy(line, tmp_path / "per%20cent", empty_store, "models", "reports")
-    (there.folder / "mlflow.db").unlink()
-    there.run("overtone", "stage", "register")
-    there.run("overtone", "promote", "challenger")
-    audio.write(there.folder / "in.wav", np.full((1, 4_000), 0.1, np.float32), 8_000)
-    there.run("overtone", "enhance", "in.wav", "out.wav")
-    assert {path.name for path in tmp_path.iterdir()} == {"per%20cent"}
 
 
 @pytest.fixture
@@ -185,26 +156,3 @@ def test_user_without_a_name_works(registered: Line, open_folder: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert audio.probe(there.folder / "out.wav").rate == 48_000
-
-
-def test_environment_file_of_another_encoding_is_read(mine: Line, tmp_path: Path) -> None:
-    (mine.folder / ".env").write_bytes(b"MLFLOW_TRACKING_USERNAME=\xe5sa\n")
-    mine.run("overtone", "enhance", "in.wav", "out.wav", "--model", "released")
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "file:mlruns", "databricks"])
-def test_store_that_cannot_be_used_is_refused_in_one_sentence(mine: Line, uri: str) -> None:
-    done = attempt(mine, "overtone", "models", store=uri)
-    assert done.returncode == 1
-    assert done.stderr.startswith("overtone: MLFLOW_TRACKING_URI: ") and done.stderr.count("\n") == 1
-
-
-def test_server_that_is_away_leaves_the_cached_champion(mine: Line) -> None:
-    mine.run("overtone", "enhance", "in.wav", "out.wav")
-    dead = "http://127.0.0.1:9"
-    done = attempt(mine, "overtone", "models", store=dead)
-    assert done.returncode == 1
-    assert done.stderr.startswith("overtone: http://127.0.0.1:9: does not answer") and done.stderr.count("\n") == 1
-    done = attempt(mine, "overtone", "enhance", "in.wav", "again.wav", store=dead)
-    assert done.returncode == 0 and "going on with overtone version 1" in done.stderr
-    assert (mine.folder / "again.wav").read_bytes() == (mine.folder / "out.wav").read_bytes()

@@ -6,8 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -402,38 +402,6 @@ def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stand
 
 # --- races ------------------------------------------------------------------------------------------------------------
 
-RACER = """
-import json, os, sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_registry as laws
-from overtone.registry import packaging, register, registry
-from overtone.tracking import store
-packaging.log = laws.light_log
-store.client()
-here = Path({project!r})
-(here / "ready-{number}").touch()
-while not (here / "go").exists():
-    time.sleep(0.01)
-{action}
-"""
-
-
-def race(project: Path, environment: dict[str, str], actions: list[str]) -> None:
-    """Run code in processes of their own, started together."""
-    running = []
-    for number, action in enumerate(actions):
-        own = {"TMPDIR": str(project / f"tmp{number}")}
-        Path(own["TMPDIR"]).mkdir(exist_ok=True)
-        code = RACER.format(tests=str(Path(__file__).parent), project=str(project), number=number, action=action)
-        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment | own))
-    deadline = time.monotonic() + 120
-    while not all((project / f"ready-{number}").exists() for number in range(len(actions))):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (project / "go").touch()
-    assert [process.wait(120) for process in running] == [0] * len(actions)
-
 
 def check_one_clean_champion(decided: int) -> None:
     """Decisions follow upon each other without a gap, and alias, history and tags are those that the last one left."""
@@ -451,14 +419,11 @@ def check_one_clean_champion(decided: int) -> None:
         assert tags(version)["decision"].startswith("promoted" if one["promoted"] else "not promoted")
 
 
-@pytest.mark.slow
-@pytest.mark.long
-def test_racing_registrations_leave_one_champion(
-    model_number: ModelMaker, project: Path, environment: dict[str, str]
-) -> None:
+def test_racing_registrations_leave_one_champion(model_number: ModelMaker) -> None:
     register.register([Candidate(model_number(1), scored(1.0))], GATE)
-    code = "register.register([register.Candidate(Path({!r}), laws.scored({}))], laws.GATE)"
-    race(project, environment, [code.format(str(model_number(2)), 0.9), code.format(str(model_number(3)), 0.8)])
+    candidates = [Candidate(model_number(2), scored(0.9)), Candidate(model_number(3), scored(0.8))]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda candidate: register.register([candidate], GATE), candidates))
     check_one_clean_champion(3)
     # Whoever was first: the better one is not beaten by the other.
     assert registry.models(NAME)[0].scores != {}
