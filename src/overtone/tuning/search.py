@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from overtone import settings as settings_file
 from overtone.audio import replacing
 from overtone.tracking.address import public_uri
-from overtone.tracking.studies import StudyRun
+from overtone.tracking.studies import StudyRun, study_run
 from overtone.tuning import page, space, workers
 from overtone.tuning import study as studies
 from overtone.tuning.plan import Plan, TuningError
@@ -84,7 +84,7 @@ def search(plan: Plan, reports: Path, chosen: int | None = None) -> Result:
             study = studies.open_study(plan)
             if chosen is not None:
                 _complete(study, chosen)
-            run = stack.enter_context(_study_run(plan, study))
+            run = stack.enter_context(_recorded(plan, study))
             study.set_user_attr("run_id", run.run_id)
         optuna.storages.fail_stale_trials(study)
         plan = plan.model_copy(update={"parent": run.run_id})
@@ -102,7 +102,7 @@ def search(plan: Plan, reports: Path, chosen: int | None = None) -> Result:
     return result
 
 
-def _study_run(plan: Plan, study: optuna.Study) -> StudyRun:
+def _recorded(plan: Plan, study: optuna.Study) -> contextlib.AbstractContextManager[StudyRun]:
     """The MLflow run of the study, new or that of earlier calls."""
     tags = {
         "tune.study": plan.study,
@@ -114,7 +114,7 @@ def _study_run(plan: Plan, study: optuna.Study) -> StudyRun:
     tune = plan.params.tune.model_dump(mode="json", exclude={"space", "storage", "study", "trials", "workers"})
     searched = {f"space.{key}": dimension.model_dump(mode="json") for key, dimension in plan.space.items()}
     params = {f"tune.{key}": value for key, value in (tune | searched).items()}
-    return StudyRun(plan.study, study.user_attrs.get("run_id"), tags, params)
+    return study_run(plan.study, study.user_attrs.get("run_id"), tags, params)
 
 
 def line(trial: FrozenTrial, plan: Plan) -> str:
