@@ -173,7 +173,7 @@ def test_every_error_of_the_packages_reaches_the_user_as_a_message() -> None:
         ours = [value for value in values if isinstance(value, type) and value.__module__.startswith("overtone")]
         found += [value for value in ours if issubclass(value, Exception) and value.__name__.endswith("Error")]
     assert len(set(found)) >= 6
-    # A client that takes nothing is told nothing.
+    # Nobody reads this one: its client takes nothing.
     found = [error for error in found if error.__name__ != "TooSlowError"]
     assert all(issubclass(error, OvertoneError) for error in found)
 
@@ -391,7 +391,7 @@ def test_empty_registry_is_said_to_be_empty(overtone: Command, project: Path) ->
 # --- for programs and for the careful -----------------------------------------------------------------------------------
 
 
-def test_version_is_told(overtone: Command) -> None:
+def test_version_is_printed(overtone: Command) -> None:
     from importlib.metadata import version
 
     assert overtone("--version") == (0, f"overtone {version('overtone')}\n", "")

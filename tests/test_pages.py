@@ -185,7 +185,7 @@ AUDIO = card.TrainingAudio({"speech": 9.26, "music": 4.0}, {"speech": 5, "music"
 FACTS = {"run_id": "a" * 32, "model": "rnn", "parameters": 4_147_078, "steps": 400, "data_digest": "d1ce.dir"}
 
 
-def test_card_says_what_was_heard_how_good_where_not_and_whose(project: Path) -> None:
+def test_card_says_what_was_trained_on_how_good_it_is_where_not_and_whose(project: Path) -> None:
     weak = tree(1.0)
     weak["mp3_32k"]["speech"] = {"lsd": 1.9}
     text = card.write("rnn", {"sinc": tree(2.0), "sbr": tree(1.5), "rnn": weak}, FACTS, AUDIO)

@@ -109,7 +109,7 @@ def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], me
         params.load(changed(tmp_path, "degrade.conditions.mine", {"mode": "restore", "steps": [step]}))
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ParamsError) as caught:
         params.load(PROJECT, ("seed=-1", "train.rnn.extend.layers=0", "train.cnn.extend.pooling=median"))
     message = str(caught.value)
@@ -185,5 +185,5 @@ def test_flat_settings_lead_back_to_the_tree() -> None:
         for part in parents:
             node = node.setdefault(part, {})
         node[leaf] = value
-    # The search is no part of the line.
+    # The search is no part of the pipeline.
     assert params.Params.model_validate(tree | {"tune": loaded.tune}) == loaded

@@ -73,7 +73,7 @@ def test_interrupted_call_ends_all_it_started(
     wait_for(lambda: gone(child))
 
 
-def test_call_gives_the_status_and_runs_where_it_is_told(tmp_path: Path) -> None:
+def test_call_gives_the_status_and_runs_in_its_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os, sys; open('here', 'w').write(os.environ['WORD']); sys.exit(3)"]
     assert processes.call(command, tmp_path, os.environ | {"WORD": "told"}) == 3
     assert (tmp_path / "here").read_text() == "told"

@@ -219,7 +219,7 @@ def test_other_code_of_the_metrics_asks_anew_and_scores_the_champion_anew(model_
     assert champion() == 3
 
 
-def test_each_verdict_on_a_test_set_is_counted_and_told(model_number: ModelMaker) -> None:
+def test_each_verdict_on_a_test_set_is_counted_in_its_reason(model_number: ModelMaker) -> None:
     register.register([Candidate(model_number(1), scored(1.0))], GATE)
     for number, lsd in ((2, 1.1), (3, 0.9)):
         register.register([Candidate(model_number(number), scored(lsd))], GATE)
@@ -261,7 +261,7 @@ def test_promotion_may_be_left_to_hands_and_to_clean_folders(
 def test_champion_changed_by_another_machine_meanwhile_is_found(
     model_number: ModelMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No lock keeps two machines apart; the second to write is told."""
+    """No lock keeps two machines apart; the second to write gets an error."""
     for number, lsd in ((1, 1.0), (2, 1.1)):
         register.register([Candidate(model_number(number), scored(lsd))], GATE)
     compare = gate.compare
@@ -392,12 +392,12 @@ def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stand
     register.register([Candidate(model_number(1), scored(1.0))], GATE)
     register.register([Candidate(model_number(2), scored(1.1))], GATE)
     text = (ROOT / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("on_champion: null", "on_champion: cat > told.json; exit 3"))
+    (project / "params.yaml").write_text(text.replace("on_champion: null", "on_champion: cat > given.json; exit 3"))
     for command, now in ((["promote", f"models:/{NAME}/2"], 2), (["rollback"], 1)):
         result = CliRunner().invoke(cli.app, command)
         assert isinstance(result.exception, HookError), result.output
         assert f"version {now} is champion" in str(result.exception)
-        assert champion() == json.loads((project / "told.json").read_text())["champion"] == now
+        assert champion() == json.loads((project / "given.json").read_text())["champion"] == now
 
 
 # --- races ------------------------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def _fingerprint(params: Params, kind: str, content: bytes) -> str:
     """Names a training by all that decides it, so that no checkpoint of another one is ever continued.
 
     Args:
-        content: what tells this training data from other.
+        content: what identifies the training data.
     """
     decided = params.model_dump(mode="json", include={"seed", "train"})
     for other in set(FAMILIES) - {kind}:

@@ -33,7 +33,7 @@ def inspect(
 
     for path in files:
         found = inspection.inspect(path)
-        print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else _told(found))
+        print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else _text(found))
     if picture is not None:
         from overtone.evaluation import comparison
 
@@ -42,7 +42,7 @@ def inspect(
             print(f"{picture}: spectrograms")
 
 
-def _told(found: Inspection) -> str:
+def _text(found: Inspection) -> str:
     import shlex
 
     info = found.info

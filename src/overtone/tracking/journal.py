@@ -260,7 +260,7 @@ def end_orphans() -> list[str]:
                     # A server that is away is waited for once.
                     is_away = is_away or not journal.try_to_send()
         except TrackingError:
-            # It is being recorded, or its file is damaged, which `overtone sync` tells.
+            # It is being recorded, or its file is damaged, which `overtone sync` reports.
             continue
     return found
 
