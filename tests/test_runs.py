@@ -182,7 +182,7 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
 
 
 def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: ModelMaker) -> None:
-    folder = make_model(run_id="e" * 32)
+    folder = make_model(run_id="e" * 32, settings={"train.rnn.extend.width": 16})
     run_id = transfer.open_run(folder)
     assert transfer.open_run(folder) == run_id != "e" * 32
     (found,) = all_runs()
@@ -190,7 +190,7 @@ def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: 
     assert found.data.tags["overtone.restored"] == "true"
     assert found.data.tags["overtone.restored_from"] == "e" * 32
     assert found.data.tags["git_commit"] == "c0ffee"
-    assert found.data.params["bodies.extend.width"] == "16"
+    assert found.data.params["train.rnn.extend.width"] == "16"
     assert points(run_id, "extend_valid_lsd") == [(50, 1.5), (100, 1.25)]
 
 

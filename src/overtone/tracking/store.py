@@ -158,25 +158,21 @@ def user() -> str:
     return getpass.getuser()
 
 
-def experiment_name() -> str:
-    """What the user calls the experiment that new runs go to: `MLFLOW_EXPERIMENT_NAME`; empty where that is not set."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
-
-
-def experiment_id(opened: MlflowClient, parent_run: str | None = None, name: str | None = None) -> str:
+def experiment_id(opened: MlflowClient, parent_run: str | None = None) -> str:
     """The experiment that new runs go to, made if need be.
+
+    It is the one that `MLFLOW_EXPERIMENT_NAME` names; where that is not set, the parent run's (the UI nests only within one
+    experiment), else "overtone".
 
     Args:
         parent_run: the run that they are beneath.
-        name: of the experiment; `experiment_name()` when not given. Where it is empty, the parent run's (the UI nests only
-            within one experiment), else "overtone".
 
     Raises:
         TrackingError: the experiment was deleted, or the parent run is unknown.
     """
     from mlflow.exceptions import MlflowException
 
-    name = experiment_name() if name is None else name
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
     if parent_run and not name:
         try:
             return str(opened.get_run(parent_run).info.experiment_id)
