@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share: settings, a project of its own with a fresh MLflow store, tiny model folders."""
+"""Fixtures that several packages' tests share: settings, a project of its own with a fresh MLflow store, tiny model folders."""
 
 from __future__ import annotations
 
@@ -253,11 +253,11 @@ def tiny_model(params: settings.Params, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Any:
-    """The project as `test_pipeline` makes it, run once: a `test_pipeline.Line`."""
-    from test_pipeline import make_line
+def pipeline(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, environment: dict[str, str]) -> Any:
+    """The project as `test_pipeline` makes it, run once: a `test_pipeline.Pipeline`."""
+    from test_pipeline import make_pipeline
 
-    return make_line(tmp_path_factory.mktemp("line"), empty_store, environment)
+    return make_pipeline(tmp_path_factory.mktemp("pipeline"), empty_store, environment)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from conftest import ROOT, ModelMaker
 from overtone import audio, cli
@@ -20,9 +19,6 @@ from overtone.cli.app import GROUPS
 from overtone.errors import OvertoneError
 from overtone.models.session import Graphs
 from overtone.registry import resolve
-
-COMMANDS = ("enhance", "profile", "models", "promote", "rollback", "summary", "fetch", "export", "shards", "stage")
-STAGES = ("corpus", "degrade", "train", "evaluate", "register")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -56,11 +52,19 @@ def sound(path: Path, rate: int, channels: int, seconds: float = 0.5) -> Path:
 # --- help ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_names_every_command(overtone: Command, flag: str) -> None:
-    status, output, _ = overtone(flag)
-    assert status == 0
-    assert all(name in output for name in COMMANDS)
+@pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])
+def test_help_is_what_no_command_gives(overtone: Command, flags: tuple[str, ...]) -> None:
+    assert "Usage: overtone" in "".join(overtone(*flags)[1:])
+
+
+def test_each_command_has_help(overtone: Command) -> None:
+    names = [(name,) for group in GROUPS.values() for name in group]
+    for command in (
+        *names,
+        *(("stage", name) for name in ("corpus", "degrade", "train", "evaluate", "report", "register")),
+    ):
+        status, output, _ = overtone(*command, "--help")
+        assert status == 0 and "Usage" in output, command
 
 
 def test_help_shows_what_users_look_for_first_and_every_command_in_a_group(overtone: Command) -> None:
@@ -72,27 +76,6 @@ def test_help_shows_what_users_look_for_first_and_every_command_in_a_group(overt
     assert grouped == {command.name or command.callback.__name__ for command in cli.app.registered_commands} | {  # type: ignore[union-attr]
         group.name for group in cli.app.registered_groups
     }
-
-
-def test_help_of_stages_names_every_stage(overtone: Command) -> None:
-    status, output, _ = overtone("stage", "--help")
-    assert status == 0
-    assert all(name in output for name in STAGES)
-
-
-@pytest.mark.parametrize(
-    "command", [*((name,) for name in COMMANDS), *(("stage", name) for name in STAGES)], ids=" ".join
-)
-def test_each_command_has_help(overtone: Command, command: tuple[str, ...]) -> None:
-    status, output, _ = overtone(*command, "--help")
-    assert status == 0
-    assert "Usage" in output
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, overtone.cli; print([n for n in ('torch', 'mlflow', 'scipy', 'pandas', 'numpy') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 # --- surroundings -------------------------------------------------------------------------------------------------------
@@ -154,15 +137,6 @@ def test_wrong_usage_is_status_2(overtone: Command, arguments: tuple[str, ...]) 
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("text", ["nonsense", "corpus.rate=0", "train.rnn.layers=[1", "no.such=1"])
-def test_bad_override_is_named(overtone: Command, bare_project: Path, text: str) -> None:
-    (bare_project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    status, _, errors = overtone("stage", "corpus", "--set", text)
-    assert status == 1
-    assert text.partition("=")[0] in errors
-    assert "Traceback" not in errors
-
-
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
@@ -199,7 +173,7 @@ def test_every_error_of_the_packages_reaches_the_user_as_a_message() -> None:
         ours = [value for value in values if isinstance(value, type) and value.__module__.startswith("overtone")]
         found += [value for value in ours if issubclass(value, Exception) and value.__name__.endswith("Error")]
     assert len(set(found)) >= 6
-    # A client that takes nothing is told nothing.
+    # Nobody reads this one: its client takes nothing.
     found = [error for error in found if error.__name__ != "TooSlowError"]
     assert all(issubclass(error, OvertoneError) for error in found)
 
@@ -209,7 +183,7 @@ def test_every_error_of_the_packages_reaches_the_user_as_a_message() -> None:
 
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "target"),
-    [("old.wav", 8_000, 1, "new.flac"), ("old.mp3", 44_100, 2, "new.wav"), ("old.flac", 96_000, 2, "new.wav")],
+    [("old.wav", 8_000, 1, "new.flac"), ("old.mp3", 44_100, 2, "new.wav")],
 )
 def test_file_is_enhanced_by_a_model_folder(
     overtone: Command, make_model: ModelMaker, tmp_path: Path, name: str, rate: int, channels: int, target: str
@@ -222,16 +196,6 @@ def test_file_is_enhanced_by_a_model_folder(
     assert (info.rate, info.channels) == (48_000, channels)
     assert info.frames == audio.resampled_length(before.frames, rate, 48_000)
     assert info.subtype == "PCM_16"
-
-
-@pytest.mark.parametrize("options", [("--mode", "restore"), ("--mode", "extend", "--cutoff", "3500")], ids=" ".join)
-def test_options_change_the_result(
-    overtone: Command, make_model: ModelMaker, tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    source, model = sound(tmp_path / "old.wav", 16_000, 1), make_model()
-    assert overtone("enhance", source, tmp_path / "plain.wav", "--model", model)[0] == 0
-    assert overtone("enhance", source, tmp_path / "other.wav", "--model", model, *options)[0] == 0
-    assert (tmp_path / "plain.wav").read_bytes() != (tmp_path / "other.wav").read_bytes()
 
 
 def test_existing_target_needs_force(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
@@ -257,8 +221,8 @@ def test_source_is_never_its_own_target(overtone: Command, make_model: ModelMake
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such file"), (b"", "not readable as audio"), (b"ID3 surely no audio" * 50, "not readable as audio")],
-    ids=["missing", "empty", "corrupt"],
+    [(None, "no such file"), (b"ID3 surely no audio" * 50, "not readable as audio")],
+    ids=["missing", "corrupt"],
 )
 def test_unusable_input_leaves_nothing_behind(
     overtone: Command, make_model: ModelMaker, tmp_path: Path, content: bytes | None, message: str
@@ -274,29 +238,10 @@ def test_unusable_input_leaves_nothing_behind(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["new.aac", "new"])
-def test_unknown_output_format_is_refused(overtone: Command, make_model: ModelMaker, tmp_path: Path, name: str) -> None:
-    source = sound(tmp_path / "old.wav", 8_000, 1)
-    status, _, errors = overtone("enhance", source, tmp_path / name, "--model", make_model())
-    assert status == 1
-    assert f"{name}: cannot write" in errors
-    assert not (tmp_path / name).exists()
-
-
 def test_missing_folder_of_the_target_is_made(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "new.wav"
     assert overtone("enhance", sound(tmp_path / "old.wav", 8_000, 1), target, "--model", make_model())[0] == 0
     assert target.is_file()
-
-
-def test_champion_of_an_empty_registry_is_explained(overtone: Command, project: Path) -> None:
-    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    source, target = sound(project / "old.wav", 8_000, 1), project / "new.wav"
-    status, _, errors = overtone("enhance", source, target, "--model", "champion")
-    assert status == 1
-    assert "overtone" in errors
-    assert "Traceback" not in errors
-    assert not target.exists()
 
 
 def test_project_without_champion_and_released_models_is_explained(
@@ -401,13 +346,6 @@ def test_profile_and_reference_together_are_refused(overtone: Command, make_mode
     assert "either a profile or references, got both" in errors
 
 
-def test_low_rate_reference_is_refused_by_name(overtone: Command, tmp_path: Path) -> None:
-    reference = sound(tmp_path / "low.wav", 16_000, 1)
-    status, _, errors = overtone("profile", reference, "--output", tmp_path / "archive.json")
-    assert status == 1
-    assert "low.wav: stored at 16000 Hz; expected a full-band recording" in errors.replace("\n", " ")
-
-
 def test_folder_is_accounted_for_file_by_file(overtone: Command, make_model: ModelMaker, tmp_path: Path) -> None:
     (tmp_path / "calls").mkdir()
     sound(tmp_path / "calls" / "1.wav", 8_000, 1)
@@ -435,14 +373,6 @@ def test_exported_folder_enhances_as_before(overtone: Command, make_model: Model
     np.testing.assert_allclose(after, before, atol=1.5 / 32_768)
 
 
-def test_export_of_no_model_is_explained(overtone: Command, bare_project: Path) -> None:
-    (bare_project / "empty").mkdir()
-    status, _, errors = overtone("export", bare_project / "empty")
-    assert status == 1
-    assert "not a model folder" in errors
-    assert list((bare_project / "empty").iterdir()) == []
-
-
 # --- registry -----------------------------------------------------------------------------------------------------------
 
 
@@ -458,14 +388,10 @@ def test_empty_registry_is_said_to_be_empty(overtone: Command, project: Path) ->
     assert not (project / "here").exists()
 
 
-def test_no_command_is_help() -> None:
-    assert "Usage" in CliRunner().invoke(cli.app, []).output
-
-
 # --- for programs and for the careful -----------------------------------------------------------------------------------
 
 
-def test_version_is_told(overtone: Command) -> None:
+def test_version_is_printed(overtone: Command) -> None:
     from importlib.metadata import version
 
     assert overtone("--version") == (0, f"overtone {version('overtone')}\n", "")

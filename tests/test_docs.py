@@ -184,9 +184,9 @@ def make_clone(folder: Path, environment: dict[str, str]) -> None:
 
 def make_trained(folder: Path, empty_store: Path, environment: dict[str, str]) -> None:
     """The tiny line of `test_pipeline`, run once, with a second version in its registry and a search of a few steps."""
-    from test_pipeline import edit, make_line
+    from test_pipeline import edit, make_pipeline
 
-    line = make_line(folder, empty_store, environment | PERSON)
+    line = make_pipeline(folder, empty_store, environment | PERSON)
     line.run("overtone", "stage", "register", "--set", "register.better=higher")
     line.run("overtone", "promote", "2")
     line.run("overtone", "promote", "1")

@@ -100,7 +100,7 @@ def test_gain_of_one_source_does_not_pass_however_many_clips_it_has(clips: int) 
     assert not passes(before, after)[0]
 
 
-def test_few_sources_are_told_and_promote_nothing() -> None:
+def test_few_sources_are_reported_and_promote_nothing() -> None:
     before = rows(noise(1, 0.1), clips=120, sources=6)
     after = rows(lambda clip, condition: noise(1, 0.1)(clip, condition) - 0.5, clips=120, sources=6)
     assert passes(before, after, samples=6)[0]

@@ -1,4 +1,4 @@
-"""Laws of the command that runs when the champion has changed: told what happened, never able to undo it."""
+"""Laws of the command that runs when the champion has changed: it gets the decision, never able to undo it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def given(project: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("as_list", [True, False])
-def test_command_is_told_the_decision_with_version_and_digest(
+def test_command_gets_the_decision_with_version_and_digest(
     registry: Registry, bare_project: Path, as_list: bool
 ) -> None:
     (bare_project / "deploy.py").write_text(SCRIPT)
@@ -91,7 +91,7 @@ def test_champion_that_was_overtaken_before_the_command_began_is_not_deployed(
     assert (bare_project / "deployed").read_text() == "7\n"
 
 
-def test_failure_is_told_and_who_is_champion(registry: Registry, bare_project: Path) -> None:
+def test_failure_is_reported_and_who_is_champion(registry: Registry, bare_project: Path) -> None:
     for command, message in (
         ("exit 3", "version 3 is champion, but the command ended with status 3"),
         (["no-such-command"], "version 3 is champion, but the command cannot be started"),

@@ -72,6 +72,6 @@ def test_damaged_listing_is_damage_of_the_folder(kept: Path) -> None:
     assert (one.path, one.files) == (listing, (Path("data"),))
 
 
-def test_folder_that_is_no_project_is_told(tmp_path: Path) -> None:
+def test_folder_that_is_no_project_is_named(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="no project of DVC's"):
         integrity.verify(tmp_path)

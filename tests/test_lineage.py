@@ -20,7 +20,7 @@ from overtone.registry.lineage import Origin
 from overtone.registry.register import Candidate
 from overtone.registry.reproduction import ReproductionError
 from overtone.registry.versions import RegistryError
-from overtone.tracking import dvc, provenance, runs, store
+from overtone.tracking import dvc, evaluations, provenance, runs, store
 from overtone.tracking import git as repository_git
 from overtone.tracking.provenance import Shards
 from overtone.tracking.store import TrackingError
@@ -81,7 +81,7 @@ def trained(repository: Path, make_model: ModelMaker, monkeypatch: pytest.Monkey
         folder = make_model("rnn", **summary)
         made = scored(1.0)
         (repository / "report").mkdir(exist_ok=True)
-        runs.log_evaluation(folder, made.metrics, repository / "report")
+        evaluations.log(folder, made.metrics, repository / "report")
         register.register([Candidate(folder, made)], GATE)
         return run.run_id
 
@@ -299,7 +299,7 @@ def made(commit: str = "", **changes: Any) -> Origin:
     return Origin(**(facts | changes))
 
 
-def test_what_cannot_be_reproduced_is_told_at_once(repository: Path) -> None:
+def test_what_cannot_be_reproduced_is_reported_at_once(repository: Path) -> None:
     cases: dict[str, dict[str, Any]] = {
         "commit c0ffee.* is not in this clone": {"commit": "c0ffee" * 6 + "abcd"},
         "trained with uncommitted changes, which its run did not keep": {"dirty": True},
@@ -400,7 +400,7 @@ def test_data_on_disk_is_noted_and_not_what_the_pointer_names(trained: Trainer, 
     assert DATA in link.note and DATA not in link.value
 
 
-def test_folder_in_which_git_refuses_to_work_is_told(
+def test_folder_in_which_git_refuses_to_work_is_named(
     repository: Path, params: settings.Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = (

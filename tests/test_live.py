@@ -217,7 +217,7 @@ def test_live_command_opens_both_devices(options: Options, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("missing", "command"),
     [
-        (ModuleNotFoundError("sounddevice"), "pip install 'overtone"),
+        (ModuleNotFoundError("sounddevice", name="sounddevice"), "pip install 'overtone"),
         (OSError("PortAudio"), "apt install libportaudio2"),
     ],
 )

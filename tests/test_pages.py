@@ -16,7 +16,7 @@ from overtone import settings
 from overtone.registry import card, packaging, register, registry
 from overtone.registry.register import Candidate
 from overtone.settings import Params
-from overtone.tracking import baselines, description, naming, runs, scoreboard, store
+from overtone.tracking import evaluations, naming, runs, store
 from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored
 
@@ -99,15 +99,15 @@ def test_committed_settings_that_this_code_cannot_read_name_nothing(committed: P
 
 def test_same_report_of_a_baseline_makes_no_second_run(project: Path) -> None:
     client, report = store.client(), write_report(project / "reports" / "sinc", tree(2.0))
-    first = baselines.log("sinc", tree(2.0), report)
-    assert baselines.log("sinc", tree(2.0), report) == baselines.find("sinc", report) == first
+    first = evaluations.log_baseline("sinc", tree(2.0), report)
+    assert evaluations.log_baseline("sinc", tree(2.0), report) == evaluations.find_baseline("sinc", report) == first
     run = client.get_run(first)
     assert run.info.status == "FINISHED"
     assert run.data.tags["overtone.system"] == "sinc" and run.data.tags["overtone.kind"] == "baseline"
     assert run.data.metrics["test/sinc_8k.all.lsd"] == pytest.approx(2.0)
     write_report(report, tree(2.5))
-    assert baselines.find("sinc", report) is None
-    assert baselines.log("sinc", tree(2.5), report) != first
+    assert evaluations.find_baseline("sinc", report) is None
+    assert evaluations.log_baseline("sinc", tree(2.5), report) != first
     assert names(client) == ["sinc", "sinc"]
 
 
@@ -118,17 +118,17 @@ def test_interrupted_record_of_a_baseline_is_made_again(project: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            baselines.log("sbr", tree(1.2), report)
-    assert baselines.find("sbr", report) is None
-    assert store.client().get_run(baselines.log("sbr", tree(1.2), report)).info.status == "FINISHED"
+            evaluations.log_baseline("sbr", tree(1.2), report)
+    assert evaluations.find_baseline("sbr", report) is None
+    assert store.client().get_run(evaluations.log_baseline("sbr", tree(1.2), report)).info.status == "FINISHED"
 
 
 def test_conditions_are_steps_in_one_order_and_logged_once(project: Path) -> None:
     client = store.client()
     run_id = str(client.create_run(store.experiment_id(client)).info.run_id)
-    scoreboard.log(run_id, tree(1.0))
-    scoreboard.log(run_id, tree(1.0))
-    assert scoreboard.numbered(tree(1.0)) == {1: "mp3_32k", 2: "sinc_8k", 3: "sinc_12k"}
+    evaluations.describe(run_id, {"rnn": tree(1.0)}, "rnn")
+    evaluations.describe(run_id, {"rnn": tree(1.0)}, "rnn")
+    assert evaluations.numbered(tree(1.0)) == {1: "mp3_32k", 2: "sinc_8k", 3: "sinc_12k"}
     points = sorted((one.step, one.value) for one in client.get_metric_history(run_id, "conditions/lsd.all"))
     assert [step for step, _ in points] == [1, 2, 3]
     assert [value for _, value in points] == pytest.approx([1.02, 1.0, 1.01])
@@ -142,11 +142,11 @@ def test_conditions_are_steps_in_one_order_and_logged_once(project: Path) -> Non
 def test_description_compares_what_is_comparable_and_keeps_the_users_words(project: Path) -> None:
     client = store.client()
     run_id = str(client.create_run(store.experiment_id(client)).info.run_id)
-    client.set_tag(run_id, description.NOTE, "My own words.")
+    client.set_tag(run_id, evaluations.NOTE, "My own words.")
     metrics = {"sinc": tree(2.0), "cnn": tree(3.0, test_set="another"), "rnn": tree(1.0)}
     for _ in range(2):
-        description.describe(run_id, metrics, "rnn")
-    note = client.get_run(run_id).data.tags[description.NOTE]
+        evaluations.describe(run_id, metrics, "rnn")
+    note = client.get_run(run_id).data.tags[evaluations.NOTE]
     assert note.startswith("My own words.\n\n")
     assert note.count("| rnn | 1.030") == note.count("| sinc | 2.030") == 1
     assert "| cnn" not in note
@@ -157,11 +157,11 @@ def test_experiment_is_introduced_once(project: Path) -> None:
     client = store.client()
     experiment = store.experiment_id(client)
     run_id = str(client.create_run(experiment).info.run_id)
-    description.describe(run_id, {"rnn": tree(1.0)}, "rnn")
-    assert "overtone.system" in client.get_experiment(experiment).tags[description.NOTE]
-    client.set_experiment_tag(experiment, description.NOTE, "Ours.")
-    description.describe(run_id, {"rnn": tree(1.0)}, "rnn")
-    assert client.get_experiment(experiment).tags[description.NOTE] == "Ours."
+    evaluations.describe(run_id, {"rnn": tree(1.0)}, "rnn")
+    assert "overtone.system" in client.get_experiment(experiment).tags[evaluations.NOTE]
+    client.set_experiment_tag(experiment, evaluations.NOTE, "Ours.")
+    evaluations.describe(run_id, {"rnn": tree(1.0)}, "rnn")
+    assert client.get_experiment(experiment).tags[evaluations.NOTE] == "Ours."
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_address_of_a_run_is_its_servers_without_a_secret(
     bare_project: Path, monkeypatch: pytest.MonkeyPatch, uri: str, address: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert description.address("abc") == address
+    assert evaluations.address("abc") == address
 
 
 # --- cards --------------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ AUDIO = card.TrainingAudio({"speech": 9.26, "music": 4.0}, {"speech": 5, "music"
 FACTS = {"run_id": "a" * 32, "model": "rnn", "parameters": 4_147_078, "steps": 400, "data_digest": "d1ce.dir"}
 
 
-def test_card_says_what_was_heard_how_good_where_not_and_whose(project: Path) -> None:
+def test_card_says_what_was_trained_on_how_good_it_is_where_not_and_whose(project: Path) -> None:
     weak = tree(1.0)
     weak["mp3_32k"]["speech"] = {"lsd": 1.9}
     text = card.write("rnn", {"sinc": tree(2.0), "sbr": tree(1.5), "rnn": weak}, FACTS, AUDIO)
@@ -259,15 +259,18 @@ def served(project: Path, environment: dict[str, str]) -> Iterator[Callable[[str
     """Runs of two systems with all that is written for MLflow's pages, and an `mlflow server` that shows them."""
     client = store.client()
     metrics = {"sinc": tree(2.0), "rnn": tree(1.0)}
-    ids = {"sinc": baselines.log("sinc", metrics["sinc"], write_report(project / "reports" / "sinc", metrics["sinc"]))}
+    ids = {
+        "sinc": evaluations.log_baseline(
+            "sinc", metrics["sinc"], write_report(project / "reports" / "sinc", metrics["sinc"])
+        )
+    }
     ids["rnn"] = str(client.create_run(store.experiment_id(client), run_name="rnn · layers=1").info.run_id)
     page = project / "index.html"
     page.write_text(PAGE)
     for name, run_id in ids.items():
-        scoreboard.log(run_id, metrics[name])
-        description.describe(run_id, metrics, name)
-        description.publish(page, run_id)
-        description.publish(page, run_id)
+        evaluations.describe(run_id, metrics, name)
+        evaluations.publish(page, run_id)
+        evaluations.publish(page, run_id)
     port = free_port()
     command = [
         "mlflow",

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from conftest import ROOT
 from overtone import settings as params
-from overtone.errors import OvertoneError
 from overtone.settings import ParamsError
 
 PROJECT = ROOT / "params.yaml"
@@ -34,44 +33,18 @@ def changed(folder: Path, key: str, value: Any, remove: bool = False) -> Path:
     return path
 
 
-def test_settings_of_the_project_are_valid() -> None:
-    loaded = params.load(PROJECT)
-    assert loaded.corpus.rate == 48_000
-    assert loaded.train.cnn.extend.blocks
-
-
 def test_defaults_are_read_from_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert params.load() == params.load(PROJECT)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("sead", "corpus.colour", "degrade.volume", "train.rnn.depth"),
-        *("train.fit.epochs", "evaluate.pesq", "register.stage"),
-    ],
-)
+@pytest.mark.parametrize("key", ["sead", "corpus.colour", "train.rnn.depth", "register.stage"])
 def test_unknown_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
     with pytest.raises(ParamsError, match=rf"params\.yaml: {key}: no such setting"):
         params.load(changed(tmp_path, key, 1))
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        *(
-            "seed",
-            "corpus.rate",
-            "degrade.clips",
-            "degrade.seconds",
-            "train.restore.loss",
-            "train.extend.steps",
-        ),
-        "train.fit.average",
-        *("train.cnn.extend", "train.rnn.extend", "train.rnn.restore", "register.metric"),
-    ],
-)
+@pytest.mark.parametrize("key", ["seed", "corpus.rate", "train.cnn.extend", "register.metric"])
 def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None:
     with pytest.raises(ParamsError, match=rf"params\.yaml: {key}: missing"):
         params.load(changed(tmp_path, key, None, remove=True))
@@ -82,36 +55,19 @@ def test_missing_key_is_an_error_that_names_it(tmp_path: Path, key: str) -> None
     [
         ("seed", -1),
         ("seed", "many"),
-        ("corpus.rate", 0),
         ("corpus.test_share", 1.5),
-        ("corpus.max_bad_share", -0.1),
-        ("degrade.clips", 0),
-        ("degrade.seconds", 0),
         ("degrade.conditions", {}),
-        ("train.extend.batch", 0),
-        ("train.restore.seconds", -1),
-        ("train.extend.ranges.reference", 1.1),
-        ("train.restore.snr_weight", -0.1),
         ("train.restore.mixing.clean", -0.1),
         ("train.restore.mixing.music", 1.5),
-        ("train.extend.ranges.raw", -0.5),
-        ("train.restore.loss", "guessed"),
         ("train.fit.average", 1.0),
-        ("train.fit.precision", "8-bit"),
         ("train.fit.compile", "maybe"),
         ("train.fit.start", 7),
         ("train.cnn.extend.dropout", 1.0),
-        ("train.cnn.extend.pooling", "median"),
         ("train.cnn.restore.kernel", 1),
         ("train.rnn.extend.cell", None),
         ("train.rnn.extend.cell", "transformer"),
         ("train.rnn.extend.width", 0),
-        ("train.rnn.restore.width", 0),
-        ("train.rnn.extend.layers", 0),
-        ("train.extend.learning_rate", 0),
         ("evaluate.baselines", ["magic"]),
-        ("evaluate.figures", -1),
-        ("register.better", "faster"),
     ],
 )
 def test_value_out_of_range_is_an_error_that_names_the_key(tmp_path: Path, key: str, value: Any) -> None:
@@ -144,13 +100,8 @@ def test_values_that_do_not_go_together_are_explained(tmp_path: Path, key: str, 
         ({"op": "codec", "codec": "gsm610", "kbps": 13}, "takes neither"),
         ({"op": "reverb"}, "reverb"),
         ({"op": "narrowband"}, "rate"),
-        ({"op": "narrowband", "rate": 8000, "cut": 0.2}, "cut"),
         ({"op": "packet_loss", "share": 0.1, "burst": 40}, "burst"),
-        ({"op": "clip", "share": 0.9}, "share"),
-        ({"op": "quantise", "bits": 1}, "bits"),
-        ({"op": "noise", "snr_db": 10, "layers": 0}, "layers"),
         ({"op": "noise", "snr_db": 10, "speed": 0.5}, "speed"),
-        ({"op": "noise", "snr_db": 10, "colour_db": -1}, "colour_db"),
     ],
 )
 def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], message: str) -> None:
@@ -158,7 +109,7 @@ def test_step_of_a_condition_is_checked(tmp_path: Path, step: dict[str, Any], me
         params.load(changed(tmp_path, "degrade.conditions.mine", {"mode": "restore", "steps": [step]}))
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ParamsError) as caught:
         params.load(PROJECT, ("seed=-1", "train.rnn.extend.layers=0", "train.cnn.extend.pooling=median"))
     message = str(caught.value)
@@ -183,28 +134,15 @@ def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: st
         params.load(tmp_path / "params.yaml")
 
 
-def test_errors_are_ones_that_users_can_mend() -> None:
-    assert issubclass(ParamsError, OvertoneError)
-
-
 # --- overrides ----------------------------------------------------------------------------------------------------------
 
 
-def test_override_replaces_the_files_value() -> None:
-    loaded = params.load(
-        PROJECT,
-        ("train.rnn.extend.layers=7", "train.extend.ranges.level=[3, 4]", "train.rnn.extend.cell=lstm", "seed=5"),
-    )
-    assert (loaded.train.rnn.extend.layers, loaded.train.extend.ranges.level, loaded.train.rnn.extend.cell) == (
-        7,
-        (3.0, 4.0),
-        "lstm",
-    )
-    assert loaded.seed == 5
-
-
-def test_last_override_wins() -> None:
-    assert params.load(PROJECT, ("seed=5", "seed=6")).seed == 6
+def test_last_override_replaces_the_files_value_in_memory(tmp_path: Path) -> None:
+    path = changed(tmp_path, "seed", 3)
+    before = path.read_bytes()
+    loaded = params.load(path, ("seed=5", "seed=6", "train.extend.ranges.level=[3, 4]", "train.rnn.extend.cell=lstm"))
+    assert (loaded.seed, loaded.train.extend.ranges.level, loaded.train.rnn.extend.cell) == (6, (3.0, 4.0), "lstm")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -219,13 +157,6 @@ def test_override_of_no_setting_is_refused(text: str) -> None:
 def test_override_with_a_bad_value_is_refused(text: str) -> None:
     with pytest.raises(ParamsError, match=r"train\.rnn\.layers"):
         params.load(PROJECT, (text,))
-
-
-def test_override_leaves_the_file_alone(tmp_path: Path) -> None:
-    path = changed(tmp_path, "seed", 3)
-    before = path.read_bytes()
-    params.load(path, ("seed=4",))
-    assert path.read_bytes() == before
 
 
 # --- what is loaded -----------------------------------------------------------------------------------------------------
@@ -254,5 +185,5 @@ def test_flat_settings_lead_back_to_the_tree() -> None:
         for part in parents:
             node = node.setdefault(part, {})
         node[leaf] = value
-    # The search is no part of the line.
+    # The search is no part of the pipeline.
     assert params.Params.model_validate(tree | {"tune": loaded.tune}) == loaded

@@ -1,4 +1,4 @@
-"""Laws of the line as its users run it: real dvc, mlflow and overtone commands on a tiny corpus of their own."""
+"""Laws of the pipeline as its users run it: real dvc, mlflow and overtone commands on a tiny corpus of their own."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def edit(path: Path, changes: dict[str, Any]) -> None:
 
 
 @dataclass
-class Line:
+class Pipeline:
     """A project's folder and how to run commands in it; `first` is what its first `dvc repro` said."""
 
     folder: Path
@@ -175,24 +175,24 @@ def ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
-def make_line(folder: Path, empty_store: Path, environment: dict[str, str]) -> Line:
+def make_pipeline(folder: Path, empty_store: Path, environment: dict[str, str]) -> Pipeline:
     """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
     own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
-    line = Line(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
+    pipeline = Pipeline(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
     copy_project(folder)
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    line.run("git", "init", "-q")
+    pipeline.run("git", "init", "-q")
     make_data(folder / "data")
-    line.run("dvc", "add", "-q", "data")
+    pipeline.run("dvc", "add", "-q", "data")
     edit(folder / "params.yaml", TINY)
     conditions = yaml.safe_load((folder / "params.yaml").read_text())["degrade"]["conditions"]
-    line.set(degrade__conditions={name: conditions[name] for name in CONDITIONS})
-    line.run("git", "add", "-A")
-    line.run(*GIT, "commit", "-qm", "tiny")
-    line.first = line.run("dvc", "repro")
+    pipeline.set(degrade__conditions={name: conditions[name] for name in CONDITIONS})
+    pipeline.run("git", "add", "-A")
+    pipeline.run(*GIT, "commit", "-qm", "tiny")
+    pipeline.first = pipeline.run("dvc", "repro")
     # Networks of eight steps beat no baseline, and one source of a kind proves nothing.
-    line.run("overtone", "promote", "1")
-    return line
+    pipeline.run("overtone", "promote", "1")
+    return pipeline
 
 
 def copy_project(folder: Path) -> None:
@@ -213,20 +213,20 @@ def copy_project(folder: Path) -> None:
 # --- the first run ------------------------------------------------------------------------------------------------------
 
 
-def test_first_repro_runs_every_stage(line: Line) -> None:
-    assert ran(line.first) == EVERY_STAGE
+def test_first_repro_runs_every_stage(pipeline: Pipeline) -> None:
+    assert ran(pipeline.first) == EVERY_STAGE
 
 
-def test_useless_file_is_named_with_its_reason(line: Line) -> None:
-    table = (line.folder / "work" / "corpus" / "rejected.csv").read_text()
+def test_useless_file_is_named_with_its_reason(pipeline: Pipeline) -> None:
+    table = (pipeline.folder / "work" / "corpus" / "rejected.csv").read_text()
     assert re.search(r"^speech/mute\.wav,\"silent: ", table, re.MULTILINE), table
     assert len(table.splitlines()) == 2, table
 
 
-def test_each_split_has_speech_and_music(line: Line) -> None:
+def test_each_split_has_speech_and_music(pipeline: Pipeline) -> None:
     import csv
 
-    with (line.folder / "work" / "corpus" / "manifest.csv").open() as file:
+    with (pipeline.folder / "work" / "corpus" / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["kind"], row["split"]) for row in rows} == {
         (kind, split) for kind in ("speech", "music", "noise") for split in ("train", "valid", "test")
@@ -235,32 +235,32 @@ def test_each_split_has_speech_and_music(line: Line) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cnn", "rnn"])
-def test_trained_folder_names_a_finished_run_that_holds_its_scores(line: Line, kind: str) -> None:
-    facts = line.json(f"models/{kind}/run.json")
-    assert {path.name for path in (line.folder / "models" / kind).iterdir()} == {
+def test_trained_folder_names_a_finished_run_that_holds_its_scores(pipeline: Pipeline, kind: str) -> None:
+    facts = pipeline.json(f"models/{kind}/run.json")
+    assert {path.name for path in (pipeline.folder / "models" / kind).iterdir()} == {
         *("weights.safetensors", "config.json", "run.json", "history.csv")
     }
     assert facts["model"] == kind
     assert facts["steps"] == 16, "eight of each network"
-    assert facts["commit"] == line.run("git", "rev-parse", "HEAD").strip()
-    assert facts["data_digest"] in (line.folder / "data.dvc").read_text()
+    assert facts["commit"] == pipeline.run("git", "rev-parse", "HEAD").strip()
+    assert facts["data_digest"] in (pipeline.folder / "data.dvc").read_text()
     run = facts["run_id"]
-    assert line.rows(f"select status from runs where run_uuid = '{run}'") == [("FINISHED",)]
-    logged = dict(line.rows(f"select key, value from latest_metrics where run_uuid = '{run}'"))
+    assert pipeline.rows(f"select status from runs where run_uuid = '{run}'") == [("FINISHED",)]
+    logged = dict(pipeline.rows(f"select key, value from latest_metrics where run_uuid = '{run}'"))
     assert {"extend_train_loss", "extend_valid_lsd", "restore_valid_gain_db", "extend_learning_rate"} <= set(logged)
-    scores = line.json(f"reports/{kind}/metrics.json")
+    scores = pipeline.json(f"reports/{kind}/metrics.json")
     assert logged["test/overall.all.lsd"] == pytest.approx(scores["overall"]["all"]["lsd"])
     assert set(CONDITIONS) <= set(scores)
-    tags = dict(line.rows(f"select key, value from tags where run_uuid = '{run}'"))
+    tags = dict(pipeline.rows(f"select key, value from tags where run_uuid = '{run}'"))
     assert (tags["git_commit"], tags["data_digest"]) == (facts["commit"], facts["data_digest"])
     assert tags["dvc_stage"] == f"train@{kind}"
     assert tags["test_set"] == scores["test_set"]
 
 
 @pytest.mark.parametrize("kind", ["cnn", "rnn"])
-def test_run_holds_figures_and_audio_to_compare(line: Line, kind: str) -> None:
-    run = line.json(f"models/{kind}/run.json")["run_id"]
-    artifacts = line.folder / "mlruns" / "overtone" / run / "artifacts" / "evaluation"
+def test_run_holds_figures_and_audio_to_compare(pipeline: Pipeline, kind: str) -> None:
+    run = pipeline.json(f"models/{kind}/run.json")["run_id"]
+    artifacts = pipeline.folder / "mlruns" / "overtone" / run / "artifacts" / "evaluation"
     assert len(list((artifacts / "figures").glob("*.png"))) == 2
     sounds = sorted((artifacts / "audio").glob("*.flac"))
     assert {path.stem.rsplit("-", 1)[1] for path in sounds} == {"before", "after", "reference"}
@@ -274,71 +274,71 @@ def test_run_holds_figures_and_audio_to_compare(line: Line, kind: str) -> None:
         )
 
 
-def test_there_is_one_run_for_each_training(line: Line) -> None:
-    known = {line.json(f"models/{kind}/run.json")["run_id"] for kind in ("cnn", "rnn")}
-    assert known <= {run for (run,) in line.rows("select run_uuid from runs")}
+def test_there_is_one_run_for_each_training(pipeline: Pipeline) -> None:
+    known = {pipeline.json(f"models/{kind}/run.json")["run_id"] for kind in ("cnn", "rnn")}
+    assert known <= {run for (run,) in pipeline.rows("select run_uuid from runs")}
     assert len(known) == 2
-    assert line.rows("select count(*) from tags where key = 'dvc_stage' and value = 'train@cnn'") == [(1,)]
+    assert pipeline.rows("select count(*) from tags where key = 'dvc_stage' and value = 'train@cnn'") == [(1,)]
 
 
-def test_better_model_is_the_champion(line: Line) -> None:
-    scores = {kind: line.json(f"reports/{kind}/metrics.json")["overall"]["all"]["lsd"] for kind in ("cnn", "rnn")}
+def test_better_model_is_the_champion(pipeline: Pipeline) -> None:
+    scores = {kind: pipeline.json(f"reports/{kind}/metrics.json")["overall"]["all"]["lsd"] for kind in ("cnn", "rnn")}
     better = min(scores, key=lambda kind: scores[kind])
-    assert f"{better} -> overtone version 1 (registered)" in line.first
-    aliases = dict(line.rows("select alias, version from registered_model_aliases where name = 'overtone'"))
+    assert f"{better} -> overtone version 1 (registered)" in pipeline.first
+    aliases = dict(pipeline.rows("select alias, version from registered_model_aliases where name = 'overtone'"))
     assert {name: int(number) for name, number in aliases.items()} == {"champion": 1, "challenger": 1}
-    tags = dict(line.rows("select key, value from model_version_tags where version = 1"))
-    facts = line.json(f"models/{better}/run.json")
+    tags = dict(pipeline.rows("select key, value from model_version_tags where version = 1"))
+    facts = pipeline.json(f"models/{better}/run.json")
     assert (tags["model"], tags["run_id"], tags["git_commit"]) == (better, facts["run_id"], facts["commit"])
 
 
-def test_report_is_kept_with_the_run_of_each_system(line: Line) -> None:
-    page = (line.folder / "reports" / "index.html").read_bytes()
+def test_report_is_kept_with_the_run_of_each_system(pipeline: Pipeline) -> None:
+    page = (pipeline.folder / "reports" / "index.html").read_bytes()
     query = "select a.value, a.run_uuid from tags a join tags b using (run_uuid) where a.key = 'overtone.system'"
     query += " and b.key = 'overtone.kind' and b.value in ('training', 'baseline')"
-    runs = dict(line.rows(query))
+    runs = dict(pipeline.rows(query))
     assert set(runs) == {*BASELINES, "cnn", "rnn"}
     for system, run in runs.items():
-        kept = line.folder / "mlruns" / "overtone" / run / "artifacts" / "report" / "index.html"
+        kept = pipeline.folder / "mlruns" / "overtone" / run / "artifacts" / "report" / "index.html"
         assert kept.read_bytes() == page
-        ((note,),) = line.rows(f"select value from tags where key = 'mlflow.note.content' and run_uuid = '{run}'")
+        ((note,),) = pipeline.rows(f"select value from tags where key = 'mlflow.note.content' and run_uuid = '{run}'")
         assert all(f"| {name} | " in note for name in runs), system
         assert run in page.decode()
 
 
-def test_champion_has_a_card_of_the_users_own_audio(line: Line) -> None:
-    ((card,),) = line.rows("select description from registered_models where name = 'overtone'")
+def test_champion_has_a_card_of_the_users_own_audio(pipeline: Pipeline) -> None:
+    ((card,),) = pipeline.rows("select description from registered_models where name = 'overtone'")
     assert "Champion: version 1" in card and "min of speech" in card
     assert "licences of the training audio are not stated" in card
 
 
-def test_no_checkpoint_is_left(line: Line) -> None:
-    folder = line.folder / "checkpoints"
+def test_no_checkpoint_is_left(pipeline: Pipeline) -> None:
+    folder = pipeline.folder / "checkpoints"
     assert not folder.exists() or not list(folder.iterdir())
 
 
-def test_dvc_shows_metrics_and_plots(line: Line) -> None:
-    shown = json.loads(line.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert set(shown) == set(yaml.safe_load((line.folder / "dvc.yaml").read_text())["metrics"])
+def test_dvc_shows_metrics_and_plots(pipeline: Pipeline) -> None:
+    shown = json.loads(pipeline.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert set(shown) == set(yaml.safe_load((pipeline.folder / "dvc.yaml").read_text())["metrics"])
     assert {Path(path).parent.name for path in shown} == {*BASELINES, "cnn", "rnn"}
     assert all("error" not in one for one in shown.values())
-    page = line.run("dvc", "plots", "show", "-o", "plots")
-    assert (line.folder / "plots" / "index.html").is_file(), page
+    page = pipeline.run("dvc", "plots", "show", "-o", "plots")
+    assert (pipeline.folder / "plots" / "index.html").is_file(), page
 
 
 # --- the way back ---------------------------------------------------------------------------------------------------------
 
 
-def test_lineage_of_the_champion_holds(line: Line) -> None:
-    output = line.run("overtone", "lineage", "models:/overtone@champion")
+def test_lineage_of_the_champion_holds(pipeline: Pipeline) -> None:
+    output = pipeline.run("overtone", "lineage", "models:/overtone@champion")
     states = re.findall(r"^(ok|differs|unknown) ", output, re.MULTILINE)
     assert states == 8 * ["ok"], output
-    assert line.run("git", "rev-parse", "HEAD").strip() in output
+    assert pipeline.run("git", "rev-parse", "HEAD").strip() in output
 
 
 @pytest.mark.long
-def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
-    output = line.run("overtone", "reproduce", "champion")
+def test_champion_is_reproduced_to_the_last_bit(pipeline: Pipeline) -> None:
+    output = pipeline.run("overtone", "reproduce", "champion")
     assert "largest difference 0\n" in output
     assert "weights: identical to the byte; test set: identical" in output
 
@@ -346,9 +346,9 @@ def test_champion_is_reproduced_to_the_last_bit(line: Line) -> None:
 # --- what runs again ----------------------------------------------------------------------------------------------------
 
 
-def test_second_repro_runs_nothing(line: Line) -> None:
-    assert line.run("dvc", "status") == "Data and pipelines are up to date.\n"
-    registered = line.json("reports/registered.json")
+def test_second_repro_runs_nothing(pipeline: Pipeline) -> None:
+    assert pipeline.run("dvc", "status") == "Data and pipelines are up to date.\n"
+    registered = pipeline.json("reports/registered.json")
     assert (registered["name"], registered["version"], registered["registry"]) == ("overtone", 1, "sqlite:///mlflow.db")
 
 
@@ -361,39 +361,39 @@ def test_second_repro_runs_nothing(line: Line) -> None:
         ("models/extend.py", {"train@cnn", "train@rnn", "evaluate@baselines", "evaluate@cnn", "evaluate@rnn"}),
     ],
 )
-def test_touched_code_reruns_what_it_decides(line: Line, name: str, stages: set[str]) -> None:
-    path = line.folder / "src" / "overtone" / name
+def test_touched_code_reruns_what_it_decides(pipeline: Pipeline, name: str, stages: set[str]) -> None:
+    path = pipeline.folder / "src" / "overtone" / name
     before = path.read_text()
     path.write_text(f"{before}# touched\n")
     try:
-        changed = set(json.loads(line.run("dvc", "status", "--json")))
+        changed = set(json.loads(pipeline.run("dvc", "status", "--json")))
     finally:
         path.write_text(before)
     assert changed - {"report"} == stages
 
 
 @pytest.mark.long
-def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(line: Line) -> None:
-    before = line.json("models/rnn/run.json")
-    cnn = line.json("models/cnn/run.json")
-    line.set(train__rnn__extend__width=8)
-    assert ran(line.run("dvc", "repro")) == {"train@rnn", "evaluate@rnn", "report", "register"}
-    changed = line.json("models/rnn/run.json")
+def test_rnn_settings_rerun_the_rnn_alone_and_going_back_restores_its_run(pipeline: Pipeline) -> None:
+    before = pipeline.json("models/rnn/run.json")
+    cnn = pipeline.json("models/cnn/run.json")
+    pipeline.set(train__rnn__extend__width=8)
+    assert ran(pipeline.run("dvc", "repro")) == {"train@rnn", "evaluate@rnn", "report", "register"}
+    changed = pipeline.json("models/rnn/run.json")
     assert changed["settings"]["train.rnn.extend.width"] == 8
     assert changed["run_id"] != before["run_id"]
-    assert line.json("models/cnn/run.json") == cnn
-    line.set(train__rnn__extend__width=16)
-    assert ran(line.run("dvc", "repro")) == {"register"}
-    assert line.json("models/rnn/run.json") == before
+    assert pipeline.json("models/cnn/run.json") == cnn
+    pipeline.set(train__rnn__extend__width=16)
+    assert ran(pipeline.run("dvc", "repro")) == {"register"}
+    assert pipeline.json("models/rnn/run.json") == before
 
 
-def test_degradation_settings_rerun_all_from_there_on(line: Line) -> None:
-    line.set(degrade__clips=3)
+def test_degradation_settings_rerun_all_from_there_on(pipeline: Pipeline) -> None:
+    pipeline.set(degrade__clips=3)
     try:
-        changed = json.loads(line.run("dvc", "status", "--json"))
-        downstream = line.run("dvc", "dag", "--dot", "degrade", "--full")
+        changed = json.loads(pipeline.run("dvc", "status", "--json"))
+        downstream = pipeline.run("dvc", "dag", "--dot", "degrade", "--full")
     finally:
-        line.set(degrade__clips=2)
+        pipeline.set(degrade__clips=2)
     assert "degrade" in changed
     assert "corpus" not in changed
     edges = re.findall(r'"([^"]+)" -> "([^"]+)"', downstream)
@@ -407,34 +407,34 @@ def test_degradation_settings_rerun_all_from_there_on(line: Line) -> None:
 
 
 @pytest.mark.long
-def test_forced_repro_gives_the_same_figures(line: Line) -> None:
-    before = line.metrics()
+def test_forced_repro_gives_the_same_figures(pipeline: Pipeline) -> None:
+    before = pipeline.metrics()
     assert len(before) == len(BASELINES) + 2
-    weights = (line.folder / "models" / "rnn" / "weights.safetensors").read_bytes()
-    made = {name: line.digest(name) for name in ("corpus", "degrade")}
+    weights = (pipeline.folder / "models" / "rnn" / "weights.safetensors").read_bytes()
+    made = {name: pipeline.digest(name) for name in ("corpus", "degrade")}
     # One system of the six: each stage takes seconds to start.
     stages = ("corpus", "degrade", "train@rnn", "evaluate@rnn")
-    assert ran(line.run("dvc", "repro", "--force", "--single-item", *stages)) == set(stages)
-    assert line.metrics() == before
-    assert {name: line.digest(name) for name in ("corpus", "degrade")} == made
-    assert (line.folder / "models" / "rnn" / "weights.safetensors").read_bytes() == weights
+    assert ran(pipeline.run("dvc", "repro", "--force", "--single-item", *stages)) == set(stages)
+    assert pipeline.metrics() == before
+    assert {name: pipeline.digest(name) for name in ("corpus", "degrade")} == made
+    assert (pipeline.folder / "models" / "rnn" / "weights.safetensors").read_bytes() == weights
 
 
-# --- the other doors ----------------------------------------------------------------------------------------------------
+# --- other ways in ------------------------------------------------------------------------------------------------------
 
 
-def test_champion_enhances_a_file_from_the_command_line(line: Line) -> None:
+def test_champion_enhances_a_file_from_the_command_line(pipeline: Pipeline) -> None:
     signal = voice(9, 0.7, 16_000, 2)
-    audio.write(line.folder / "old.wav", signal, 16_000)
-    line.run("overtone", "enhance", "old.wav", "new.flac")
-    info = audio.probe(line.folder / "new.flac")
+    audio.write(pipeline.folder / "old.wav", signal, 16_000)
+    pipeline.run("overtone", "enhance", "old.wav", "new.flac")
+    info = audio.probe(pipeline.folder / "new.flac")
     assert (info.rate, info.channels, info.frames) == (48_000, 2, 3 * signal.shape[1])
-    assert "champion" in line.run("overtone", "models")
+    assert "champion" in pipeline.run("overtone", "models")
 
 
 @pytest.mark.long
-def test_champion_answers_over_http(line: Line) -> None:
-    with served(line.folder, line.environment) as address:
+def test_champion_answers_over_http(pipeline: Pipeline) -> None:
+    with served(pipeline.folder, pipeline.environment) as address:
         status, answer = post(address, audio.encode(voice(9, 0.7, 16_000), 16_000), mode="extend")
     assert status == 200, answer
     enhanced, rate = audio.decode(base64.b64decode(answer["predictions"][0]["audio"]))
@@ -442,18 +442,18 @@ def test_champion_answers_over_http(line: Line) -> None:
 
 
 @pytest.mark.long
-def test_mlflow_run_of_a_training_is_one_run_with_its_settings(line: Line) -> None:
-    kept = {path: path.read_bytes() for path in (line.folder / "models" / "rnn").iterdir()}
-    before = {run for (run,) in line.rows("select run_uuid from runs")}
+def test_mlflow_run_of_a_training_is_one_run_with_its_settings(pipeline: Pipeline) -> None:
+    kept = {path: path.read_bytes() for path in (pipeline.folder / "models" / "rnn").iterdir()}
+    before = {run for (run,) in pipeline.rows("select run_uuid from runs")}
     settings = "set=train.extend.steps=4 train.rnn.extend.cell=lstm"
-    line.run("mlflow", "run", ".", "-e", "train", "-P", "model=rnn", "-P", settings, "--env-manager", "local")
-    facts = line.json("models/rnn/run.json")
+    pipeline.run("mlflow", "run", ".", "-e", "train", "-P", "model=rnn", "-P", settings, "--env-manager", "local")
+    facts = pipeline.json("models/rnn/run.json")
     for path, content in kept.items():
         path.write_bytes(content)
-    (made,) = {run for (run,) in line.rows("select run_uuid from runs")} - before
+    (made,) = {run for (run,) in pipeline.rows("select run_uuid from runs")} - before
     assert facts["run_id"] == made
-    assert line.rows(f"select status from runs where run_uuid = '{made}'") == [("FINISHED",)]
-    params = dict(line.rows(f"select key, value from params where run_uuid = '{made}'"))
+    assert pipeline.rows(f"select status from runs where run_uuid = '{made}'") == [("FINISHED",)]
+    params = dict(pipeline.rows(f"select key, value from params where run_uuid = '{made}'"))
     assert (params["train.extend.steps"], params["train.rnn.extend.cell"]) == ("4", "lstm")
-    metrics = {name for (name,) in line.rows(f"select key from latest_metrics where run_uuid = '{made}'")}
+    metrics = {name for (name,) in pipeline.rows(f"select key from latest_metrics where run_uuid = '{made}'")}
     assert "extend_valid_lsd" in metrics

@@ -1,4 +1,4 @@
-"""Laws of experiments, on the line of `test_pipeline`: wherever DVC runs one, it is recorded at home, under its own name."""
+"""Laws of experiments, on the pipeline of `test_pipeline`: wherever DVC runs one, it is recorded at home, by its own name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from test_pipeline import GIT, Line, ran
+from test_pipeline import GIT, Pipeline, ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -22,13 +22,13 @@ CUTOFFS = {"sweep-1": [4000], "sweep-2": [4000, 8000]}
 
 
 @pytest.fixture(scope="module")
-def home(line: Line) -> Iterator[Line]:
-    """The line with its lock committed: experiments are beside a commit."""
-    (line.folder / ".git" / "info" / "exclude").write_text("/plots/\n/team.db\n/*.wav\n/*.flac\n")
-    line.run("git", "add", "-A")
-    line.run(*GIT, "commit", "-qm", "the first run", "--allow-empty")
-    yield line
-    assert not list((line.folder / ".dvc" / "tmp" / "exps").rglob("mlflow.db")), "a store in a copy is lost with it"
+def home(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """The pipeline with its lock committed: experiments are beside a commit."""
+    (pipeline.folder / ".git" / "info" / "exclude").write_text("/plots/\n/team.db\n/*.wav\n/*.flac\n")
+    pipeline.run("git", "add", "-A")
+    pipeline.run(*GIT, "commit", "-qm", "the first run", "--allow-empty")
+    yield pipeline
+    assert not list((pipeline.folder / ".dvc" / "tmp" / "exps").rglob("mlflow.db")), "a store in a copy is lost with it"
 
 
 def runs_in(store: Path) -> dict[str, dict[str, Any]]:
@@ -46,35 +46,37 @@ def runs_in(store: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def committed(line: Line, experiment: str, name: str) -> bytes:
+def committed(pipeline: Pipeline, experiment: str, name: str) -> bytes:
     """A file as an experiment's commit holds it."""
-    refs = line.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    refs = pipeline.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     (ref,) = [ref for ref in refs if ref.endswith(f"/{experiment}")]
-    return line.run("git", "show", f"{ref}:{name}").encode()
+    return pipeline.run("git", "show", f"{ref}:{name}").encode()
 
 
-def run_ids(line: Line) -> dict[str, str]:
-    return {kind: str(line.json(f"models/{kind}/run.json")["run_id"]) for kind in ("cnn", "rnn")}
+def run_ids(pipeline: Pipeline) -> dict[str, str]:
+    return {kind: str(pipeline.json(f"models/{kind}/run.json")["run_id"]) for kind in ("cnn", "rnn")}
 
 
-def registry(line: Line) -> tuple[list[Any], list[Any]]:
+def registry(pipeline: Pipeline) -> tuple[list[Any], list[Any]]:
     """Versions and aliases."""
     return (
-        line.rows("select version, run_id from model_versions order by version"),
-        line.rows("select alias, version from registered_model_aliases order by alias"),
+        pipeline.rows("select version, run_id from model_versions order by version"),
+        pipeline.rows("select alias, version from registered_model_aliases order by alias"),
     )
 
 
-def shown(line: Line, experiment: str) -> dict[str, Any]:
+def shown(pipeline: Pipeline, experiment: str) -> dict[str, Any]:
     """An experiment's metrics by file, as `dvc exp show` has them."""
-    for baseline in json.loads(line.run("dvc", "exp", "show", "--json")):
+    for baseline in json.loads(pipeline.run("dvc", "exp", "show", "--json")):
         for one in baseline["experiments"] or []:
             if one["name"] == experiment:
                 return {path: found["data"] for path, found in one["revs"][0]["data"]["metrics"].items()}
     raise AssertionError(f"dvc exp show has no {experiment}")
 
 
-def test_queued_sweep_over_lists_is_recorded_where_the_projects_env_file_says(home: Line, empty_store: Path) -> None:
+def test_queued_sweep_over_lists_is_recorded_where_the_projects_env_file_says(
+    home: Pipeline, empty_store: Path
+) -> None:
     before, kept = runs_in(home.folder / "mlflow.db"), (home.folder / "params.yaml").read_text()
     head = home.run("git", "rev-parse", "HEAD").strip()
     shutil.copyfile(empty_store, home.folder / "team.db")
@@ -110,16 +112,16 @@ def test_queued_sweep_over_lists_is_recorded_where_the_projects_env_file_says(ho
         assert re.search(rb"^\+ +- 4000$", patch.read_bytes(), re.MULTILINE)
 
 
-def run_of(line: Line, experiment: str) -> str:
+def run_of(pipeline: Pipeline, experiment: str) -> str:
     (found,) = (
         run
-        for run, facts in runs_in(line.folder / "team.db").items()
+        for run, facts in runs_in(pipeline.folder / "team.db").items()
         if facts["tags"].get("dvc_exp_name") == experiment
     )
     return found
 
 
-def test_applied_experiment_brings_its_own_run(home: Line) -> None:
+def test_applied_experiment_brings_its_own_run(home: Pipeline) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "sweep-2")
     try:
@@ -130,12 +132,12 @@ def test_applied_experiment_brings_its_own_run(home: Line) -> None:
     assert run_ids(home) == before
 
 
-def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Line) -> None:
-    before, here, shelf = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
+def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Pipeline) -> None:
+    before, here, versions = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
     output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.extend.width=8", "-n", "elsewhere")
     assert ran(output) == {"train@rnn", "evaluate@rnn", "report", "register"}
     assert "experiment elsewhere: not registered" in output
-    assert registry(home) == shelf
+    assert registry(home) == versions
     assert run_ids(home) == here, "the workspace stays as it was"
     found = runs_in(home.folder / "mlflow.db")
     (made,) = set(found) - before
@@ -148,7 +150,7 @@ def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Li
     assert f"elsewhere,{here['cnn']},{made}" in rows
 
 
-def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own_runs(home: Line) -> None:
+def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own_runs(home: Pipeline) -> None:
     before = run_ids(home)
     home.run("dvc", "exp", "apply", "elsewhere")
     applied = run_ids(home)
@@ -156,8 +158,8 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
     output = home.run("dvc", "repro")
     assert ran(output) == {"register"}
     (said,) = re.findall(r"^(\w+) -> overtone version (\d+)", output, re.MULTILINE)
-    shelf = registry(home)
-    assert (int(said[1]), applied[said[0]]) in [(int(number), run) for number, run in shelf[0]]
+    versions = registry(home)
+    assert (int(said[1]), applied[said[0]]) in [(int(number), run) for number, run in versions[0]]
     home.run("git", "add", "-A")
     home.run(*GIT, "commit", "-qm", "the experiment")
 
@@ -165,17 +167,17 @@ def test_applied_experiment_is_registered_once_and_an_older_state_brings_its_own
     home.run("dvc", "checkout", "-q")
     assert run_ids(home) == before
     assert "(known already)" in home.run("overtone", "stage", "register")
-    assert registry(home)[0] == shelf[0]
+    assert registry(home)[0] == versions[0]
     assert "differs" not in home.run("overtone", "lineage", "challenger")
 
     home.run("git", "checkout", "-q", "-")
     home.run("dvc", "checkout", "-q")
     assert run_ids(home) == applied
     assert "(known already)" in home.run("overtone", "stage", "register")
-    assert registry(home) == shelf
+    assert registry(home) == versions
 
 
-def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Line) -> None:
+def test_mlflow_run_of_a_search_is_the_studys_run_in_the_experiment_of_the_env_file(home: Pipeline) -> None:
     before = set(runs_in(home.folder / "mlflow.db"))
     space = 'tune.space.rnn={"train.rnn.extend.layers":{"type":"int","low":1,"high":2}}'
     settings = f"tune.steps=4 tune.epoch_steps=2 {space}"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from overtone.cli.app import ended_by_signals
-from overtone.registry import processes
+from overtone.tracking import processes
 
 # A command as reproduction runs them: it starts another process, says both numbers and works on.
 COMMAND = """
@@ -31,7 +31,7 @@ CALLER = """
 import os, signal, sys
 from pathlib import Path
 from overtone.cli.app import ended_by_signals
-from overtone.registry import processes
+from overtone.tracking import processes
 # What a shell starts in the background ignores it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 processes.GRACE_SECONDS = 1.0
@@ -73,7 +73,7 @@ def test_interrupted_call_ends_all_it_started(
     wait_for(lambda: gone(child))
 
 
-def test_call_gives_the_status_and_runs_where_it_is_told(tmp_path: Path) -> None:
+def test_call_gives_the_status_and_runs_in_its_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os, sys; open('here', 'w').write(os.environ['WORD']); sys.exit(3)"]
     assert processes.call(command, tmp_path, os.environ | {"WORD": "told"}) == 3
     assert (tmp_path / "here").read_text() == "told"

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT, ModelMaker
 from overtone.settings import Params
-from overtone.tracking import runs, store, transfer, upload
+from overtone.tracking import entries, evaluations, runs, store, transfer
 from overtone.tracking.store import TrackingError
 
 
@@ -171,7 +171,7 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
     (report / "audio" / "sinc_8k-a-before.flac").write_bytes(b"fLaC")
     (report / "summary.json").write_text('{"overall": {"lsd": 1.0}}')
     tree = {"test_set": "abc", "sinc 8k!": {"all": {"lsd": 1.5, "snr": None, "lsd_hf": float("nan")}}}
-    assert runs.log_evaluation(folder, tree, report) == run.run_id
+    assert evaluations.log(folder, tree, report) == run.run_id
     assert json.loads((report / "summary.json").read_text()) == {"overall": {"lsd": 1.0}, "run": run.run_id}
     (found,) = all_runs()
     assert found.data.metrics == {"test/sinc 8k_.all.lsd": 1.5}
@@ -182,7 +182,7 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
 
 
 def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: ModelMaker) -> None:
-    folder = make_model(run_id="e" * 32)
+    folder = make_model(run_id="e" * 32, settings={"train.rnn.extend.width": 16})
     run_id = transfer.open_run(folder)
     assert transfer.open_run(folder) == run_id != "e" * 32
     (found,) = all_runs()
@@ -190,7 +190,7 @@ def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: 
     assert found.data.tags["overtone.restored"] == "true"
     assert found.data.tags["overtone.restored_from"] == "e" * 32
     assert found.data.tags["git_commit"] == "c0ffee"
-    assert found.data.params["bodies.extend.width"] == "16"
+    assert found.data.params["train.rnn.extend.width"] == "16"
     assert points(run_id, "extend_valid_lsd") == [(50, 1.5), (100, 1.25)]
 
 
@@ -231,14 +231,6 @@ def test_two_first_users_make_one_quiet_store(bare_project: Path, environment: d
 
 # --- MLproject --------------------------------------------------------------------------------------------------------
 
-TRAINS = """
-import json, sys
-from pathlib import Path
-from overtone import settings as params
-from overtone.tracking.runs import TrainingRun
-with TrainingRun("rnn", params.load(Path("params.yaml"))):
-    Path("called.json").write_text(json.dumps(sys.argv[1:]))
-"""
 LOOKS = """
 import json, os, sys
 from pathlib import Path
@@ -247,54 +239,20 @@ Path("called.json").write_text(json.dumps([sys.argv[1:], *(os.environ.get(name) 
 """
 
 
-def mlflow_run(project: Path, environment: dict[str, str], command: str, script: str, *arguments: str) -> Any:
-    """`mlflow run .` where `command` (overtone, dvc) is a script that leaves what it saw in `called.json`."""
-    for name in ("MLproject", "python_env.yaml", "params.yaml"):
+@pytest.mark.slow
+def test_mlflow_run_of_the_pipeline_nests_its_trainings(project: Path, environment: dict[str, str]) -> None:
+    """Here `dvc` is a script that leaves what it saw."""
+    for name in ("MLproject", "python_env.yaml"):
         shutil.copyfile(ROOT / name, project / name)
-    stand_in = project / "bin" / command
+    stand_in = project / "bin" / "dvc"
     stand_in.parent.mkdir()
-    stand_in.write_text(f"#!{sys.executable}\n{script}")
+    stand_in.write_text(f"#!{sys.executable}\n{LOOKS}")
     stand_in.chmod(0o755)
-    done = subprocess.run(
-        ["mlflow", "run", ".", "--env-manager", "local", *arguments],
-        cwd=project,
-        env=environment | {"PATH": f"{stand_in.parent}{os.pathsep}{environment['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads((project / "called.json").read_text())
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_mlflow_run_of_a_training_is_one_run(project: Path, environment: dict[str, str]) -> None:
-    overrides = "set=train.extend.steps=10 train.cnn.extend.blocks=1"
-    called = mlflow_run(project, environment, "overtone", TRAINS, "-e", "train", "-P", "model=rnn", "-P", overrides)
-    assert called == [
-        "stage",
-        "train",
-        "--model",
-        "rnn",
-        "--set",
-        "train.extend.steps=10",
-        "--set",
-        "train.cnn.extend.blocks=1",
-    ]
-    (found,) = all_runs()
-    assert found.info.status == "FINISHED"
-    assert found.data.params["model"] == "rnn"
-    assert found.data.params["train.rnn.extend.cell"] == "gru"
-    assert found.info.run_name == "rnn"
-
-
-@pytest.mark.slow
-def test_mlflow_run_of_the_line_nests_its_trainings(project: Path, environment: dict[str, str]) -> None:
-    called = mlflow_run(project, environment, "dvc", LOOKS)
+    own = environment | {"PATH": f"{stand_in.parent}{os.pathsep}{environment['PATH']}"}
+    command = ["mlflow", "run", ".", "--env-manager", "local"]
+    subprocess.run(command, cwd=project, env=own, capture_output=True, timeout=120, check=True)
     (parent,) = all_runs()
-    assert called == [["repro"], None, parent.info.run_id]
+    assert json.loads((project / "called.json").read_text()) == [["repro"], None, parent.info.run_id]
 
 
 @pytest.mark.usefixtures("project")
@@ -312,8 +270,8 @@ def test_trainings_that_begin_together_both_name_the_data() -> None:
 
     def begin(_: int) -> str:
         run = client.create_run(experiment)
-        line = {"kind": "dataset", "name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
-        upload.log_dataset(client, run.info.run_id, line)
+        named = {"name": "data", "digest": "d1ce", "tags": {"folder": "data"}}
+        entries.log_dataset(client, run.info.run_id, named)
         return str(run.info.run_id)
 
     client: Any = store.client()

@@ -1,4 +1,4 @@
-"""Laws of a tracking server that is away, or refuses: told in a sentence within seconds, and no other error is hidden."""
+"""Laws of a tracking server that is away, or refuses: reported in a sentence within seconds, and no other error is hidden."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.require, "__defaults__", (0.2,))
 
 
-def test_server_that_is_away_is_told_before_mlflow_is_asked(
+def test_server_that_is_away_is_reported_before_mlflow_is_asked(
     bare_project: Any, monkeypatch: pytest.MonkeyPatch, away: None
 ) -> None:
     monkeypatch.setattr("mlflow.MlflowClient", None)

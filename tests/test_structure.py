@@ -40,7 +40,6 @@ HOMES = {
     ),
     "lightning": (),
     "optuna": ("overtone.tuning.*",),
-    "plotly": ("overtone.tuning.page",),
     "dvc": (),
     "typer": ("overtone.cli", "overtone.cli.*"),
     "ruamel": ("overtone.settings.loading",),
@@ -75,8 +74,9 @@ LATE = {"overtone.models.graphs": {"onnx"}}
 OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.live": {"sounddevice"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
-# Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with.
-UNIMPORTED = {"dvc", "python-multipart", "psutil"}
+# Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with, and
+# what Optuna draws with.
+UNIMPORTED = {"dvc", "python-multipart", "psutil", "plotly"}
 # Runs in stages without deciding their results: where they are recorded, how settings are read, errors.
 UNDECIDED = {"", "stages", "cli", "tracking", "registry", "errors", "settings"}
 # The schema that each stage's settings have: their defaults decide.

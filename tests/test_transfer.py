@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ModelMaker
-from overtone import cli, stages
+from overtone import cli
 from overtone.settings import Params
-from overtone.tracking import journal, runs, store, transfer
+from overtone.tracking import evaluations, journal, runs, store, sync, transfer
 
 METRICS = {"test_set": "set-a", "overall": {"all": {"lsd": 1.25}}, "sinc_8k": {"all": {"lsd": 1.5}}}
 
@@ -34,7 +34,7 @@ def trained(project: Path, params: Params, make_model: ModelMaker, monkeypatch: 
     (report / "figures").mkdir(parents=True)
     (report / "figures" / "a.png").write_bytes(b"a picture")
     (report / "metrics.json").write_text(json.dumps(METRICS))
-    runs.log_evaluation(folder, METRICS, report)
+    evaluations.log(folder, METRICS, report)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///team.db")
     return folder
 
@@ -108,7 +108,7 @@ def test_sync_brings_models_runs_and_what_they_scored(team: Path, project: Path)
     assert run.inputs.dataset_inputs
     assert "whole in sqlite:///team.db" in result.output
     before = len(store.client().get_metric_history(run.info.run_id, "test/overall.all.lsd"))
-    stages.sync()
+    sync.sync()
     assert len(store.client().get_metric_history(run.info.run_id, "test/overall.all.lsd")) == before == 1
 
 

@@ -111,11 +111,11 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 frame = pandas.DataFrame({"audio": [Path(sys.argv[2]).read_bytes()]})
 Path(sys.argv[3]).write_bytes(model.predict(frame, params={"mode": "extend", "cutoff_hz": 6000.0})["audio"][0])
 """
-    heard, made = version / "input.flac", tmp_path / "made.wav"
+    sound, made = version / "input.flac", tmp_path / "made.wav"
     # The code that the model carries comes first, as in `mlflow models serve`.
     variables = environment | {"PYTHONPATH": str(registered / "code")}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(registered), str(heard), str(made)],
+        [sys.executable, "-c", script, str(registered), str(sound), str(made)],
         env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -187,7 +187,7 @@ def test_folder_of_another_format_says_what_to_do(
         ("register.margins", "register.margin"),
     ],
 )
-def test_misspelt_or_misplaced_setting_is_told_what_was_meant(tmp_path: Path, key: str, meant: str) -> None:
+def test_misspelt_or_misplaced_setting_is_answered_with_what_was_meant(tmp_path: Path, key: str, meant: str) -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     *parents, leaf = key.split(".")
     node = tree

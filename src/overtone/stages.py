@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING, Any
 from overtone import settings as settings_file
 from overtone.audio import replacing
 from overtone.settings import FAMILIES, Params, project
+from overtone.settings.project import CORPUS, MODELS, PAGE, PAIRS, REPORTS, report_folder
 
 if TYPE_CHECKING:
     from overtone.evaluation.judge import Enhancer
     from overtone.registry.scores import Scored
 
-CORPUS = Path("work/corpus")
-PAIRS = Path("work/pairs")
-MODELS = Path("models")
-REPORTS = Path("reports")
 # Not a DVC output: DVC empties outputs before a stage runs, and an interrupted training must find its checkpoints.
 CHECKPOINTS = Path("checkpoints")
-KINDS = FAMILIES
-PAGE = REPORTS / "index.html"
 REGISTERED = REPORTS / "registered.json"
 
 
@@ -123,74 +118,19 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
         _remove(folder)
 
 
-def start_folder(params: Params, kind: str) -> Path | None:
+def start_folder(params: Params, family: str) -> Path | None:
     """The folder of the model that training begins with; `released` is that of the same family."""
     from overtone.registry import resolve
-    from overtone.registry.released import NAMES, find
 
     start = params.train.fit.start
-    if start is None:
-        return None
-    name = f"released-{kind}" if start == "released" else start
-    # Before folders: a project has one called `released` too.
-    if name in NAMES:
-        return find(name, project.home() or Path.cwd())
-    return Path(start) if Path(start).is_dir() else resolve.fetched(name)
-
-
-def sync() -> None:
-    """Journals and models' runs -> the store: all that can be brought there, and an error if one could not."""
-    from overtone.tracking import journal, store
-    from overtone.tracking.store import AwayError, TrackingError
-
-    left, kept = [], journal.kept()
-    for run_id in kept:
-        try:
-            count = journal.sync(run_id)
-        except AwayError:
-            raise
-        except TrackingError as error:
-            left.append(str(error))
-            continue
-        print(f"run {run_id}: {count} entries uploaded to {store.public_uri()}")
-    folders = [folder for kind in KINDS if (folder := MODELS / kind / "run.json").is_file()]
-    if not left:
-        _record_models([folder.parent.name for folder in folders])
-    if not kept and not folders:
-        print("nothing to upload: every run is in its store")
-    if left:
-        raise TrackingError("; ".join(dict.fromkeys(left)))
-
-
-def _as(run_id: str, known: str) -> str:
-    return "" if known == run_id else f", where it is run {known}"
-
-
-def _record_models(kinds: Iterable[str]) -> None:
-    """See to it that the store in use has the whole runs of the models that lie here, with what they scored.
-
-    Stages that DVC takes from its cache record nothing, and the store may be another one than theirs.
-    """
-    from overtone.evaluation.report import read_metrics
-    from overtone.tracking import description, runs, scoreboard, store, transfer
-
-    for kind in kinds:
-        trained = str(transfer.read_run(MODELS / kind)["run_id"])
-        run_id, report = transfer.open_run(MODELS / kind), report_folder(kind)
-        if (report / "metrics.json").is_file() and not runs.is_evaluated(run_id, metrics := read_metrics(report)):
-            runs.log_evaluation(MODELS / kind, metrics, report)
-            scoreboard.log(run_id, metrics)
-            description.describe(run_id, {kind: metrics}, kind)
-            if PAGE.is_file():
-                description.publish(PAGE, run_id)
-        print(f"{kind}: its run is whole in {store.public_uri()}{_as(trained, run_id)}")
+    return None if start is None else resolve.named(f"released-{family}" if start == "released" else start)
 
 
 def evaluate(params: Params, system: str) -> None:
     """Test pairs -> every metric on every condition, in the run that trained a network, in one of its own for a baseline."""
     from overtone.data.pairs import read_pairs
     from overtone.evaluation import session
-    from overtone.tracking import baselines, description, runs, scoreboard
+    from overtone.tracking import evaluations
 
     pairs, plan = read_pairs(PAIRS, "test"), params.evaluate
     if system == "baselines":
@@ -200,39 +140,33 @@ def evaluate(params: Params, system: str) -> None:
         with progress_bar(f"evaluate {name}") as progress:
             metrics = session.report_on(name, _maker(name), pairs, PAIRS, plan, out, progress)
         if system == "baselines":
-            run_id = baselines.log(name, metrics, out)
+            run_id = evaluations.log_baseline(name, metrics, out)
         else:
-            run_id = runs.log_evaluation(MODELS / system, metrics, out)
-        scoreboard.log(run_id, metrics)
-        description.describe(run_id, {name: metrics}, name)
+            run_id = evaluations.log(MODELS / system, metrics, out)
+        evaluations.describe(run_id, {name: metrics}, name)
 
 
 def report(params: Params) -> None:
     """Reports of all systems -> one page to look at and listen to, kept with the run of each, and each run's key table."""
     from overtone.evaluation import page
     from overtone.evaluation import report as reports
-    from overtone.tracking import baselines, description, scoreboard, transfer
+    from overtone.tracking import evaluations, transfer
 
-    names: tuple[str, ...] = (*params.evaluate.baselines, *KINDS)
+    names: tuple[str, ...] = (*params.evaluate.baselines, *FAMILIES)
     found = {name: reports.read(name, report_folder(name)) for name in names}
     metrics = {name: one.metrics for name, one in found.items()}
     ids: dict[str, str] = {
-        name: baselines.log(name, metrics[name], report_folder(name)) for name in params.evaluate.baselines
+        name: evaluations.log_baseline(name, metrics[name], report_folder(name)) for name in params.evaluate.baselines
     }
-    ids |= {kind: transfer.open_run(MODELS / kind) for kind in KINDS}
+    ids |= {kind: transfer.open_run(MODELS / kind) for kind in FAMILIES}
     shown = {
-        name: page.Run(run_id, description.name_of(run_id), description.address(run_id)) for name, run_id in ids.items()
+        name: page.Run(run_id, evaluations.name_of(run_id), evaluations.address(run_id)) for name, run_id in ids.items()
     }
     page.write(PAGE, list(found.values()), shown)
     for name, run_id in ids.items():
-        scoreboard.log(run_id, metrics[name])
-        description.describe(run_id, metrics, name)
-        description.publish(PAGE, run_id)
+        evaluations.describe(run_id, metrics, name)
+        evaluations.publish(PAGE, run_id)
     print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB, opens by itself")
-
-
-def report_folder(system: str) -> Path:
-    return REPORTS / system if system in KINDS else REPORTS / "baselines" / system
 
 
 def _maker(system: str) -> Callable[[], Enhancer]:
@@ -250,7 +184,8 @@ def register(params: Params) -> None:
     """
     from overtone.evaluation.report import read_metrics
     from overtone.registry import card, hooks, register
-    from overtone.tracking import baselines, store, transfer
+    from overtone.tracking import evaluations, store, transfer
+    from overtone.tracking.sync import record_models
 
     if project.in_copy():
         name = os.environ.get("DVC_EXP_NAME", "NAME")
@@ -258,12 +193,12 @@ def register(params: Params) -> None:
         print(f"  dvc exp apply {name} && dvc repro")
         _write_json(REGISTERED, {"registered": False, "experiment": name})
         return
-    names = (*params.evaluate.baselines, *KINDS)
+    names = (*params.evaluate.baselines, *FAMILIES)
     metrics = {name: read_metrics(report_folder(name)) for name in names if report_folder(name).is_dir()}
-    scored = {kind: _scored(REPORTS / kind, params) for kind in KINDS}
+    scored = {kind: _scored(REPORTS / kind, params) for kind in FAMILIES}
     for name in params.evaluate.baselines:
-        baselines.log(name, read_metrics(report_folder(name)), report_folder(name))
-    _record_models(KINDS)
+        evaluations.log_baseline(name, read_metrics(report_folder(name)), report_folder(name))
+    record_models(FAMILIES)
     audio = card.training_audio(CORPUS, params.corpus.path)
     candidates = [
         register.Candidate(
@@ -271,7 +206,7 @@ def register(params: Params) -> None:
             scored[kind],
             card.write(kind, metrics, transfer.read_run(MODELS / kind), audio),
         )
-        for kind in KINDS
+        for kind in FAMILIES
     ]
     baseline_scores: dict[str, Scored] = {
         name: _scored(report_folder(name), params) for name in params.evaluate.baselines
@@ -324,7 +259,7 @@ def _fingerprint(params: Params, kind: str, content: bytes) -> str:
     """Names a training by all that decides it, so that no checkpoint of another one is ever continued.
 
     Args:
-        content: what tells this training data from other.
+        content: what identifies the training data.
     """
     decided = params.model_dump(mode="json", include={"seed", "train"})
     for other in set(FAMILIES) - {kind}:

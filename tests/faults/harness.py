@@ -1,4 +1,4 @@
-"""What the tests of faults share: copies of a finished line, processes killed at moments of their progress, full disks."""
+"""What the tests of faults share: copies of a finished pipeline, processes killed at moments of their progress, full disks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from test_pipeline import Line
+from test_pipeline import Pipeline
 
 SEED = 20_261_123
 # Kills of each command, at as many moments: 1 in `make test`, more by `make faults`.
 MOMENTS = int(os.environ.get("OVERTONE_FAULTS", "1"))
 LEDGER = "fault"
-# A search in the settings of a tiny line, which lie outside the project's own space.
+# A search in the settings of a tiny pipeline, which lie outside the project's own space.
 SEARCH: tuple[str, ...] = (
     "overtone",
     "tune",
@@ -86,20 +86,20 @@ def cache_digests(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     return found, {name: name for name in named}
 
 
-def copy(line: Line, folder: Path, store: Path, *outputs: str) -> Line:
-    """The line's project with a store of its own, and of what stages make only `outputs`."""
+def copy(pipeline: Pipeline, folder: Path, store: Path, *outputs: str) -> Pipeline:
+    """The pipeline's project with a store of its own, and of what stages make only `outputs`."""
     made = ("work", "models", "reports", "checkpoints", "mlruns", ".overtone", "mlflow.db")
-    skipped = {str(line.folder / name) for name in (*made, ".dvc/tmp")}
+    skipped = {str(pipeline.folder / name) for name in (*made, ".dvc/tmp")}
 
     def skip(here: str, names: list[str]) -> set[str]:
         return {name for name in names if str(Path(here) / name) in skipped}
 
-    shutil.copytree(line.folder, folder, ignore=skip, symlinks=True)
+    shutil.copytree(pipeline.folder, folder, ignore=skip, symlinks=True)
     for name in outputs:
-        shutil.copytree(line.folder / name, folder / name)
+        shutil.copytree(pipeline.folder / name, folder / name)
     shutil.copyfile(store, folder / "mlflow.db")
     own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
-    return Line(folder, line.environment | own)
+    return Pipeline(folder, pipeline.environment | own)
 
 
 def moments(most: int, of: str) -> list[int]:
@@ -109,7 +109,7 @@ def moments(most: int, of: str) -> list[int]:
     return [1 + int(width * (number + draw.random())) for number in range(MOMENTS)]
 
 
-def killed(line: Line, events: int, watched: Sequence[str], *command: str) -> bool:
+def killed(pipeline: Pipeline, events: int, watched: Sequence[str], *command: str) -> bool:
     """Run a command until so many events were seen, then SIGKILL it and all of its processes.
 
     Args:
@@ -119,9 +119,9 @@ def killed(line: Line, events: int, watched: Sequence[str], *command: str) -> bo
     Returns:
         Whether it was killed; False if it had ended before.
     """
-    places = [line.folder / name for name in watched]
+    places = [pipeline.folder / name for name in watched]
     before = _states(places)
-    with started(line, *command) as process:
+    with started(pipeline, *command) as process:
         return progress(process, events, places, before)
 
 
@@ -143,12 +143,12 @@ def progress(
 
 
 @contextmanager
-def started(line: Line, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of the line, in a process group of its own that is killed at the end."""
+def started(pipeline: Pipeline, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of the pipeline, in a process group of its own that is killed at the end."""
     process = subprocess.Popen(
         command,
-        cwd=line.folder,
-        env=line.environment,
+        cwd=pipeline.folder,
+        env=pipeline.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -203,10 +203,10 @@ def read_only(folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
 
 
-def refused(line: Line, *command: str) -> str:
+def refused(pipeline: Pipeline, *command: str) -> str:
     """What a command says that cannot go on: exit status 1, and one sentence in place of a stack trace."""
     done = subprocess.run(
-        command, cwd=line.folder, env=line.environment, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=pipeline.folder, env=pipeline.environment, capture_output=True, text=True, timeout=600, check=False
     )
     said = [text for text in done.stderr.splitlines() if text.startswith("overtone: ")]
     assert done.returncode == 1 and len(said) == 1, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -161,12 +161,12 @@ def test_upload_killed_in_the_middle_is_completed_by_the_next(own: Server, param
     run_id = recorded(own, params)
     script = f"""
 import os, signal
-from overtone.tracking import journal, upload
-send_line = upload.send_line
+from overtone.tracking import entries, journal
+log_points = entries.log_points
 def killing(*arguments):
-    send_line(*arguments)
+    log_points(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-upload.send_line = killing
+entries.log_points = killing
 journal.sync({run_id!r})
 """
     done = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), capture_output=True, check=False)

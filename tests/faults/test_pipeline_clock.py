@@ -1,6 +1,6 @@
 """The clock is set back or ahead by more than a year, while a command runs or between two: nothing is lost or done again.
 
-The processes are real; their clock is libfaketime's. Named so that it shares the finished line of `test_pipeline`.
+The processes are real; their clock is libfaketime's. Named so that it shares the finished pipeline of `test_pipeline`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from faults.harness import Ledger, copy, progress, started, tree
 from overtone import audio
-from test_pipeline import EVERY_STAGE, Line, ran, voice
+from test_pipeline import EVERY_STAGE, Pipeline, ran, voice
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -25,9 +25,9 @@ BACK, AHEAD = "-400d", "+400d"
 
 @dataclass
 class Clock:
-    """The clock of a line's commands: what it shows is read from a file twice a second."""
+    """The clock of a pipeline's commands: what it shows is read from a file twice a second."""
 
-    line: Line
+    pipeline: Pipeline
     file: Path
 
     def set(self, offset: str) -> None:
@@ -52,18 +52,18 @@ def faketime() -> Path | None:
 
 
 @pytest.fixture
-def clocked(line: Line, empty_store: Path, tmp_path: Path) -> Callable[..., Clock]:
-    """Makes a copy of the line whose commands have a clock of their own, with these outputs."""
+def clocked(pipeline: Pipeline, empty_store: Path, tmp_path: Path) -> Callable[..., Clock]:
+    """Makes a copy of the pipeline whose commands have a clock of their own, with these outputs."""
     library = faketime()
     if library is None:
         pytest.skip("libfaketime does not load here")
 
     def make(*outputs: str) -> Clock:
-        mine, file = copy(line, tmp_path / "project", empty_store, *outputs), tmp_path / "clock"
+        mine, file = copy(pipeline, tmp_path / "project", empty_store, *outputs), tmp_path / "clock"
         own = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1"}
         # Only the time of day is set; what measures durations goes on, and files have the times that the disk gave them.
         own |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
-        clock = Clock(Line(mine.folder, mine.environment | own), file)
+        clock = Clock(Pipeline(mine.folder, mine.environment | own), file)
         clock.set("+0")
         return clock
 
@@ -72,23 +72,23 @@ def clocked(line: Line, empty_store: Path, tmp_path: Path) -> Callable[..., Cloc
 
 @pytest.mark.parametrize("offset", [BACK, AHEAD])
 def test_training_during_which_the_clock_is_set_ends_as_an_undisturbed_one(
-    line: Line, clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
+    pipeline: Pipeline, clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
 ) -> None:
     record, clock = ledger("clock set in train"), clocked("work")
-    mine = clock.line
+    mine = clock.pipeline
     with started(mine, "overtone", "stage", "train", "--model", "rnn") as process:
         assert progress(process, 4, [mine.folder / "checkpoints"]), "it had ended before the clock was set"
         clock.set(offset)
         record.tried()
         assert process.wait(600) == 0
-    record.same(tree(mine.folder / "models/rnn", "run.json"), tree(line.folder / "models/rnn", "run.json"))
-    theirs, ours = (one.json("models/rnn/run.json") for one in (line, mine))
+    record.same(tree(mine.folder / "models/rnn", "run.json"), tree(pipeline.folder / "models/rnn", "run.json"))
+    theirs, ours = (one.json("models/rnn/run.json") for one in (pipeline, mine))
     record.same(ours | {"run_id": ""}, theirs | {"run_id": ""})
     curve = "select key, step, value from metrics where run_uuid = '{}'"
     curve += " and key in ('extend_train_loss', 'extend_valid_lsd', 'restore_valid_gain_db')"
     found, expected = (
         {row[:2]: row[2] for row in one.rows(curve.format(facts["run_id"]))}
-        for one, facts in ((mine, ours), (line, theirs))
+        for one, facts in ((mine, ours), (pipeline, theirs))
     )
     record.same(found, expected)
     assert mine.rows("select status from runs") == [("FINISHED",)]
@@ -100,12 +100,12 @@ def test_line_that_is_up_to_date_stays_so_when_the_clock_is_set(
     clocked: Callable[..., Clock], ledger: Callable[[str], Ledger], offset: str
 ) -> None:
     record, clock = ledger("clock set before dvc repro"), clocked("work", "models", "reports")
-    before = {name: tree(clock.line.folder / name) for name in ("work", "models", "reports")}
+    before = {name: tree(clock.pipeline.folder / name) for name in ("work", "models", "reports")}
     clock.set(offset)
     record.tried()
-    assert ran(clock.line.run("dvc", "repro")) == set() < EVERY_STAGE
+    assert ran(clock.pipeline.run("dvc", "repro")) == set() < EVERY_STAGE
     for name, files in before.items():
-        record.same(tree(clock.line.folder / name), files)
+        record.same(tree(clock.pipeline.folder / name), files)
     record.survived()
 
 
@@ -113,7 +113,7 @@ def test_promotions_are_in_their_order_whatever_the_clock_says(
     clocked: Callable[..., Clock], ledger: Callable[[str], Ledger]
 ) -> None:
     record, clock = ledger("clock set between promotions"), clocked("work", "models", "reports")
-    mine = clock.line
+    mine = clock.pipeline
 
     def aliases() -> dict[str, str]:
         return {
@@ -140,7 +140,7 @@ def test_folder_is_not_enhanced_again_because_the_clock_was_set(
     clocked: Callable[..., Clock], ledger: Callable[[str], Ledger]
 ) -> None:
     record, clock = ledger("clock set in a folder"), clocked("models/rnn")
-    mine = clock.line
+    mine = clock.pipeline
     for number in range(2):
         audio.write(mine.folder / "in" / f"{number}.wav", voice(number, 1.0, 16_000), 16_000)
     command = ("overtone", "enhance", "in", "out", "--model", "models/rnn")

@@ -1,6 +1,6 @@
 """Damaged files: found by their digest, named, and mended by the command that the error names.
 
-Named so that it shares the finished line of `test_pipeline`.
+Named so that it shares the finished pipeline of `test_pipeline`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from conftest import ROOT
 from faults.harness import Ledger, copy, refused, started, tree
-from test_pipeline import Line
+from test_pipeline import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 TRAIN = ("overtone", "stage", "train", "--model", "rnn")
@@ -32,11 +32,11 @@ def damage(path: Path) -> None:
     path.chmod(mode)
 
 
-def interrupted(line: Line, *present: str) -> Path:
+def interrupted(pipeline: Pipeline, *present: str) -> Path:
     """The checkpoints of a training that was killed as soon as it had these."""
-    with started(line, *TRAIN) as process:
+    with started(pipeline, *TRAIN) as process:
         while process.poll() is None:
-            for folder in (line.folder / "checkpoints").glob("rnn-*"):
+            for folder in (pipeline.folder / "checkpoints").glob("rnn-*"):
                 if all((folder / name).is_file() for name in present):
                     return folder
             time.sleep(0.002)
@@ -45,10 +45,10 @@ def interrupted(line: Line, *present: str) -> Path:
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
 ) -> None:
     record = ledger(f"damaged {name}")
-    mine = copy(line, tmp_path / "project", empty_store, "work")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work")
     folder = interrupted(mine, "last.ckpt", "before.ckpt" if name == "last.ckpt" else "best.ckpt")
     damage(folder / name)
     record.tried()
@@ -60,15 +60,15 @@ def test_damaged_checkpoint_is_named_and_the_training_ends_as_an_undisturbed_one
         (command,) = re.findall(r"rm -r (\S+)$", said)
         mine.run("rm", "-r", command)
         mine.run(*TRAIN)
-    record.same(tree(mine.folder / "models/rnn", "run.json"), tree(line.folder / "models/rnn", "run.json"))
+    record.same(tree(mine.folder / "models/rnn", "run.json"), tree(pipeline.folder / "models/rnn", "run.json"))
     record.survived()
 
 
 def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_command_named(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("damaged registered artifact")
-    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work", "models", "reports")
     mine.run("overtone", "stage", "register")
     mine.run("overtone", "promote", "challenger")
     (stored,) = (mine.folder / "mlruns").rglob("artifacts/model/weights.safetensors")
@@ -83,17 +83,17 @@ def test_damaged_registered_artifact_is_refused_and_a_sound_one_fetched_by_the_c
     model = mine.rows("select value from model_version_tags where key = 'model'")[0][0]
     record.same(
         {"weights": (mine.folder / "fetched/weights.safetensors").read_bytes()},
-        {"weights": (line.folder / "models" / model / "weights.safetensors").read_bytes()},
+        {"weights": (pipeline.folder / "models" / model / "weights.safetensors").read_bytes()},
     )
     record.survived()
 
 
 def test_damaged_cache_object_is_found_named_and_made_again(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("damaged object of the DVC cache")
-    mine = copy(line, tmp_path / "project", empty_store)
-    weights = (line.folder / "models/rnn/weights.safetensors").read_bytes()
+    mine = copy(pipeline, tmp_path / "project", empty_store)
+    weights = (pipeline.folder / "models/rnn/weights.safetensors").read_bytes()
     digest = hashlib.md5(weights, usedforsecurity=False).hexdigest()
     stored = mine.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
     mine.run("dvc", "checkout", "work/corpus", "work/pairs")
@@ -124,7 +124,7 @@ def test_damaged_released_model_is_named_and_made_again_by_the_command_named(
     record = ledger("damaged released model")
     for name in ("released", "dvcstore"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    mine = Line(tmp_path, environment | {"DVC_ROOT": str(tmp_path)})
+    mine = Pipeline(tmp_path, environment | {"DVC_ROOT": str(tmp_path)})
     fetch = ("overtone", "fetch", "released", "out")
     mine.run(*fetch)
     whole = tree(tmp_path / "out")

@@ -1,6 +1,6 @@
 """A full or read-only disk: one sentence that names the file, no half file under a final name, and nothing to mend after.
 
-Named so that it shares the finished line of `test_pipeline`.
+Named so that it shares the finished pipeline of `test_pipeline`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 from faults.harness import SEARCH, Ledger, copy, disk, read_only, refused, tree
 from overtone import audio
-from test_pipeline import Line, voice
+from test_pipeline import Pipeline, voice
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -59,10 +59,10 @@ def bytes_of(folder: Path) -> int:
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 @pytest.mark.parametrize("name", CASES)
 def test_disk_that_takes_nothing_is_told_by_the_file_and_leaves_no_half_output(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str, kind: str
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str, kind: str
 ) -> None:
     case, record = CASES[name], ledger(f"disk {kind} in {name}")
-    mine = copy(line, tmp_path / "project", empty_store, *case.inputs)
+    mine = copy(pipeline, tmp_path / "project", empty_store, *case.inputs)
     audio.write(mine.folder / "old.wav", voice(9, 6.0, 16_000), 16_000)
     place, output = mine.folder / case.folder, mine.folder / case.output
     if name == "report":
@@ -89,10 +89,10 @@ def test_disk_that_takes_nothing_is_told_by_the_file_and_leaves_no_half_output(
 
 
 def test_line_goes_on_with_right_results_when_there_is_space_again(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("disk full in dvc repro")
-    mine = copy(line, tmp_path / "project", empty_store)
+    mine = copy(pipeline, tmp_path / "project", empty_store)
     # The cache holds the recordings, and nothing of the stages yet.
     made = mine.folder / ".dvc" / "cache"
     shutil.rmtree(made)
@@ -106,5 +106,5 @@ def test_line_goes_on_with_right_results_when_there_is_space_again(
         assert done.returncode != 0 and "space" in done.stderr + done.stdout, done.stderr
     mine.run("dvc", "repro", "--single-item", "corpus", "degrade")
     for output in ("work/corpus", "work/pairs"):
-        record.same(tree(mine.folder / output), tree(line.folder / output))
+        record.same(tree(mine.folder / output), tree(pipeline.folder / output))
     record.survived()

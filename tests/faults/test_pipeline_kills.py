@@ -1,6 +1,6 @@
 """SIGKILL of a command and all of its processes at any moment: the same command again ends as an undisturbed one does.
 
-Named so that it shares the finished line of `test_pipeline`.
+Named so that it shares the finished pipeline of `test_pipeline`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from faults.harness import MOMENTS, SEARCH, Ledger, cache_digests, copy, killed, moments, tree
 from overtone import audio
-from test_pipeline import Line, voice
+from test_pipeline import Pipeline, voice
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -52,26 +52,26 @@ STAGES = {
 
 @pytest.mark.parametrize("name", STAGES)
 def test_killed_stage_ends_as_an_undisturbed_one(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], name: str
 ) -> None:
     stage, record = STAGES[name], ledger(f"kill -9 in {name}")
     command = ("overtone", "stage", *stage.command)
-    mine = copy(line, tmp_path / "project", empty_store, *stage.inputs)
+    mine = copy(pipeline, tmp_path / "project", empty_store, *stage.inputs)
     for events in moments(stage.events, name):
         if killed(mine, events, stage.watched, *command):
             record.tried()
     assert record.counts["tried"], "it always ended before it was killed"
     mine.run(*command)
-    record.same(tree(mine.folder / stage.output, *stage.varying), tree(line.folder / stage.output, *stage.varying))
+    record.same(tree(mine.folder / stage.output, *stage.varying), tree(pipeline.folder / stage.output, *stage.varying))
     assert not list((mine.folder / "work").glob(".*.*")), "the folders that the killed ones left are gone"
     if name == "train":
-        theirs, ours = (json.loads((one.folder / "models/rnn/run.json").read_text()) for one in (line, mine))
+        theirs, ours = (json.loads((one.folder / "models/rnn/run.json").read_text()) for one in (pipeline, mine))
         record.same(ours | {"run_id": ""}, theirs | {"run_id": ""})
         curves = "select key, step, value from metrics where run_uuid = '{}'"
         curves += " and key in ('extend_train_loss', 'extend_valid_lsd', 'restore_valid_gain_db')"
         record.same(
             *({row[:2]: row[2] for row in one.rows(curves.format(facts["run_id"]))} for one, facts in
-              ((mine, ours), (line, theirs)))
+              ((mine, ours), (pipeline, theirs)))
         )  # fmt: skip
         assert mine.rows("select count(*) from runs where status = 'FINISHED'") == [(1,)], "one execution is one run"
         assert mine.rows("select count(distinct run_uuid) from metrics") == [(1,)], "and has the whole curve"
@@ -80,10 +80,10 @@ def test_killed_stage_ends_as_an_undisturbed_one(
 
 
 def test_killed_report_ends_as_an_undisturbed_one(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in report")
-    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work", "models", "reports")
     command, page = ("overtone", "stage", "report"), mine.folder / "reports" / "index.html"
     # The page names the runs of this store.
     mine.run(*command)
@@ -99,10 +99,10 @@ def test_killed_report_ends_as_an_undisturbed_one(
 
 
 def test_killed_registration_leaves_one_version_and_one_champion(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in register")
-    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work", "models", "reports")
     for events in moments(24, "register"):
         if killed(mine, events, ("mlruns", "mlflow.db"), "overtone", "stage", "register"):
             record.tried()
@@ -112,22 +112,22 @@ def test_killed_registration_leaves_one_version_and_one_champion(
     assert {name: int(version) for name, version in aliases} == {"champion": 1, "challenger": 1}
     assert mine.rows("select count(*) from model_versions") == [(1,)]
     query = "select key, value from model_version_tags where key in ('weights_sha256', 'model', 'test_set', 'origin_run_id')"
-    record.same(dict(mine.rows(query)), dict(line.rows(f"{query} and version = 1")))
+    record.same(dict(mine.rows(query)), dict(pipeline.rows(f"{query} and version = 1")))
     mine.run("overtone", "fetch", "champion", "fetched")
     model = mine.rows("select value from model_version_tags where key = 'model'")[0][0]
     record.same(
         {"weights": (mine.folder / "fetched" / "weights.safetensors").read_bytes()},
-        {"weights": (line.folder / "models" / model / "weights.safetensors").read_bytes()},
+        {"weights": (pipeline.folder / "models" / model / "weights.safetensors").read_bytes()},
     )
     for _ in range(record.counts["tried"]):
         record.survived()
 
 
 def test_killed_promotion_ends_with_the_version_it_was_asked_for(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in promote")
-    mine = copy(line, tmp_path / "project", empty_store, "work", "models", "reports")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work", "models", "reports")
     mine.run("overtone", "stage", "register")
     mine.run("overtone", "promote", "challenger")
     # The same model again, as a version of its own.
@@ -151,10 +151,10 @@ def test_killed_promotion_ends_with_the_version_it_was_asked_for(
 
 
 def test_killed_enhancement_leaves_no_file_and_ends_the_same_again(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in enhance")
-    mine = copy(line, tmp_path / "project", empty_store, "models/rnn")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "models/rnn")
     audio.write(mine.folder / "old.wav", voice(9, 20.0, 16_000), 16_000)
     command = ("overtone", "enhance", "old.wav")
     options = ("--model", "models/rnn")
@@ -173,10 +173,10 @@ def test_killed_enhancement_leaves_no_file_and_ends_the_same_again(
 
 
 def test_killed_repro_goes_on_and_poisons_no_cache(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in dvc repro")
-    mine = copy(line, tmp_path / "project", empty_store)
+    mine = copy(pipeline, tmp_path / "project", empty_store)
     stages = ("corpus", "degrade", "train@rnn")
     for events in moments(100, "repro"):
         command = ("dvc", "repro", "--force", "--single-item", *stages)
@@ -185,17 +185,17 @@ def test_killed_repro_goes_on_and_poisons_no_cache(
     assert record.counts["tried"]
     mine.run("dvc", "repro", "--single-item", *stages)
     for output in ("work/corpus", "work/pairs", "models/rnn"):
-        record.same(tree(mine.folder / output, "run.json"), tree(line.folder / output, "run.json"))
+        record.same(tree(mine.folder / output, "run.json"), tree(pipeline.folder / output, "run.json"))
     record.same(*cache_digests(mine.folder))
     for _ in range(record.counts["tried"]):
         record.survived()
 
 
 def test_killed_search_ends_with_all_its_trials(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger]
 ) -> None:
     record = ledger("kill -9 in tune")
-    mine = copy(line, tmp_path / "project", empty_store, "work")
+    mine = copy(pipeline, tmp_path / "project", empty_store, "work")
     command = (*SEARCH, "--trials", "3", "--workers", "1", "--storage", "sqlite:///optuna.db")
     for events in moments(20, "tune"):
         if killed(mine, events, ("optuna.db", "reports"), *command):

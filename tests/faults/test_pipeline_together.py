@@ -1,6 +1,6 @@
 """Two `dvc repro` of one project at once: one works, the other says who is at it, and nothing is mixed up.
 
-Named so that it shares the finished line of `test_pipeline`.
+Named so that it shares the finished pipeline of `test_pipeline`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from faults.harness import Ledger, cache_digests, copy, tree
-from test_pipeline import Line
+from test_pipeline import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -26,10 +26,10 @@ BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")
 
 @pytest.mark.parametrize("apart", [0.0, 6.0])
 def test_two_repros_at_once_end_as_one(
-    line: Line, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], apart: float
+    pipeline: Pipeline, empty_store: Path, tmp_path: Path, ledger: Callable[[str], Ledger], apart: float
 ) -> None:
     record = ledger("two dvc repro at once")
-    mine = copy(line, tmp_path / "project", empty_store)
+    mine = copy(pipeline, tmp_path / "project", empty_store)
     command = ("dvc", "repro", "--force", "--single-item", *STAGES)
     options: dict[str, Any] = {"cwd": mine.folder, "env": mine.environment, "stdin": subprocess.DEVNULL}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -46,7 +46,7 @@ def test_two_repros_at_once_end_as_one(
         assert "Traceback" not in words, words
     mine.run("dvc", "repro", "--single-item", *STAGES)
     for output in ("work/corpus", "work/pairs", "models/rnn"):
-        record.same(tree(mine.folder / output, "run.json"), tree(line.folder / output, "run.json"))
+        record.same(tree(mine.folder / output, "run.json"), tree(pipeline.folder / output, "run.json"))
     record.same(*cache_digests(mine.folder))
     kept = mine.json("models/rnn/run.json")["run_id"]
     assert mine.rows(f"select status from runs where run_uuid = '{kept}'") == [("FINISHED",)]

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -81,6 +82,13 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def known_models(incomplete: str) -> list[str]:
+    """What the shell offers for a model's name that is being typed; no registry is asked, which takes seconds."""
+    names = ["auto", "champion", "challenger", "released", "released-rnn"]
+    folders = sorted(str(path.parent) for path in Path("models").glob("*/config.json"))
+    return [name for name in (*names, *folders) if name.startswith(incomplete)]
 
 
 Kind = Annotated[str, typer.Option("--model", callback=family, help="Which family of networks, such as rnn.")]

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from overtone.cli import completion
-from overtone.cli.app import Engine, RayAddress, app, ended_by_signals
+from overtone.cli.app import Engine, RayAddress, app, ended_by_signals, known_models
 
 
 @app.command()
@@ -33,7 +32,7 @@ def enhance(
         typer.Option(
             help="auto (the champion; without one, the released model), champion, challenger, a version number of the "
             "registry, released, released-rnn, or a model folder.",
-            autocompletion=completion.models,
+            autocompletion=known_models,
         ),
     ] = "auto",
     mode: Annotated[

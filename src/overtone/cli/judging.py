@@ -38,15 +38,16 @@ def evaluate(
     from overtone import stages
     from overtone.data.pairs import read_pairs
     from overtone.evaluation import recordings, session
+    from overtone.settings import project
 
     params = stages.settings(set)
     makers = dict(_maker(text) for text in system)
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
-        pairs_folder = stages.PAIRS if on is None else Path(folder) / "pairs"
+        pairs_folder = project.PAIRS if on is None else Path(folder) / "pairs"
         pairs = (
             read_pairs(pairs_folder, split)
             if on is None
-            else recordings.make(on, params, stages.CORPUS, Path(folder))
+            else recordings.make(on, params, project.CORPUS, Path(folder))
         )  # fmt: skip
         wanted = session.chosen(pairs, condition or ())
         print(session.run(makers, wanted, pairs_folder, params.evaluate, out, _progress))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overtone.cli import completion
-from overtone.cli.app import Json, app
+from overtone.cli.app import Json, app, known_models
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def inspect(
 
     for path in files:
         found = inspection.inspect(path)
-        print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else _told(found))
+        print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else _text(found))
     if picture is not None:
         from overtone.evaluation import comparison
 
@@ -43,7 +42,7 @@ def inspect(
             print(f"{picture}: spectrograms")
 
 
-def _told(found: Inspection) -> str:
+def _text(found: Inspection) -> str:
     import shlex
 
     info = found.info
@@ -66,8 +65,8 @@ def _told(found: Inspection) -> str:
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="An audio file, or a model.", autocompletion=completion.models)],
-    second: Annotated[str, typer.Argument(help="Another of the same sort.", autocompletion=completion.models)],
+    first: Annotated[str, typer.Argument(help="An audio file, or a model.", autocompletion=known_models)],
+    second: Annotated[str, typer.Argument(help="Another of the same sort.", autocompletion=known_models)],
     reference: Annotated[
         Path | None, typer.Argument(help="File that both files are to be like; else the first.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from overtone.cli.app import app
-from overtone.errors import OvertoneError
+from overtone.errors import OvertoneError, needs_extra
 
 
 @app.command()
@@ -31,7 +31,14 @@ def live(
 
     Example: overtone live --cutoff 4000 --rate 16000
     """
-    sounddevice = _sounddevice()
+    try:
+        with needs_extra("`overtone live`"):
+            import sounddevice
+    except OSError:
+        raise OvertoneError(
+            "`overtone live` needs PortAudio, which is not installed: apt install libportaudio2, "
+            "or dnf install portaudio"
+        ) from None
     if devices:
         typer.echo(str(sounddevice.query_devices()))
         return
@@ -73,21 +80,3 @@ def _run(
 
 def _device(name: str | None) -> str | int | None:
     return int(name) if name is not None and name.isdecimal() else name
-
-
-def _sounddevice() -> Any:
-    """The library of sound cards.
-
-    Raises:
-        OvertoneError: it is not installed, or PortAudio below it is not.
-    """
-    try:
-        import sounddevice
-    except ModuleNotFoundError:
-        raise OvertoneError("`overtone live` needs the extra `live`: pip install 'overtone[live]'") from None
-    except OSError:
-        raise OvertoneError(
-            "`overtone live` needs PortAudio, which is not installed: apt install libportaudio2, "
-            "or dnf install portaudio"
-        ) from None
-    return sounddevice

@@ -107,11 +107,11 @@ def sync() -> None:
 
     Example: overtone sync
     """
-    from overtone import stages
     from overtone.settings import project
+    from overtone.tracking import sync
 
     project.enter()
-    stages.sync()
+    sync.sync()
 
 
 @app.command()
@@ -143,9 +143,10 @@ def shards(
     """
     from overtone import stages
     from overtone.data import shards
+    from overtone.settings import project
 
     with stages.progress_bar("shards") as progress:
-        written = shards.write(corpus or stages.CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
+        written = shards.write(corpus or project.CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
     print(written.text(target))
 
 
@@ -179,7 +180,7 @@ def tune(
     """
     from overtone import settings, stages
     from overtone.settings import project
-    from overtone.tuning import command
+    from overtone.tuning import search
     from overtone.tuning.plan import plan, require_first_process
 
     project.enter()
@@ -190,7 +191,7 @@ def tune(
     source = params.train.data.source
     made = plan(params, model, source, trials, workers, storage, study, objective == "speed")
     with ended_by_signals():
-        command.tune(made, stages.REPORTS / "tune", set or (), trial, dry_run)
+        search.tune(made, project.REPORTS / "tune", set or (), trial, dry_run)
 
 
 @app.command()
@@ -211,7 +212,7 @@ def summary(
     import json
     from dataclasses import asdict
 
-    from overtone import stages
+    from overtone import settings, stages
     from overtone.evaluation import table
     from overtone.evaluation.report import read_metrics
     from overtone.registry import registry
@@ -219,8 +220,8 @@ def summary(
 
     project.enter()
     params = stages.settings()
-    names = (*params.evaluate.baselines, *stages.KINDS)
-    folders = {name: stages.report_folder(name) for name in names} | {path.name: path for path in report or ()}
+    names = (*params.evaluate.baselines, *settings.FAMILIES)
+    folders = {name: project.report_folder(name) for name in names} | {path.name: path for path in report or ()}
     metrics = {name: read_metrics(folder) for name, folder in folders.items()}
     rows = [row for row in registry.models(params.register_.name) if row.aliases]
     if as_json:
@@ -238,7 +239,7 @@ def summary(
         "  overtone enhance IN OUT               enhance an audio file with the champion\n"
         "  overtone models                       what the registry holds\n"
         "  overtone summary --by-condition       log-spectral distance of every condition\n"
-        f"  {stages.PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
+        f"  {project.PAGE}                    charts, and the worst and best clips to hear; opens in a browser\n"
         "  overtone ui                           compare runs, listen to before and after\n"
         "  dvc exp run -S train.rnn.layers=1     try a setting"
     )

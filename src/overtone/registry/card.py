@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What MLflow's database takes as a description.
 LONGEST = 5000
-# Room for what a registered model's description says above the card.
+# Left for what a registered model's description says above the card.
 _HEADING = 200
 _ABOUT = "Audio super-resolution: encoded audio in, 48 kHz audio out."
 _NO_CHAMPION = "No version is champion yet."

@@ -47,9 +47,10 @@ class Decision:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def about(cls, version: ModelVersion, **facts: Any) -> Decision:
-        """A decision about a version; `facts` are the other attributes."""
-        return cls(version.name, int(version.version), version.tags.get("model", ""), **facts)
+    def none(cls, version: ModelVersion, champion: int | None, reason: str, created: bool = False) -> Decision:
+        """Nothing was decided about a version; the champion stays."""
+        model = version.tags.get("model", "")
+        return cls(version.name, int(version.version), model, False, champion, champion, reason, created=created)
 
     @property
     def changed(self) -> bool:
@@ -80,7 +81,7 @@ def write(
     reason: str,
     comparisons: Sequence[Comparison] = (),
     facts: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Decision:
     """Write a decision down, numbered within the registered model: the file first, then the tags.
 
     Args:
@@ -88,15 +89,12 @@ def write(
         version: what was decided about; `promoted`: whether it became champion.
         reason: in a sentence.
         facts: what else the file shall hold.
-
-    Returns:
-        What the file holds.
     """
     from mlflow.exceptions import MlflowException
 
     champion, time = versions.champion(registered), datetime.now(UTC)
     before = None if champion is None else client.get_model_version(registered.name, str(champion))
-    record = {
+    record: dict[str, Any] = {
         "number": int(registered.tags.get(COUNT, "0")) + 1,
         "time": time.isoformat(),
         "action": action,
@@ -119,8 +117,20 @@ def write(
     except (MlflowException, OSError) as error:
         # A version may outlive its run; that must not keep anyone from going back to it.
         tags["decision_artifact"] = f"not written: {error}"[:500]
-    versions.write(client, registered.name, int(version.version), tags)
-    return record
+    number = int(version.version)
+    versions.write(client, registered.name, number, tags)
+    return Decision(
+        registered.name,
+        number,
+        version.tags.get("model", ""),
+        promoted,
+        record["champion"],
+        champion,
+        reason,
+        tuple(comparisons),
+        judged=True,
+        record=record,
+    )
 
 
 def _about(version: ModelVersion) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _download(version: ModelVersion, listing: Mapping[str, str], folder: Path) -
                 f"(expected sha256 {listing[other][:12]}...); refused; {repair.advice(version)}"
             )
         for path in found.iterdir():
-            # Nothing vouches for it, and a graph computes.
+            # No digest is known of it, and a graph could compute anything.
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name not in listing:

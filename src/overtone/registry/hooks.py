@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from overtone.registry import versions
 from overtone.registry.decisions import Decision
 from overtone.settings import project
-from overtone.tracking import store
+from overtone.tracking import processes, store
 from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
@@ -92,8 +90,6 @@ def _run(
     finally:
         # On Ctrl-C, and after its time, it ends with all that it started.
         if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            processes.end(process)
     if process.returncode:
         raise HookError(f"{stands} ended with status {process.returncode}")

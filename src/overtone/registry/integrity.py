@@ -16,8 +16,6 @@ from overtone.errors import OvertoneError
 from overtone.registry import released
 from overtone.tracking import dvc
 
-_OBJECTS = Path("files") / "md5"
-
 
 class IntegrityError(OvertoneError):
     """No project whose cache could be looked at."""
@@ -48,8 +46,8 @@ def verify(root: Path) -> tuple[int, list[Damaged]]:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise IntegrityError(f"{root}: no project of DVC's ({(done.stderr.strip().splitlines() or ['no reason'])[0]})")
-    places = [Path(done.stdout.strip()) / _OBJECTS, root / released.REMOTE / _OBJECTS]
-    objects = [path for place in places for path in sorted(place.glob("??/*"))]
+    places = [Path(done.stdout.strip()), root / released.REMOTE]
+    objects = [path for place in places for path in sorted(place.glob("files/md5/??/*"))]
     wrong = {path: found for path in objects if (found := dvc.file_md5(path)) != _name(path).removesuffix(".dir")}
     names: dict[str, set[Path]] = {}
     for path, digest in _files(root, places) if wrong else ():
@@ -101,5 +99,5 @@ def _files(root: Path, places: list[Path]) -> Iterator[tuple[Path, str]]:
             path, digest = pointer.parent.relative_to(root) / out["path"], str(out.get("md5", ""))
             yield path, digest
             for place in places if digest.endswith(".dir") else ():
-                for name, md5 in dvc.listing(place / digest[:2] / digest[2:]).items():
+                for name, md5 in dvc.listing(dvc.stored(place, digest)).items():
                     yield path / name, md5

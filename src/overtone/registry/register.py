@@ -7,9 +7,9 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from overtone.registry import card, decisions, gate, packaging, scores, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
@@ -148,7 +148,10 @@ def _held_back(folder: Path, params: RegisterParams) -> str:
 def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParams) -> tuple[ModelVersion, bool]:
     """The version of the candidate's weights and run, and whether it was made just now."""
     info = transfer.read_run(best.folder)
-    digest = _weights_digest(best.folder)
+    if (digest := packaging.digested(best.folder).get(packaging.WEIGHTS)) is None:
+        raise RegistryError(
+            f"{best.folder / packaging.WEIGHTS}: no such file; expected a model folder with {packaging.WEIGHTS} and config.json"
+        )
     for version in versions.listed(client, params.name):
         if version.tags.get("weights_sha256") == digest and version.tags.get("origin_run_id") == info["run_id"]:
             return version, False
@@ -206,36 +209,19 @@ def _judge(case: _Case, created: bool) -> Decision:
     holder = client.get_model_version(params.name, str(champion)) if champion is not None else None
     tag = f"{_VERDICT}.{case.question(holder)[:16]}"
     verdict = _verdict(case, registered, holder, version.tags.get(tag))
-    record: dict[str, Any] = {}
-    if verdict.judged:
-        scores.keep(client, version, case.scored)
-        figures = decisions.score_tags(gate.figures(case.scored, params))
-        versions.write(client, params.name, number, figures | {"test_set": case.scored.test_set})
-        version = client.get_model_version(params.name, str(number))
-        if verdict.passed:
-            versions.make_champion(client, registered, number)
-        record = decisions.write(
-            client,
-            registered,
-            version,
-            "register",
-            verdict.passed,
-            verdict.reason,
-            verdict.comparisons,
-            {"test_set": case.scored.test_set, "asked": verdict.asked, "settings": params.model_dump(mode="json")},
-        )
-        versions.write(client, params.name, number, {tag: decisions.sentence(verdict.passed, verdict.reason)})
-    return Decision.about(
-        version,
-        promoted=verdict.passed,
-        champion=number if verdict.passed else champion,
-        previous=champion,
-        reason=verdict.reason,
-        comparisons=verdict.comparisons,
-        created=created,
-        judged=verdict.judged,
-        record=record,
-    )
+    if not verdict.judged:
+        return Decision.none(version, champion, verdict.reason, created)
+    scores.keep(client, version, case.scored)
+    figures = decisions.score_tags(gate.figures(case.scored, params))
+    versions.write(client, params.name, number, figures | {"test_set": case.scored.test_set})
+    version = client.get_model_version(params.name, str(number))
+    if verdict.passed:
+        versions.make_champion(client, registered, number)
+    facts = {"test_set": case.scored.test_set, "asked": verdict.asked, "settings": params.model_dump(mode="json")}
+    passed, reason = verdict.passed, verdict.reason
+    decision = decisions.write(client, registered, version, "register", passed, reason, verdict.comparisons, facts)
+    versions.write(client, params.name, number, {tag: decisions.sentence(passed, reason)})
+    return replace(decision, created=created)
 
 
 def _verdict(case: _Case, registered: RegisteredModel, holder: ModelVersion | None, known: str | None) -> _Verdict:
@@ -315,11 +301,3 @@ def _scores_of(case: _Case, champion: ModelVersion) -> tuple[Scored | None, str]
     with suppress(MlflowException, OSError):
         scores.keep(case.client, champion, held)
     return held, ""
-
-
-def _weights_digest(folder: Path) -> str:
-    path = folder / packaging.WEIGHTS
-    if not path.is_file():
-        raise RegistryError(f"{path}: no such file; expected a model folder with {packaging.WEIGHTS} and config.json")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

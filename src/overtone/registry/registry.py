@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from overtone.registry import card, decisions, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
 from overtone.registry.versions import RegistryError
 from overtone.tracking import store
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,12 @@ def promote(name: str, reference: str | int) -> Decision:
         registered = client.get_registered_model(name)
         number, champion = int(version.version), versions.champion(registered)
         if number == champion:
-            same = {"champion": champion, "previous": champion, "reason": "is the champion already"}
-            return Decision.about(version, promoted=False, **same)
+            return Decision.none(version, champion, "is the champion already")
         versions.make_champion(client, registered, number)
         if WITHDRAWN in version.tags:
             client.delete_model_version_tag(name, version.version, WITHDRAWN)
         card.show_champion(client, name)
-        record = decisions.write(client, registered, version, "promote", True, "by hand")
-        return _made(version, champion, record)
+        return decisions.write(client, registered, version, "promote", True, "by hand")
 
 
 def rollback(name: str) -> Decision:
@@ -84,15 +78,9 @@ def rollback(name: str) -> Decision:
         versions.write(client, name, champion, withdrawn)
         card.show_champion(client, name)
         version, reason = versions.resolve(client, name, target), f"by rollback from version {champion}"
-        record = decisions.write(client, registered, version, "rollback", True, reason, facts={"withdrawn": champion})
-        versions.write(client, name, champion, {"decision_number": str(record["number"])})
-        return _made(version, champion, record)
-
-
-def _made(version: ModelVersion, before: int | None, record: Mapping[str, Any]) -> Decision:
-    """A decision by hand that has made a version champion."""
-    facts = {"champion": int(version.version), "previous": before, "reason": record["reason"], "record": record}
-    return Decision.about(version, promoted=True, **facts)
+        decision = decisions.write(client, registered, version, "rollback", True, reason, facts={"withdrawn": champion})
+        versions.write(client, name, champion, {"decision_number": str(decision.record["number"])})
+        return decision
 
 
 def models(name: str) -> list[ModelRow]:

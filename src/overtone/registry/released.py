@@ -95,7 +95,7 @@ def pointer(root: Path, kind: str) -> Path:
 
 def stored(root: Path, digest: str) -> Path:
     """Where the repository's remote keeps an object."""
-    return root / REMOTE / "files" / "md5" / digest[:2] / digest[2:]
+    return dvc.stored(root / REMOTE, digest)
 
 
 def listed(root: Path, kind: str) -> Listing | None:
@@ -137,7 +137,7 @@ def unpack(root: Path, kind: str, folder: Path) -> Listing:
         for name, digest in listing.items():
             shutil.copyfile(stored(root, digest), made / name)
         _check(made, listing)
-        keep_first(made, folder, lambda: _is_sound(folder, listing))
+        keep_first(made, folder, lambda: _changed(folder, listing) is None)
     return listing
 
 
@@ -162,19 +162,17 @@ def keep_first(made: Path, folder: Path, is_sound: Callable[[], bool]) -> None:
             folder.rename(made.with_name(f"{made.name}.{number}.unsound"))
 
 
-def _is_sound(folder: Path, listing: Listing) -> bool:
-    try:
-        _check(folder, listing)
-    except ReleasedError:
-        return False
-    return True
+def _changed(folder: Path, listing: Listing) -> Path | None:
+    """The first file of a listing that is not there as it was released; None where all are."""
+    wrong = (
+        name for name, md5 in listing.items() if not (folder / name).is_file() or dvc.file_md5(folder / name) != md5
+    )
+    return next((folder / name for name in wrong), None)
 
 
 def _check(folder: Path, listing: Listing) -> None:
-    for name, digest in listing.items():
-        path = folder / name
-        if not path.is_file() or dvc.file_md5(path) != digest:
-            raise ReleasedError(
-                f"{path}: not the file that was released (md5 {digest}); remove {folder} to have it made again in a clone, "
-                "install the package again elsewhere, or name the folder with --model if the change is meant"
-            )
+    if path := _changed(folder, listing):
+        raise ReleasedError(
+            f"{path}: not the file that was released (md5 {listing[path.name]}); remove {folder} to have it made again in a "
+            "clone, install the package again elsewhere, or name the folder with --model if the change is meant"
+        )

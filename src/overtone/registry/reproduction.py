@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from overtone.errors import OvertoneError
-from overtone.registry import packaging, processes
+from overtone.registry import packaging
 from overtone.registry.lineage import Origin
 from overtone.settings import project
-from overtone.tracking import dvc, entries, git, provenance
+from overtone.tracking import dvc, entries, git, processes, provenance
 
 # What a process inside a stage or an `mlflow run` has set, and a pipeline of its own must not inherit.
 _INHERITED = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +43,18 @@ def folder(model: str = "auto") -> tuple[Path, str]:
     Raises:
         OvertoneError: no such model.
     """
-    if model == "auto":
-        model = "champion" if _has_champion() else "released"
+    model = _meant(model)
+    return named(model), model
+
+
+def named(model: str) -> Path:
+    """The folder of a model that is named; `auto` is no name.
+
+    Raises:
+        OvertoneError: no such model.
+    """
     # The project has a folder `released`, which is not what that name means.
-    if Path(model).is_dir() and model not in released.NAMES:
-        return Path(model), model
-    return fetched(model), model
+    return Path(model) if Path(model).is_dir() and model not in released.NAMES else fetched(model)
 
 
 def fetched(reference: str) -> Path:
@@ -63,8 +70,7 @@ def fetched(reference: str) -> Path:
     """
     if reference in released.NAMES:
         return released.find(reference, project.home() or Path.cwd())
-    _require_registry(reference)
-    with needs_extra(f"the model registry, where {reference!r} is looked up,"):
+    with _looking_up(reference):
         from overtone.registry import fetch
 
         return fetch.fetch(registered_name(), reference, project.cache())
@@ -79,14 +85,12 @@ def version(model: str = "auto") -> str:
     Raises:
         OvertoneError: no such version or alias.
     """
-    if model == "auto":
-        model = "champion" if _has_champion() else "released"
+    model = _meant(model)
     if model in released.NAMES:
         return f"released-{released.NAMES[model]}"
     if Path(model).is_dir():
         return model
-    _require_registry(model)
-    with needs_extra(f"the model registry, where {model!r} is looked up,"):
+    with _looking_up(model):
         from overtone.registry import fetch, versions
         from overtone.tracking import store
 
@@ -171,31 +175,40 @@ def known() -> list[Known]:
     return found
 
 
-def _has_champion() -> bool:
+def _meant(model: str) -> str:
+    """What `auto` stands for: the registry's champion, and the released model where there is none."""
     from overtone.tracking import store
 
     # Looking into a database that is not there would make one, which takes ten seconds.
-    if not store.exists():
-        return False
+    if model != "auto" or not store.exists():
+        return "released" if model == "auto" else model
     with needs_extra("the model registry, which may hold a champion (`--model released` does without),"):
         from overtone.registry import fetch, registry
 
         try:
-            return registry.has_champion(registered_name())
+            return "champion" if registry.has_champion(registered_name()) else "released"
         except store.AwayError as error:
             if fetch.away_version(registered_name(), "champion", project.cache()) is None:
                 raise store.AwayError(
                     f"{error}; no champion was fetched before (`--model released` does without)"
                 ) from None
-            return True
+            return "champion"
 
 
-def _require_registry(model: str) -> None:
+@contextmanager
+def _looking_up(model: str) -> Iterator[None]:
+    """Within, a model is looked up in the registry.
+
+    Raises:
+        OvertoneError: there is no registry, or the extra `train` is missing.
+    """
     from overtone.tracking import store
 
     if not store.exists():
         here = "; `dvc repro` makes one" if project.home() else f", and no project in {Path.cwd()}"
         raise OvertoneError(f"{model}: there is no registry here yet{here}")
+    with needs_extra(f"the model registry, where {model!r} is looked up,"):
+        yield
 
 
 def registered_name() -> str:

@@ -31,7 +31,7 @@ from overtone.settings.training import (
     RnnParams,
     TrainParams,
 )
-from overtone.settings.tuning import Choice, Dimension, RealRange, TuneParams, WholeRange
+from overtone.settings.tuning import Choice, Dimension, RealRange, WholeRange
 
 __all__ = [
     "FAMILIES",
@@ -68,7 +68,6 @@ __all__ = [
     "Settings",
     "Step",
     "TrainParams",
-    "TuneParams",
     "WholeRange",
     "changed",
     "edited",

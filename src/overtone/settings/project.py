@@ -13,6 +13,12 @@ from pathlib import Path
 from overtone.errors import OvertoneError
 
 SETTINGS = "params.yaml"
+# What the stages write, below the root.
+CORPUS = Path("work/corpus")
+PAIRS = Path("work/pairs")
+MODELS = Path("models")
+REPORTS = Path("reports")
+PAGE = REPORTS / "index.html"
 # Tables of settings that no other project's `params.yaml` is likely to have all of.
 _MARKS = tuple(re.compile(rb"^%b[ \t]*:" % name, re.MULTILINE) for name in (b"corpus", b"degrade", b"register"))
 # Where DVC makes copies of a project for `dvc exp run --temp` and `--queue`.
@@ -93,6 +99,13 @@ def enter() -> Path:
     folder = source_root()
     os.chdir(folder)
     return folder
+
+
+def report_folder(system: str) -> Path:
+    """Where the scores of a family's model or of a baseline are."""
+    from overtone.settings.training import FAMILIES
+
+    return REPORTS / system if system in FAMILIES else REPORTS / "baselines" / system
 
 
 def cache() -> Path:

@@ -32,7 +32,7 @@ _DVC = {
 }
 _SOURCES = re.compile(r"^ *- (?:src|docs)/\S+\n", re.MULTILINE)
 _DEPENDENCIES = re.compile(r"^( +)deps:\n(?! *- \$\{item)", re.MULTILINE)
-# Whoever has told git no name yet may still have a first commit.
+# The first commit of a user whose name git does not know.
 _NAMED = ("-c", "user.name=Overtone", "-c", "user.email=overtone@localhost", "-c", "commit.gpgsign=false")
 
 

@@ -31,17 +31,23 @@ def tracking_uri() -> str:
     uri = os.environ.get(VARIABLE, "").strip()
     if not uri:
         return sqlite_uri(project.root() / DATABASE)
-    scheme, separator, rest = uri.partition("://")
+    scheme, separator, _ = uri.partition("://")
     if not separator or scheme.split("+")[0] not in (*_DATABASES, *_SERVERS):
         raise TrackingError(
             f"{VARIABLE}: {uri!r} is no store that Overtone can use; expected http://HOST:PORT or https://HOST of a tracking "
             f"server, sqlite:///FILE or postgresql://USER@HOST/NAME, or no such variable for the project's own {DATABASE} "
             "(folders of files are a kind of store that MLflow 3 has given up)"
         )
+    return absolute(uri) if is_database(uri) else _without_user(uri)
+
+
+def absolute(uri: str) -> str:
+    """A database's URI, the path of an SQLite file taken from the project's root."""
+    scheme, _, rest = uri.partition("://")
     path, query, arguments = rest.removeprefix("/").partition("?")
     if is_database(uri, "sqlite") and rest.startswith("/") and not path.startswith(("/", ":memory:")) and path:
         return f"{scheme}:///{quote(str(project.root() / unquote(path)))}{query}{arguments}"
-    return uri if is_database(uri) else _without_user(uri)
+    return uri
 
 
 def sqlite_uri(path: Path) -> str:
@@ -50,9 +56,9 @@ def sqlite_uri(path: Path) -> str:
     return f"sqlite:///{quote(str(path))}"
 
 
-def database_file() -> Path | None:
-    """The file of an SQLite store; None for any other."""
-    uri = tracking_uri()
+def database_file(uri: str | None = None) -> Path | None:
+    """The file of an SQLite database, the store's if no other is given; None for any other."""
+    uri = tracking_uri() if uri is None else uri
     path = uri.partition(":///")[2].partition("?")[0]
     return Path(unquote(path)) if is_database(uri, "sqlite") and path.startswith("/") else None
 
@@ -62,10 +68,10 @@ def is_database(uri: str, *kinds: str) -> bool:
     return uri.partition(":")[0].split("+")[0] in (kinds or _DATABASES)
 
 
-def public_uri() -> str:
-    """The tracking URI as files may hold it: no user or password, and a local database relative to the project's root."""
-    uri, home = tracking_uri(), project.home()
-    if (file := database_file()) is not None:
+def public_uri(uri: str | None = None) -> str:
+    """The store's or a database's URI as files may hold it: no user or password, a local path relative to the project."""
+    uri, home = tracking_uri() if uri is None else uri, project.home()
+    if (file := database_file(uri)) is not None:
         shown = file.relative_to(home) if home is not None and file.is_relative_to(home) else file
         return f"{uri.partition(':///')[0]}:///{shown}"
     return _without_user(urlsplit(uri)._replace(query="").geturl())

@@ -53,9 +53,14 @@ def listing(path: Path) -> dict[str, str]:
         return {}
 
 
+def stored(store: Path, digest: str) -> Path:
+    """Where a cache, or a remote that is a folder, keeps the object of a digest."""
+    return store / "files" / "md5" / digest[:2] / digest[2:]
+
+
 def listed(root: Path, digest: str, name: str) -> str | None:
     """The digest of a file within a folder's digest, by the listing in the project's cache; None where that is not there."""
-    return listing(root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]).get(name)
+    return listing(stored(root / ".dvc" / "cache", digest)).get(name)
 
 
 def file_md5(path: Path) -> str:

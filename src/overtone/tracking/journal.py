@@ -1,38 +1,36 @@
-"""What a training tells its run, written to a local file first, so that a server that is away for a while costs nothing.
+"""What a training records while it runs, written to a local file first, so that a server may be away for a while.
 
-A journal is `.overtone/runs/ID.jsonl` in the project's root. Its first line says which run it is, each further one is
-something to be sent, in order. Lines that the store has taken are removed; sending one twice changes nothing. What a
-training could not send any more is sent by `overtone sync`.
+A journal is `.overtone/runs/ID.jsonl` in the project's root. Its first line names the store of the run; each further one is
+points of curves, tags or a status, to be sent in order. Lines that the store has taken are removed; sending one twice changes
+nothing. What a training could not send any more is sent by `overtone sync`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from overtone.settings import project
-from overtone.tracking import server, store, upload
+from overtone.tracking import entries, server, store
 from overtone.tracking.store import TrackingError
-from overtone.tracking.upload import Line
 
 # Pauses between attempts to reach a store that does not answer, in seconds; the last one is repeated.
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 # Why a run failed: a tag of the run.
 REASON = "overtone.failure"
-ENDED = ("FINISHED", "FAILED", "KILLED")
 # How long the end of a training waits for a store that does not answer.
 PATIENCE_SECONDS = 10.0
-# What MLflow's client takes minutes for otherwise: seven attempts with growing pauses.
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _ID = re.compile(r"[0-9a-f]{32}")
+
+Line = dict[str, Any]
 
 
 def folder() -> Path:
@@ -109,9 +107,9 @@ class Journal:
         return [self._parsed(line) for line in self._read().splitlines()]
 
     @property
-    def status(self) -> str:
-        """The last status among the pending lines; empty where there is none."""
-        return next((str(line["status"]) for line in reversed(self.pending) if line["kind"] == "status"), "")
+    def has_ended(self) -> bool:
+        """Whether the pending lines say how the run ended."""
+        return any(line["kind"] == "status" for line in self.pending)
 
     def _read(self) -> bytes:
         """What follows the head."""
@@ -128,13 +126,25 @@ class Journal:
         if not content:
             return
         lines = [self._parsed(line) for line in content.splitlines()]
-        with _impatient():
-            self.check_store()
-            upload.send(store.client(), self.run_id, lines)
+        self.check_store()
+        self._write_into_run(lines)
         with self._writing:
             # What was added meanwhile stays; all of it is sent once more then, which changes nothing.
             if self.path.stat().st_size == self._begin + len(content):
                 os.truncate(self.path, self._begin)
+
+    def _write_into_run(self, lines: list[Line]) -> None:
+        """Neighbouring points go in batches, since single requests are slow."""
+        client = store.client()
+        for kind, group in itertools.groupby(lines, lambda line: line["kind"]):
+            if kind == "points":
+                entries.log_points(client, self.run_id, [point for line in group for point in line["points"]])
+                continue
+            for line in group:
+                if kind == "tags":
+                    entries.log_tags(client, self.run_id, line["values"])
+                else:
+                    client.set_terminated(self.run_id, line["status"], line["end"])
 
     def try_to_send(self, patience: float = 0.0) -> bool:
         """Send what is pending unless the last attempt was a short while ago and failed.
@@ -164,7 +174,7 @@ class Journal:
 
     def end_orphan(self) -> bool:
         """Note that the run was killed unless it has ended; whether that was necessary."""
-        if self.status in ENDED:
+        if self.has_ended:
             return False
         last = self.path.stat().st_mtime_ns // 1_000_000
         self.append("tags", values={REASON: "its process was gone; killed, perhaps for want of memory"})
@@ -191,10 +201,6 @@ class Journal:
         finally:
             self._lock.release()
 
-    def remove(self) -> None:
-        """Remove the file, once the run is whole in the store."""
-        self.path.unlink(missing_ok=True)
-
     def __enter__(self) -> Self:
         return self
 
@@ -212,18 +218,6 @@ def _write(path: Path, content: bytes, mode: str) -> None:
         raise TrackingError(f"{path}: the run's journal cannot be written: {error.strerror}") from None
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow's client gives up soon, unless the user has set how long it shall try."""
-    changed = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name in changed:
-            os.environ.pop(name, None)
-
-
 # --- afterwards ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,7 +227,7 @@ def kept() -> list[str]:
 
 
 def sync(run_id: str) -> int:
-    """Bring a run's journal into its store, which must answer, and remove it; again: nothing more.
+    """Bring a run's journal into its store, which must answer, and remove it.
 
     Returns:
         How many lines were sent.
@@ -246,7 +240,6 @@ def sync(run_id: str) -> int:
         journal.check_store()
         count = len(journal.pending)
         journal.send()
-        journal.remove()
         return count
 
 
@@ -267,7 +260,7 @@ def end_orphans() -> list[str]:
                     # A server that is away is waited for once.
                     is_away = is_away or not journal.try_to_send()
         except TrackingError:
-            # It is being recorded, or its file is damaged, which `overtone sync` tells.
+            # It is being recorded, or its file is damaged, which `overtone sync` reports.
             continue
     return found
 

@@ -38,6 +38,19 @@ def run_name(model: str, params: settings.Params, unrelated: tuple[str, ...]) ->
     return name
 
 
+def tags(system: str, kind: str, command: str, commit: str | None) -> dict[str, str]:
+    """What tells runs apart when they are filtered: whose run it is, by which command, commit, stage and experiment."""
+    facts = {
+        SYSTEM: system,
+        KIND: kind,
+        "dvc_stage": os.environ.get("DVC_STAGE"),
+        "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
+        "mlflow.source.name": command,
+        "mlflow.source.git.commit": commit,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
 def differing(params: settings.Params, unrelated: tuple[str, ...]) -> dict[str, Any]:
     """The settings that differ from `params.yaml` of the commit; none where there is no commit or none that this code reads."""
     content = git.at(project.source() or Path.cwd(), "HEAD", project.SETTINGS)

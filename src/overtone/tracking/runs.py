@@ -1,19 +1,16 @@
-"""One MLflow run for one training, and the scores that its evaluation adds to it."""
+"""One MLflow run for one training."""
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from overtone import settings
-from overtone.audio import replacing
 from overtone.tracking import entries, journal, naming, provenance, store, transfer
 from overtone.tracking.journal import REASON, Journal
 from overtone.tracking.provenance import Provenance, Shards
@@ -21,6 +18,7 @@ from overtone.tracking.store import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from pytorch_lightning.loggers import Logger, MLFlowLogger
 
 Model = str
@@ -88,37 +86,32 @@ class TrainingRun:
             return self
         self._provenance = provenance.take(self._params, self._shards)
         client = store.client()
-        run_id, created = self._obtain(client)
-        run = client.get_run(run_id)
+        run = client.get_run(self._obtain(client))
         self._experiment = client.get_experiment(run.info.experiment_id).name
-        self._book = Journal(run_id, {"store": store.public_uri()}, _GLANCE_SECONDS)
-        if not created and _GENERATED_NAME.fullmatch(run.info.run_name or ""):
-            self._book.append("name", name=self._name())
+        self._book = Journal(run.info.run_id, {"store": store.public_uri()}, _GLANCE_SECONDS)
         try:
-            self._introduce(self._book, created)
+            self._introduce(client, run, self._provenance)
         except BaseException:
-            if created:
-                self._book.remove()
             self._book.close()
             raise
         self.run_id = self._book.run_id
-        self._watch_system(self._book, _next_system_step(run.data.metrics, client, run_id))
+        self._watch_system(self._book, _next_system_step(run.data.metrics, client, self.run_id))
         return self
 
-    def _introduce(self, book: Journal, created: bool) -> None:
-        """What the run is, before anything is trained."""
-        if not created:
-            book.append("status", status="RUNNING")
-            book.append("untag", names=[REASON, BATCH])
-        book.append("params", values=trained_with(self._params, self.model))
-        source = self._source()
-        book.append("tags", values=self._tags() | source.tags())
-        if source.files:
-            encoded = {name: base64.b64encode(content).decode() for name, content in source.files.items()}
-            # What leads back to the source when the repository has moved on.
-            book.append("files", path="source", files=encoded)
-        book.append("dataset", **transfer.dataset(source.facts(), self._params.corpus.path.name))
-        book.send()
+    def _introduce(self, client: MlflowClient, run: Run, source: Provenance) -> None:
+        """Write down what the run is, before anything is trained."""
+        run_id, renamed = run.info.run_id, _GENERATED_NAME.fullmatch(run.info.run_name or "")
+        client.update_run(run_id, status="RUNNING", name=self._name() if renamed else None)
+        for name in {REASON, BATCH} & set(run.data.tags):
+            client.delete_tag(run_id, name)
+        entries.log_params(client, run_id, trained_with(self._params, self.model), run.data.params)
+        entries.log_tags(client, run_id, self._tags() | source.tags())
+        # What leads back to the source when the repository has moved on.
+        with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
+            for name, content in source.files.items():
+                (Path(folder) / name).write_bytes(content)
+            client.log_artifacts(run_id, folder, "source")
+        entries.log_dataset(client, run_id, transfer.dataset(source.facts(), self._params.corpus.path.name))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -162,19 +155,14 @@ class TrainingRun:
         assert self._provenance is not None, "the run was not entered, or records in another process"
         return self._provenance
 
-    def _obtain(self, client: MlflowClient) -> tuple[str, bool]:
-        """The run's id, and whether it was made just now."""
-        adopted = os.environ.get("MLFLOW_RUN_ID")
-        if adopted:
+    def _obtain(self, client: MlflowClient) -> str:
+        """The id of the run: adopted, continued or new."""
+        if adopted := os.environ.get("MLFLOW_RUN_ID"):
             if not entries.exists(client, adopted):
                 raise TrackingError(f"MLFLOW_RUN_ID: {store.public_uri()} has no run {adopted!r}")
-            return adopted, False
-        if self._resume and (known := self._continued(client, self._resume)):
-            return known, False
-        parent = os.environ.get("OVERTONE_PARENT_RUN_ID")
-        tags = {"mlflow.parentRunId": parent} if parent else {}
-        run = client.create_run(store.experiment_id(client, parent), run_name=self._name(), tags=tags)
-        return str(run.info.run_id), True
+            return adopted
+        known = self._continued(client, self._resume) if self._resume else None
+        return known or store.begin_run(client, self._name())
 
     def _continued(self, client: MlflowClient, resume: str) -> str | None:
         """The run of an interrupted training in this store, whole as far as it was recorded here."""
@@ -186,17 +174,9 @@ class TrainingRun:
         return naming.run_name(self.model, self._params, foreign(self.model))
 
     def _tags(self) -> dict[str, str]:
-        facts = {
-            "model": self.model,
-            naming.SYSTEM: self.model,
-            naming.KIND: "training",
-            "dvc_stage": os.environ.get("DVC_STAGE"),
-            "dvc_exp_name": os.environ.get("DVC_EXP_NAME"),
-            "dvc_exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV"),
-            "mlflow.source.name": f"overtone stage train --model {self.model}",
-            "mlflow.source.git.commit": self._source().commit,
-        }
-        return {name: value for name, value in facts.items() if value}
+        found = naming.tags(self.model, "training", f"overtone stage train --model {self.model}", self._source().commit)
+        baseline = os.environ.get("DVC_EXP_BASELINE_REV")
+        return found | {"model": self.model} | ({"dvc_exp_baseline_rev": baseline} if baseline else {})
 
     def _watch_system(self, book: Journal, first_step: int) -> None:
         if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("false", "0"):
@@ -240,53 +220,10 @@ def end(run_id: str) -> None:
     """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
     if run_id in journal.kept():
         with Journal(run_id) as book:
-            if book.status in ("", "RUNNING"):
+            if not book.has_ended:
                 book.append("status", status="FAILED", end=journal.now())
             book.try_to_send(journal.PATIENCE_SECONDS)
         return
     client = store.client()
     if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, "FAILED")
-
-
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
-def log_evaluation(folder: Path, metrics: Mapping[str, Any], report: Path) -> str:
-    """Add an evaluation to the run that trained the model.
-
-    Args:
-        folder: the model folder; its `run.json` names the run.
-        metrics: the tree of `metrics.json`: group -> kind -> metric -> mean; entries that are not numbers are left out.
-        report: the report folder (scores, `figures/`, `audio/`), kept as the run's artifacts under `evaluation`; its
-            `summary.json` gets the id that `run.json` names, which `dvc exp show` has as a column then.
-
-    Returns:
-        The id of the run in use: that of `run.json`, or of its copy if this store never had it (see `transfer`).
-
-    Raises:
-        TrackingError: the model folder lacks a usable `run.json`, or the store lacks the experiment.
-    """
-    client = store.client()
-    run_id = transfer.open_run(folder)
-    _sign(report / "summary.json", transfer.read_run(folder)["run_id"])
-    entries.log_metrics(client, run_id, [(f"test/{name}", value, 0) for name, value in entries.leaves(metrics)])
-    if test_set := metrics.get("test_set"):
-        client.set_tag(run_id, "test_set", str(test_set))
-    client.log_artifacts(run_id, str(report), "evaluation")
-    return run_id
-
-
-def is_evaluated(run_id: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether a run holds an evaluation's figures."""
-    data = store.client().get_run(run_id).data
-    wanted = {entries.legal(f"test/{name}"): value for name, value in entries.leaves(metrics)}
-    return all(data.metrics.get(name) == value for name, value in wanted.items() if math.isfinite(value))
-
-
-def _sign(summary: Path, run_id: str) -> None:
-    if not summary.is_file():
-        return
-    tree = json.loads(summary.read_text()) | {"run": run_id}
-    with replacing(summary) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")

@@ -118,7 +118,7 @@ def _is_away(error: BaseException) -> bool:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What to tell of an error of MLflow's, in a sentence; None for one that is no refusal of a store."""
+    """An error of MLflow's as a sentence for the user; None for one that is no refusal of a store."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException):

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["AwayError", "TrackingError", "client", "exists", "experiment_id", "lock", "public_uri", "tracking_uri"]
 
 EXPERIMENT = "overtone"
+# The run that new ones are beneath: `mlflow run` and studies set it.
+PARENT = "OVERTONE_PARENT_RUN_ID"
 _NOISY = ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
 # How long another process may keep a lock: judging a champion anew takes minutes.
 LOCK_SECONDS = 1800.0
@@ -156,30 +158,26 @@ def user() -> str:
     return getpass.getuser()
 
 
-def experiment_name() -> str:
-    """What the user calls the experiment that new runs go to: `MLFLOW_EXPERIMENT_NAME`; empty where that is not set."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
-
-
-def experiment_id(opened: MlflowClient, parent_run: str | None = None, name: str | None = None) -> str:
+def experiment_id(opened: MlflowClient, parent_run: str | None = None) -> str:
     """The experiment that new runs go to, made if need be.
+
+    It is the one that `MLFLOW_EXPERIMENT_NAME` names; where that is not set, the parent run's (the UI nests only within one
+    experiment), else "overtone".
 
     Args:
         parent_run: the run that they are beneath.
-        name: of the experiment; `experiment_name()` when not given. Where it is empty, the parent run's (the UI nests only
-            within one experiment), else "overtone".
 
     Raises:
         TrackingError: the experiment was deleted, or the parent run is unknown.
     """
     from mlflow.exceptions import MlflowException
 
-    name = experiment_name() if name is None else name
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
     if parent_run and not name:
         try:
             return str(opened.get_run(parent_run).info.experiment_id)
         except MlflowException:
-            raise TrackingError(f"OVERTONE_PARENT_RUN_ID: {public_uri()} has no run {parent_run!r}") from None
+            raise TrackingError(f"{PARENT}: {public_uri()} has no run {parent_run!r}") from None
     name = name or EXPERIMENT
     found = opened.get_experiment_by_name(name)
     if found is None:
@@ -196,6 +194,18 @@ def experiment_id(opened: MlflowClient, parent_run: str | None = None, name: str
             f"-x {found.experiment_id}` or set MLFLOW_EXPERIMENT_NAME"
         )
     return str(found.experiment_id)
+
+
+def begin_run(opened: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> str:
+    """The id of a new run, beneath the one that `OVERTONE_PARENT_RUN_ID` names where that is set.
+
+    Raises:
+        TrackingError: as `experiment_id`.
+    """
+    parent = os.environ.get(PARENT)
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    made = opened.create_run(experiment_id(opened, parent), run_name=name, tags={**(tags or {}), **nested})
+    return str(made.info.run_id)
 
 
 def _artifacts(experiment: str) -> str | None:

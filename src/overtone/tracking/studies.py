@@ -5,66 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from overtone import settings
 from overtone.settings import project
 from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
 
-PARENT = "OVERTONE_PARENT_RUN_ID"
 
-
+@dataclass(frozen=True)
 class StudyRun:
-    """The run of a study; the calls of `overtone tune` that continue it write into the same one.
+    """The run of a study; the calls of `overtone tune` that continue it write into the same one."""
 
-    Ends FINISHED, FAILED on an error, KILLED on an interruption. Adopts `MLFLOW_RUN_ID` when set, else `known`, else makes
-    a run, beneath `OVERTONE_PARENT_RUN_ID` when set.
-
-    Args:
-        study: the study's name.
-        known: run id of earlier calls; ignored if this store does not have it.
-        tags: what the study is, for the run's first lines.
-        params: the search as settings, dotted.
-    """
-
-    def __init__(self, study: str, known: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        self.run_id = ""
-        self._study = study
-        self._known = known
-        self._tags = tags
-        self._params = params
-
-    def __enter__(self) -> Self:
-        client = store.client()
-        adopted = os.environ.get("MLFLOW_RUN_ID")
-        if known := next((one for one in (adopted, self._known) if one and entries.exists(client, one)), None):
-            self.run_id = known
-            client.update_run(known, status="RUNNING", name=f"tune {self._study}")
-        else:
-            parent = os.environ.get(PARENT)
-            run = client.create_run(
-                store.experiment_id(client, parent),
-                run_name=f"tune {self._study}",
-                tags={"mlflow.parentRunId": parent} if parent else {},
-            )
-            self.run_id = str(run.info.run_id)
-        present = client.get_run(self.run_id).data.params
-        entries.log_params(
-            client, self.run_id, {key: entries.text(value) for key, value in self._params.items()}, present
-        )
-        commit = git.commit(project.source() or Path.cwd())
-        entries.log_tags(
-            client, self.run_id, {naming.KIND: "study", **self._tags, **({"git_commit": commit} if commit else {})}
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        store.client().set_terminated(self.run_id, ended(error))
+    run_id: str
 
     def log(self, points: list[tuple[str, float, int]], files: list[Path], tags: Mapping[str, str]) -> None:
         """Add (name, value, trial number) points, files and what the best trial is."""
@@ -75,6 +30,36 @@ class StudyRun:
         entries.log_tags(client, self.run_id, tags)
 
 
+@contextlib.contextmanager
+def study_run(study: str, known: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[StudyRun]:
+    """The run of a study, which ends FINISHED, FAILED on an error, KILLED on an interruption.
+
+    It is `MLFLOW_RUN_ID` when that is set, else `known`, else a new one, beneath `OVERTONE_PARENT_RUN_ID` when set.
+
+    Args:
+        study: the study's name.
+        known: run id of earlier calls; ignored if this store does not have it.
+        tags: what the study is.
+        params: the search as settings, dotted.
+    """
+    client = store.client()
+    candidates = [one for one in (os.environ.get("MLFLOW_RUN_ID"), known) if one and entries.exists(client, one)]
+    run_id = candidates[0] if candidates else store.begin_run(client, f"tune {study}")
+    client.update_run(run_id, status="RUNNING", name=f"tune {study}")
+    present = client.get_run(run_id).data.params
+    entries.log_params(client, run_id, {key: entries.text(value) for key, value in params.items()}, present)
+    commit = git.commit(project.source() or Path.cwd())
+    entries.log_tags(client, run_id, {naming.KIND: "study", **tags, **({"git_commit": commit} if commit else {})})
+    error: BaseException | None = None
+    try:
+        yield StudyRun(run_id)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        client.set_terminated(run_id, ended(error))
+
+
 class TrialRun(TrainingRun):
     """A trial's training as a run beneath the study's (`OVERTONE_PARENT_RUN_ID`), named after study and trial."""
 
@@ -83,12 +68,8 @@ class TrialRun(TrainingRun):
         self._study = study
         self._number = number
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        if self._book:
-            self._book.append("name", name=f"{self._study} trial {self._number}")
-            self._book.try_to_send()
-        return self
+    def _name(self) -> str:
+        return f"{self._study} trial {self._number}"
 
     def _tags(self) -> dict[str, str]:
         facts = {
@@ -119,8 +100,8 @@ def close_trial(run_id: str) -> None:
 @contextlib.contextmanager
 def beneath(run_id: str) -> Iterator[None]:
     """Runs made within are beneath this one, whatever run this process is set to adopt."""
-    before = {name: os.environ.get(name) for name in (PARENT, "MLFLOW_RUN_ID")}
-    os.environ[PARENT] = run_id
+    before = {name: os.environ.get(name) for name in (store.PARENT, "MLFLOW_RUN_ID")}
+    os.environ[store.PARENT] = run_id
     os.environ.pop("MLFLOW_RUN_ID", None)
     try:
         yield

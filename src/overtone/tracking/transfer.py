@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overtone.settings import project
-from overtone.tracking import entries, journal, naming, provenance, relocation, store, upload
+from overtone.tracking import entries, journal, naming, provenance, relocation, store
 from overtone.tracking.address import DATABASE, is_database, sqlite_uri
 from overtone.tracking.store import TrackingError
 
@@ -154,12 +154,10 @@ def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[
         tags={key: str(value) for key, value in tags.items() if value},
     )
     run_id = str(run.info.run_id)
-    if settings := info.get("settings"):
-        entries.log_params(client, run_id, {entries.legal(k): entries.text(v) for k, v in settings.items()}, {})
-    elif (config := folder / "config.json").is_file():
-        entries.log_params(client, run_id, dict(entries.texts(json.loads(config.read_text()))), {})
+    settings = info.get("settings") or {}
+    entries.log_params(client, run_id, {entries.legal(k): entries.text(v) for k, v in settings.items()}, {})
     entries.log_metrics(client, run_id, list(_curve(folder / "history.csv")))
-    upload.log_dataset(client, run_id, dataset(info, str((settings or {}).get("corpus.path", "data"))))
+    entries.log_dataset(client, run_id, dataset(info, str(settings.get("corpus.path", "data"))))
     client.set_terminated(run_id, "FINISHED")
     return run_id
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import html
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna import visualization
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
-from plotly import offline
 
 from overtone.tuning import space
 from overtone.tuning.space import Space
@@ -20,7 +21,6 @@ NAMES = {"quality": "validation error", "speed": "real-time factor"}
 _STYLE = (
     "body{font-family:sans-serif;margin:2em auto;max-width:75em;padding:0 1em}"
     "table{border-collapse:collapse;font-size:85%}td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ccc}"
-    ".best{background:#e6f4e6}"
 )
 
 
@@ -28,29 +28,22 @@ def page(
     study: optuna.Study, objectives: Sequence[str], searched: Space, present: Mapping[str, Any], best: int | None
 ) -> str:
     """The page. A figure that the study has too few trials for is left out, with the reason."""
-    parts = [f"<h1>Study {html.escape(study.study_name)}</h1>", _summary(study)]
+    trials = study.get_trials(deepcopy=False)
+    counts = Counter(trial.state.name.lower() for trial in trials)
+    shown = ", ".join(f"{count} {state}" for state, count in counts.items())
+    parts = [f"<h1>Study {html.escape(study.study_name)}</h1>", f"<p>{len(trials)} trials: {shown}.</p>"]
+    # Plotly itself, once.
+    script: bool = True
     for title, figure in _figures(study, objectives):
         parts.append(f"<h2>{html.escape(title)}</h2>")
         if isinstance(figure, str):
             parts.append(f"<p>{html.escape(figure)}</p>")
         else:
-            parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
-    parts += ["<h2>Trials</h2>", _table(study.get_trials(deepcopy=False), objectives, searched, present, best)]
+            parts.append(figure.to_html(full_html=False, include_plotlyjs=script))
+            script = False
+    parts += ["<h2>Trials</h2>", _table(trials, objectives, searched, present, best)]
     head = f"<meta charset='utf-8'><title>{html.escape(study.study_name)}</title><style>{_STYLE}</style>"
-    script = f"<script>{_script()}</script>"
-    return f"<!doctype html><html><head>{head}{script}</head><body>{''.join(parts)}</body></html>\n"
-
-
-def _script() -> str:
-    known: Any = offline  # has no types
-    return str(known.get_plotlyjs())
-
-
-def _summary(study: optuna.Study) -> str:
-    trials = study.get_trials(deepcopy=False)
-    counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-    shown = ", ".join(f"{count} {state.name.lower()}" for state, count in counts.items() if count)
-    return f"<p>{len(trials)} trials: {shown}.</p>"
+    return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
 def _figures(study: optuna.Study, objectives: Sequence[str]) -> list[tuple[str, Any]]:
@@ -95,18 +88,21 @@ def _table(
     present: Mapping[str, Any],
     best: int | None,
 ) -> str:
-    columns = ["trial", "state", *(NAMES[name] for name in objectives), *searched, "note"]
-    rows = ["".join(f"<th>{html.escape(column)}</th>" for column in columns)]
-    marks = [""]
+    rows = []
     for trial in trials:
-        values = [f"{value:.4f}" for value in trial.values or []] or [""] * len(objectives)
-        drawn = space.settings(trial.params, searched, present)
         first_try = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
-        retry = f"again, after {first_try}" if first_try is not None else ""
-        first = "the settings as they were" if trial.user_attrs.get("settings") == "present" else ""
-        notes = ", ".join(filter(None, (first, retry, trial.user_attrs.get("reason", ""))))
-        settings = [str(drawn.get(key, "")) for key in searched]
-        cells = [str(trial.number), trial.state.name.lower(), *values, *settings, notes]
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-        marks.append(" class='best'" if trial.number == best else "")
-    return f"<table>{''.join(f'<tr{mark}>{row}</tr>' for mark, row in zip(marks, rows, strict=True))}</table>"
+        notes = (
+            "best" if trial.number == best else "",
+            "the settings as they were" if trial.user_attrs.get("settings") == "present" else "",
+            f"again, after {first_try}" if first_try is not None else "",
+            trial.user_attrs.get("reason", ""),
+        )
+        drawn = space.settings(trial.params, searched, present)
+        values = zip(objectives, trial.values or [], strict=False)
+        rows.append(
+            {"trial": trial.number, "state": trial.state.name.lower()}
+            | {NAMES[name]: f"{value:.4f}" for name, value in values}
+            | {key: str(drawn.get(key, "")) for key in searched}
+            | {"note": ", ".join(filter(None, notes))}
+        )
+    return str(pd.DataFrame(rows).to_html(index=False, na_rep="", border=0))

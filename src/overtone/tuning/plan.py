@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from overtone import settings as settings_file
 from overtone.errors import OvertoneError
-from overtone.settings import Params, Settings, project
+from overtone.settings import Params, Settings
+from overtone.tracking.address import absolute, is_database, public_uri
 
 # The plan, and for the other processes of a trial on several devices what that trial drew.
 PLAN = "OVERTONE_TUNE_PLAN"
 DRAWN = "OVERTONE_TRIAL"
 STORAGE = "OVERTONE_TUNE_STORAGE"
 # What launchers say of a process among many.
-LAUNCHED = (
-    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
-)
+LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
+# The status of a process that was asked to end.
+INTERRUPTED = 130
 WORK = Path("work/tune")
 
 
@@ -124,19 +124,7 @@ def plan(
 
 def resolved(url: str) -> str:
     """A database's URL, the path of an SQLite file taken from the project's root."""
-    scheme, separator, rest = url.partition("://")
-    local = scheme.split("+")[0] == "sqlite"
-    if not separator or scheme in ("http", "https", "file", "journal") or (local and not rest.strip("/")):
-        raise TuningError(f"storage {public(url)!r}: expected sqlite:///FILE or postgresql://USER@HOST/NAME")
-    if local and not rest.startswith("//"):
-        # In the address of a database, % and ? are not letters of a name.
-        return f"{scheme}:///{quote(str(project.root() / rest.removeprefix('/')))}"
-    return url
-
-
-def public(url: str) -> str:
-    """A storage's URL as runs and messages may hold it: no user, password or path of this machine."""
-    scheme, separator, rest = url.partition("://")
-    if rest.startswith("/"):
-        return f"{scheme}:///{unquote(rest[1:]).removeprefix(f'{project.root()}{os.sep}')}"
-    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
+    _, separator, rest = url.partition("://")
+    if not separator or not is_database(url) or (is_database(url, "sqlite") and not rest.strip("/")):
+        raise TuningError(f"storage {public_uri(url)!r}: expected sqlite:///FILE or postgresql://USER@HOST/NAME")
+    return absolute(url)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from optuna import Trial
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.trial import BaseTrial, FixedTrial
 
 from overtone.settings import Choice, Dimension, Params, RealRange, WholeRange, flatten
 from overtone.tuning.plan import TuningError
@@ -22,17 +17,8 @@ Space = Mapping[str, Dimension]
 DIGITS = 4
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """What Optuna draws from. Lists, which it cannot store, are drawn as their JSON text."""
-    if isinstance(dimension, WholeRange):
-        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
-    if isinstance(dimension, RealRange):
-        return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
-    return CategoricalDistribution([_stored(choice) for choice in dimension.choices])
-
-
-def draw(trial: Trial, space: Space, present: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's settings, drawn by the sampler or as they were enqueued."""
+def draw(trial: BaseTrial, space: Space, present: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's settings, drawn by the sampler or as they were enqueued; lists are drawn as JSON, since Optuna stores none."""
     for key, dimension in space.items():
         if isinstance(dimension, WholeRange):
             trial.suggest_int(key, dimension.low, dimension.high, step=dimension.step, log=dimension.log)
@@ -57,16 +43,15 @@ def present(params: Params, space: Space) -> dict[str, Any]:
     flat = flatten(params)
     values = {key: flat[key] for key in space}
     for key, value in values.items():
-        limits = distribution(space[key])
         try:
-            inside = limits._contains(limits.to_internal_repr(_stored(value)))
-        except ValueError:
-            inside = False
-        if not inside:
+            # Optuna's own check of values that somebody gives; it only warns of numbers.
+            with warnings.catch_warnings(action="error"):
+                draw(FixedTrial(enqueued({key: value})), {key: space[key]}, values)
+        except (ValueError, UserWarning):
             raise TuningError(
                 f"tune.space: {key}: expected the present value, {value}, to lie in the space; "
                 "widen the space or change the setting"
-            )
+            ) from None
     return values
 
 

@@ -18,8 +18,9 @@ from overtone.data import sources
 from overtone.errors import OvertoneError
 from overtone.settings import FAMILIES, flatten
 from overtone.tracking import studies
+from overtone.tracking.address import public_uri
 from overtone.tuning import space
-from overtone.tuning.plan import Plan, TuningError, public
+from overtone.tuning.plan import Plan, TuningError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Settings of the machine, which change how fast a trial is and not what it comes to.
@@ -101,11 +102,11 @@ def storage(plan: Plan) -> RDBStorage:
         )
     except ImportError:
         raise TuningError(
-            f"storage {public(plan.storage)}: its driver is missing; expected the extra `postgres` installed"
+            f"storage {public_uri(plan.storage)}: its driver is missing; expected the extra `postgres` installed"
         ) from None
     except Exception as error:  # whatever the database's driver raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TuningError(f"storage {public(plan.storage)}: cannot be opened: {reason}") from None
+        raise TuningError(f"storage {public_uri(plan.storage)}: cannot be opened: {reason}") from None
 
 
 def retry(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:

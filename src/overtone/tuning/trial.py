@@ -1,14 +1,18 @@
-"""One trial: settings are drawn, a network is trained with them, and what it came to is the trial's value."""
+"""One trial: settings are drawn, a network is trained with them, and what it came to is the trial's value.
+
+`python -m overtone.tuning.trial` is a process of a search, which runs one trial of the plan that the environment holds.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import optuna
 import torch
@@ -23,7 +27,8 @@ from overtone.training import fit, launch
 from overtone.training.failure import DivergedError
 from overtone.training.tasks import TASKS
 from overtone.tuning import space
-from overtone.tuning.plan import DRAWN, PLAN, Plan
+from overtone.tuning import study as studies
+from overtone.tuning.plan import DRAWN, INTERRUPTED, PLAN, Plan, inherited
 from overtone.tuning.pruning import Judge, Pruning
 
 # The real-time factor is that of this much audio, mono; the best of so many runs.
@@ -87,7 +92,7 @@ def _trained(
     given = {"number": trial.number, "id": trial._trial_id, "drawn": drawn, "run_id": record.run_id}
     result = plan.folder / str(trial.number) / RESULT
     try:
-        launch.launch("overtone.tuning.worker", (), processes, {PLAN: plan.text(), DRAWN: json.dumps(given)})
+        launch.launch("overtone.tuning.trial", (), processes, {PLAN: plan.text(), DRAWN: json.dumps(given)})
     except launch.LaunchError:
         if result.is_file() and "diverged" in (found := json.loads(result.read_text())):
             raise DivergedError(found["diverged"]) from None
@@ -99,14 +104,13 @@ def _trained(
 def follow(plan: Plan) -> None:
     """One process of a trial's training on several: the settings are those that the trial's own process drew."""
     from overtone.tracking import runs
-    from overtone.tuning import study
 
     given = json.loads(os.environ[DRAWN])
     params = changed(plan.params, given["drawn"])
     result = plan.folder / str(given["number"]) / RESULT
     leads = os.environ["RANK"] == "0"
     logger = runs.logger_of(given["run_id"]) if leads else False
-    judge = _judge(optuna.Trial(study.join_study(plan), given["id"])) if leads and _judged(plan) else None
+    judge = _judge(optuna.Trial(studies.join_study(plan), given["id"])) if leads and _judged(plan) else None
     try:
         best, pruned = _alone(plan, params, given["number"], logger, judge)
     except DivergedError as error:
@@ -165,3 +169,49 @@ def _judge(trial: optuna.Trial) -> Judge:
         return trial.should_prune()
 
     return judge
+
+
+# --- a process of a search -----------------------------------------------------------------------------------------------
+
+
+def work(plan: Plan) -> None:
+    """Run one trial; one that is interrupted will be tried again.
+
+    Raises:
+        KeyboardInterrupt: the process was asked to end.
+    """
+    study = studies.join_study(plan)
+    numbers: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float | tuple[float, ...]:
+        numbers.append(trial.number)
+        trial.set_user_attr("call", plan.call)
+        return run(plan, trial)
+
+    try:
+        study.optimize(objective, n_trials=1)
+    except KeyboardInterrupt:
+        if numbers:
+            studies.retry(study, study.get_trials(deepcopy=False)[numbers[0]], plan)
+        raise
+
+
+def _interrupt(*_: object) -> Never:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run a trial; in another process of a trial's training, take part in that."""
+    plan = inherited()
+    if DRAWN in os.environ:
+        follow(plan)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work(plan)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -15,9 +15,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from overtone.tracking import processes
 from overtone.tuning import study as studies
-from overtone.tuning.plan import LAUNCHED, PLAN, Plan, TuningError
-from overtone.tuning.worker import INTERRUPTED
+from overtone.tuning.plan import INTERRUPTED, LAUNCHED, PLAN, Plan, TuningError
 
 POLL_SECONDS = 0.5
 # A process that was asked to end gets this long to fail its trial.
@@ -26,12 +26,13 @@ GRACE_SECONDS = 30.0
 Process = subprocess.Popen[bytes]
 
 
-def run(plan: Plan, study: optuna.Study, on_trial: Callable[[FrozenTrial], None], note: Callable[[str], None]) -> None:
+def run(plan: Plan, study: optuna.Study, on_trial: Callable[[FrozenTrial], None]) -> None:
     """Have `plan.goal` trials finished by `plan.workers` processes at a time. Ends the processes when interrupted.
+
+    A line is printed for each process that ended badly.
 
     Args:
         on_trial: gets each trial that finishes.
-        note: gets a line on each process that ended badly.
 
     Raises:
         TuningError: several processes in a row ended badly without finishing a trial.
@@ -48,7 +49,7 @@ def run(plan: Plan, study: optuna.Study, on_trial: Callable[[FrozenTrial], None]
                 reported.add(trial.number)
             failures = 0 if fresh else failures
             for process in [one for one in running if one.poll() is not None]:
-                failures += _ended(plan, process, running.pop(process), failures, note)
+                failures += _ended(plan, process, running.pop(process), failures)
             if len(reported) >= plan.goal:
                 return _join(running)
             while len(running) < min(plan.workers, plan.goal - len(reported)):
@@ -70,7 +71,7 @@ def start(plan: Plan) -> tuple[Process, Path]:
     inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "overtone.tuning.worker"],
+            [sys.executable, "-m", "overtone.tuning.trial"],
             env=inherited | {PLAN: plan.text()},
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -80,13 +81,14 @@ def start(plan: Plan) -> tuple[Process, Path]:
     return process, log
 
 
-def _ended(plan: Plan, process: Process, log: Path, failures: int, note: Callable[[str], None]) -> int:
+def _ended(plan: Plan, process: Process, log: Path, failures: int) -> int:
     """1 if a process ended badly.
 
     Raises:
         TuningError: too many of them did.
     """
-    _end_group(process)
+    # What it started and left behind, such as the other processes of its training.
+    processes.end(process)
     status = process.returncode
     if status == 0:
         log.unlink(missing_ok=True)
@@ -95,7 +97,7 @@ def _ended(plan: Plan, process: Process, log: Path, failures: int, note: Callabl
     last = lines[-1].strip() if lines else "it printed nothing"
     why = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     why = "was asked to end" if status == INTERRUPTED else why
-    note(f"worker {process.pid} {why}: {last} ({log})")
+    print(f"worker {process.pid} {why}: {last} ({log})", flush=True)
     if failures >= plan.workers + 2:
         raise TuningError(
             f"study {plan.study}: {failures + 1} workers in a row ended without finishing a trial; {log} ends with: {last}"
@@ -109,8 +111,7 @@ def _stop(running: dict[Process, Path]) -> None:
         process.terminate()
     _join(running)
     for process in running:
-        _end_group(process)
-        process.wait()
+        processes.end(process)
 
 
 def _join(running: dict[Process, Path]) -> None:
@@ -120,9 +121,3 @@ def _join(running: dict[Process, Path]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(deadline - time.monotonic(), 0.1))
             log.unlink(missing_ok=True)
-
-
-def _end_group(process: Process) -> None:
-    """End what a process started and left behind, such as the other processes of its training."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)

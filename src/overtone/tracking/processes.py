@@ -9,42 +9,40 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # How long commands that were asked to end are waited for.
 GRACE_SECONDS = 10.0
 
 
-def call(
-    command: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    output: int | None = None,
-    errors: int | None = None,
-) -> int:
+def call(command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int | None = None) -> int:
     """The exit status of a command that ends, with all that it started, when this process is interrupted.
 
     Args:
         command: program and arguments.
         folder: where it runs.
         environment: all of its variables.
-        output: descriptor of its standard output, or `subprocess.DEVNULL`; None for this process's own.
-        errors: the same for its standard error.
+        output: descriptor of its standard output; None for this process's own.
     """
-    process = subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdout=output, stderr=errors, start_new_session=True
-    )
+    process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=output, start_new_session=True)
     try:
         return process.wait()
     except BaseException:
-        _end(process)
+        end(process, GRACE_SECONDS)
         raise
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process and its group to end, and end those that do not."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
+def end(process: subprocess.Popen[Any], seconds: float = 0.0) -> None:
+    """End a process and its group.
+
+    Args:
+        process: started in a session of its own; one that has ended may have left others behind.
+        seconds: how long they have to end when they are asked to; 0 ends them at once.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        if seconds:
+            os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             process.poll()
             os.killpg(process.pid, 0)
