@@ -23,6 +23,7 @@ from uvicorn.supervisors import Multiprocess
 from overtone.errors import OvertoneError
 from overtone.serving import logs, metrics
 from overtone.serving.app import create_app
+from overtone.serving.models import require_device
 from overtone.serving.options import Options
 
 log = logging.getLogger("overtone.serving")
@@ -38,10 +39,11 @@ def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs.
 
     Raises:
-        OvertoneError: the address cannot be listened on, or a process could not begin.
+        OvertoneError: the device is not there, the address cannot be listened on, or a process could not begin.
         Exception: what kept the first model from being loaded.
     """
     logs.configure(options.log_format, options.key)
+    require_device(options.device)
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(options))
         host, port = listener.getsockname()[:2]
