@@ -199,6 +199,21 @@ def test_client_that_takes_or_sends_nothing_is_given_up(options: Options) -> Non
     assert ask(replace(options, upload_seconds=0.1), b"", receive=trickle)[0]["status"] == 408
 
 
+def leaving(data: bytes, ready: Callable[[], bool]) -> Callable[[], Any]:
+    """What a client sends that is gone as soon as something is so."""
+    sent: list[bool] = []
+
+    async def receive() -> Message:
+        if not sent:
+            sent.append(True)
+            return {"type": "http.request", "body": data, "more_body": False}
+        while not ready():
+            await asyncio.sleep(0.001)
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
 @pytest.mark.parametrize("format", ["wav", "mp3"])
 def test_file_is_computed_piece_by_piece_and_nobody_computes_for_who_is_gone(
     options: Options, format: str, monkeypatch: pytest.MonkeyPatch
@@ -214,18 +229,22 @@ def test_file_is_computed_piece_by_piece_and_nobody_computes_for_who_is_gone(
 
     monkeypatch.setattr(enhancement, "of_length", counted)
     data = audio.encode(sound(RATE, seconds=60.0), RATE)
-    left: list[bool] = []
-
-    async def leaves() -> Message:
-        if not left:
-            left.append(True)
-            return {"type": "http.request", "body": data, "more_body": False}
-        while len(computed) < 3:
-            await asyncio.sleep(0.001)
-        return {"type": "http.disconnect"}
-
-    ask(options, b"", f"format={format}&cutoff_hz=8000", receive=leaves)
+    gone = leaving(data, lambda: len(computed) >= 3)
+    ask(options, b"", f"format={format}&cutoff_hz=8000", receive=gone)
     assert 3 <= len(computed) < 12
+
+
+def test_sound_is_counted_in_steps_and_not_for_who_is_gone(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def endless(*_: Any) -> Iterator[int]:
+        while True:
+            counted.append(1)
+            yield len(counted)
+
+    monkeypatch.setattr(audio, "counting", endless)
+    ask(options, b"", receive=leaving(SMALL, lambda: len(counted) >= 3))
+    assert 3 <= len(counted) < 100
 
 
 def test_what_fails_after_the_first_piece_breaks_the_answer_off(

@@ -141,7 +141,9 @@ class Jobs:
                 given["file"] = stack.enter_context(received.open("rb"))
             order = Order(**{name: job.order[name] for name in Order.__dataclass_fields__})
             work = Enhancement(loaded, Upload(**given), order, engine.options.job_seconds)
-            await engine.workers.compute(work.open)
+            async for _ in engine.steps(work.open(), slot):
+                if await asyncio.to_thread(self.files.is_deleted, job):
+                    return
             await self._save(job, source=asdict(work.info), format=work.format, seconds=work.info.seconds)
             await engine.workers.compute(work.examine)
             await self._inspect(job, work)

@@ -72,9 +72,10 @@ async def enhance(
         given = await stack.enter_async_context(uploads.received(request, options, options.max_bytes))
         slot = await stack.enter_async_context(engine.limits.slot(client))
         work = Enhancement(loaded, given, order, options.max_seconds)
-        for step in (work.open, work.examine):
-            await engine.workers.compute(step)
+        async for _ in engine.steps(work.open(), slot):
             await _require_connection(request)
+        await engine.workers.compute(work.examine)
+        await _require_connection(request)
         compared = await engine.excerpt_for_shadow(given.file, work)
         pieces = engine.steps(work.pieces(), slot)
         # What is wrong with a file mostly shows in its first piece, where there is still a status to say it by.
