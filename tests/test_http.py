@@ -24,7 +24,7 @@ from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
-from conftest import INHERITED, ROOT, ModelMaker
+from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone.audio import sending
 from overtone.enhance.upsampler import Upsampler
@@ -62,13 +62,9 @@ def serving(options: Options) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def options(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Options]:
+def options(served_model: str) -> Options:
     """Of a server of a tiny model, where there is no project."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in INHERITED:
-            patch.delenv(name, raising=False)
-        patch.chdir(tmp_path_factory.mktemp("serving"))
-        yield Options(model=str(tiny_model("rnn")), workers=1, poll_seconds=60.0)
+    return Options(model=served_model, workers=1, poll_seconds=60.0)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 import scipy.stats
 import uvicorn
 
-from conftest import INHERITED
 from overtone import audio
 from overtone.serving.app import create_app
 from overtone.serving.conditions import SAMPLES
@@ -51,18 +50,8 @@ def serving(options: Options) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A model's folder, served where there is no project."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in INHERITED:
-            patch.delenv(name, raising=False)
-        patch.chdir(tmp_path_factory.mktemp("page"))
-        yield str(tiny_model("rnn"))
-
-
-@pytest.fixture(scope="module")
-def address(model: str) -> Iterator[str]:
-    with serving(Options(model=model, workers=1, jobs_per_client=100)) as (found, _):
+def address(served_model: str) -> Iterator[str]:
+    with serving(Options(model=served_model, workers=1, jobs_per_client=100)) as (found, _):
         yield found
 
 
@@ -350,8 +339,8 @@ def test_work_can_be_cancelled(page: Any) -> None:
     enhance(page)
 
 
-def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(browser: Any, model: str) -> None:
-    options = Options(model=model, workers=1, key=KEY, job_megabytes=1.0)
+def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(browser: Any, served_model: str) -> None:
+    options = Options(model=served_model, workers=1, key=KEY, job_megabytes=1.0)
     with serving(options) as (address, stop), opened(browser, address) as page:
         page.fill("#key", f"{KEY}-wrong")
         with page.expect_response(lambda answer: answer.status == 401):

@@ -80,7 +80,7 @@ class Engine:
     comparisons: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def steps(self, made: Iterator[T], slot: Slot) -> AsyncGenerator[T, None]:
-        """What an iterator makes, each item computed in a worker's thread; between two, other addresses have a turn."""
+        """What an iterator makes, each item computed in a worker's thread; between two, other addresses may compute."""
         while (item := await self.workers.compute(lambda: next(made, None))) is not None:
             yield item
             await slot.yield_to_others()

@@ -1,6 +1,6 @@
 """A file on its way: opened, checked against the limits, examined, enhanced and encoded, each a step of its own.
 
-All of it computes: a step is made in a worker's thread, and between two steps others have their turn.
+All of it computes: a step is made in a worker's thread, and between two steps others may compute.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Enhancement:
 
     @property
     def mode(self) -> str:
-        return "restore" if self.treatment.repairs else "extend"
+        return self.treatment.mode
 
     @property
     def account(self) -> str:

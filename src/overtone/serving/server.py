@@ -62,7 +62,7 @@ def run(options: Options) -> None:
 
 
 def _run_here(options: Options, listener: socket.socket) -> None:
-    _settle()
+    _limit_heaps()
     app = create_app(options)
     server = uvicorn.Server(_config(app, options))
     app.state.stop, app.state.ready = lambda: setattr(server, "should_exit", True), _keep_loaded
@@ -77,7 +77,7 @@ def _run_here(options: Options, listener: socket.socket) -> None:
 def _app_of_process(options: Options) -> FastAPI:
     """The application of one of several processes; one that finds no model ends all of them, as a server of one does."""
     logs.configure(options.log_format, options.key)
-    _settle()
+    _limit_heaps()
     app = create_app(options)
 
     def stop() -> None:
@@ -138,7 +138,7 @@ class Connection(H11Protocol):
         self.loop.call_later(self._seconds, self._look, self.cycle)
 
 
-def _settle() -> None:
+def _limit_heaps() -> None:
     """Few heaps: memory stays flat."""
     if sys.platform == "linux":
         # glibc gives each thread a heap of its own, which keeps its largest size; other libraries have no such call.
