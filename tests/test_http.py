@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
@@ -51,7 +52,14 @@ def sound(rate: int = 16_000, seconds: float = 0.4, channels: int = 1, seed: int
 @contextmanager
 def serving(options: Options) -> Iterator[TestClient]:
     """The application in this process, its model loaded."""
-    with TestClient(create_app(options), base_url="http://127.0.0.1:8000") as opened:
+    with serving_app(create_app(options)) as opened:
+        yield opened
+
+
+@contextmanager
+def serving_app(app: FastAPI) -> Iterator[TestClient]:
+    """As `serving`, of an application that was made."""
+    with TestClient(app, base_url="http://127.0.0.1:8000") as opened:
         for _ in range(600):
             if opened.get("/readyz").status_code == 200:
                 break
@@ -80,6 +88,14 @@ def post(client: TestClient, data: bytes, **params: Any) -> httpx.Response:
 
 
 SMALL = audio.encode(sound(), 16_000)
+
+
+def test_server_says_once_that_its_model_is_loaded(options: Options) -> None:
+    """Then the garbage collector is kept from all that stays."""
+    app, models = create_app(options), []
+    app.state.ready = lambda: models.append(app.state.engine.models.current)
+    with serving_app(app):
+        assert models == [app.state.engine.models.current]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Laws of the page, in a real browser against a real server: what is heard, seen, saved, and told when something is wrong."""
+"""Laws of the page, in a real browser against a real server: what is heard, seen, saved, and shown when something is wrong."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ def test_blind_test_tells_nothing_until_its_result(page: Any) -> None:
 # --- what goes wrong ----------------------------------------------------------------------------------------------------
 
 
-def test_bad_file_is_told_in_a_sentence_and_the_others_are_enhanced(page: Any) -> None:
+def test_bad_file_is_named_in_a_sentence_and_the_others_are_enhanced(page: Any) -> None:
     give(page, ("text.wav", b"This is a text, whatever its name says.\n" * 20), ("old.wav", recording()))
     enhance(page)
     sentence = page.inner_text('li[data-state="failed"] .state')
@@ -339,7 +339,7 @@ def test_work_can_be_cancelled(page: Any) -> None:
     enhance(page)
 
 
-def test_key_is_asked_for_and_limits_and_a_stopped_server_are_told(browser: Any, served_model: str) -> None:
+def test_key_is_asked_for_and_limits_and_a_stopped_server_are_shown(browser: Any, served_model: str) -> None:
     options = Options(model=served_model, workers=1, key=KEY, job_megabytes=1.0)
     with serving(options) as (address, stop), opened(browser, address) as page:
         page.fill("#key", f"{KEY}-wrong")
@@ -407,4 +407,6 @@ def test_half_an_hour_takes_little_of_the_tabs_memory(page: Any, tmp_path: Path)
             highest = max(highest, megabytes())
         page.keyboard.press(" ")
     assert len(saved(page, "mp3")[1]) > 1_000_000
-    assert max(highest, megabytes()) < 500
+    highest = max(highest, megabytes())
+    print(f"{highest:.0f} MB of the tab's memory")
+    assert highest < 500
