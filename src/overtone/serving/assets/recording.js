@@ -73,7 +73,7 @@ export class Recording extends EventTarget {
       if (uploaded && error.status === 404) return this.enhance(settings, signal);
       const cancelled = error.name === "AbortError";
       if (!cancelled && !(error instanceof Refusal)) console.error(error);
-      this.failure = cancelled ? "" : error.message.replace(/^Audio: /, `${this.file.name}: `);
+      this.failure = cancelled ? "" : sentence(error.message.replace(/^Audio: /, ""));
       this.#become(cancelled ? "new" : "failed");
     }
     return undefined;
