@@ -261,12 +261,12 @@ async def _stream(at: Server, rate: int, seconds: float) -> float:
         return time.perf_counter() - begun
 
 
-def streams(folder: Path, workers: int, count: int, seconds: float) -> None:
+def streams(folder: Path, workers: int, count: int, seconds: float, mode: str) -> None:
     """Several live streams at once, each at the pace of its sound: how late the sound that is known comes back."""
     import asyncio
 
     async def all_of_them(at: Server) -> list[float]:
-        late = await asyncio.gather(*(_paced(at, seconds) for _ in range(count)))
+        late = await asyncio.gather(*(_paced(at, seconds, mode) for _ in range(count)))
         return sorted(one for stream in late for one in stream)
 
     with server(folder, workers, "--live-per-client", str(count), "--live-sessions", str(count)) as at:
@@ -275,14 +275,15 @@ def streams(folder: Path, workers: int, count: int, seconds: float) -> None:
         cpu = at.meter("process_cpu_seconds_total") - cpu
     gaps = {buffer: sum(one > buffer for one in late) for buffer in (0.02, 0.05, 0.1, 0.2)}
     print(
-        f"{count} live streams of {seconds:g} s, {len(late)} frames; CPU seconds a second of stream {cpu / count / seconds:.3f}"
+        f"{count} live streams of {seconds:g} s, {mode}, {len(late)} frames; "
+        f"CPU seconds a second of stream {cpu / count / seconds:.3f}"
     )
-    print(f"late by, ms: median {1000 * late[len(late) // 2]:.0f}, 99 % {1000 * late[len(late) * 99 // 100]:.0f}, "
-          f"most {1000 * late[-1]:.0f}")  # fmt: skip
+    percentiles = ", ".join(f"{share:g} % {1000 * late[int(len(late) * share / 100)]:.0f}" for share in (50, 99, 99.9))
+    print(f"late by, ms: {percentiles}, most {1000 * late[-1]:.0f}")
     print("gaps with a buffer of " + ", ".join(f"{1000 * buffer:.0f} ms: {found}" for buffer, found in gaps.items()))
 
 
-async def _paced(at: Server, seconds: float) -> list[float]:
+async def _paced(at: Server, seconds: float, mode: str) -> list[float]:
     """Seconds by which each message of a stream came after the sound in it was spoken and its latency."""
     import asyncio
 
@@ -293,7 +294,7 @@ async def _paced(at: Server, seconds: float) -> list[float]:
     signal = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))).astype("<f4")
     late: list[float] = []
     async with connect(f"ws://{at.host}:{at.port}/v1/live", compression=None, max_size=None) as socket:
-        await socket.send(json.dumps({"type": "hello", "rate": rate, "cutoff_hz": 8_000}))
+        await socket.send(json.dumps({"type": "hello", "rate": rate, "cutoff_hz": 8_000, "mode": mode}))
         latency = json.loads(await socket.recv())["latency_ms"] / 1000
         begun = time.perf_counter()
 
@@ -347,25 +348,36 @@ def _unchunked(data: bytes) -> bytes:
     return out
 
 
-def batch(folder: Path, clips: int) -> None:
-    """Would the server gain by putting short requests into one batch? As many channels of one stream against one by one."""
-    import numpy as np
+def batch(folder: Path, workers: int, clips: int) -> None:
+    """What whole short requests would gain at most by a batch: of equal clips that are all there, and wait for nothing.
 
-    upsampler, signal = loaded(folder), noise(1.0)
-    together = np.repeat(signal, clips, axis=0)
-    table = measure.Table({f"{clips} clips of 1 s": "<24", "ms": ".0f"})
+    Only the networks and the frames around them can be computed together: each request has a file of its own to be received,
+    read, examined, encoded and sent.
+    """
+    from overtone import audio
 
-    def one_by_one() -> None:
-        for _ in range(clips):
-            stream = upsampler.stream(1, cutoff_hz=8_000)
-            stream.push(signal), stream.finish()
+    upsampler = loaded(folder)
+    columns = {"clip, s": ".0f", "request, CPU ms": ".1f", "networks, CPU ms": ".1f", f"as a batch of {clips}": ".1f"}
+    table = measure.Table({**columns, "gain at most": ".0%"})
 
-    def as_a_batch() -> None:
-        stream = upsampler.stream(clips, cutoff_hz=8_000)
-        stream.push(together), stream.finish()
+    def networks(channels: int, signal: Any) -> float:
+        found = []
+        for _ in range(25):
+            begun = time.process_time()
+            stream = upsampler.stream(channels, cutoff_hz=8_000)
+            stream.push(signal.repeat(channels, axis=0)), stream.finish()
+            found.append(time.process_time() - begun)
+        return 1000 * statistics.median(found) / channels
 
-    table.row("one by one", 1000 * measure.seconds(one_by_one, 9))
-    table.row("in one batch", 1000 * measure.seconds(as_a_batch, 9))
+    with server(folder, workers) as at:
+        for seconds in (1.0, 2.0):
+            body, signal, requests = clip(seconds), audio.resample(noise(seconds), RATE, upsampler.rate), 40 * clips
+            send(at, body, clips, clips)
+            cpu = at.meter("process_cpu_seconds_total")
+            send(at, body, clips, requests)
+            served = 1000 * (at.meter("process_cpu_seconds_total") - cpu) / requests
+            alone, together = networks(1, signal), networks(clips, signal)
+            table.row(seconds, served, alone, together, served / (served - alone + together) - 1)
 
 
 def main() -> None:
@@ -375,7 +387,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--processes", type=int, default=1, help="of the part throughput")
     parser.add_argument("--streams", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the streams")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the streams")
+    parser.add_argument("--mode", choices=["extend", "restore"], default="extend", help="of the streams")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the MP3 file of the part slow")
     parser.add_argument("--mbit", type=float, default=1.0, help="a second, of the part slow")
     parser.add_argument("--clients", type=int, default=20)
@@ -396,11 +409,11 @@ def main() -> None:
             if "live" in given.parts:
                 live(folder)
             if "streams" in given.parts:
-                streams(folder, given.workers, given.streams, given.seconds)
+                streams(folder, given.workers, given.streams, given.seconds, given.mode)
             if "slow" in given.parts:
                 slow(folder, given.workers, given.minutes, given.mbit)
             if "batch" in given.parts:
-                batch(folder, 8)
+                batch(folder, given.workers, 8)
 
 
 if __name__ == "__main__":

@@ -185,17 +185,30 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def work_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the working directory, with nothing inherited from whoever runs the tests."""
+    for name in INHERITED:
+        # Set first: MLflow sets some of these itself, and only what was set before is undone afterwards.
+        patch.setenv(name, "")
+        patch.delenv(name)
+    patch.chdir(folder)
+
+
 @pytest.fixture
 def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that is a project's root and the working directory, with no store yet and nothing inherited."""
-    for name in INHERITED:
-        # Set first: MLflow sets some of these itself, and only what was set before is undone afterwards.
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    work_in(tmp_path, monkeypatch)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def served_model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The folder of a tiny model; the module's tests work where there is no project."""
+    with pytest.MonkeyPatch.context() as patch:
+        work_in(tmp_path_factory.mktemp("serving"), patch)
+        yield str(tiny_model("rnn"))
 
 
 @pytest.fixture

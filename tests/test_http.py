@@ -20,11 +20,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
-from conftest import INHERITED, ROOT, ModelMaker
+from conftest import ROOT, ModelMaker
 from overtone import audio
 from overtone.audio import sending
 from overtone.enhance.upsampler import Upsampler
@@ -51,7 +52,14 @@ def sound(rate: int = 16_000, seconds: float = 0.4, channels: int = 1, seed: int
 @contextmanager
 def serving(options: Options) -> Iterator[TestClient]:
     """The application in this process, its model loaded."""
-    with TestClient(create_app(options), base_url="http://127.0.0.1:8000") as opened:
+    with serving_app(create_app(options)) as opened:
+        yield opened
+
+
+@contextmanager
+def serving_app(app: FastAPI) -> Iterator[TestClient]:
+    """As `serving`, of an application that was made."""
+    with TestClient(app, base_url="http://127.0.0.1:8000") as opened:
         for _ in range(600):
             if opened.get("/readyz").status_code == 200:
                 break
@@ -62,13 +70,9 @@ def serving(options: Options) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def options(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Options]:
+def options(served_model: str) -> Options:
     """Of a server of a tiny model, where there is no project."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in INHERITED:
-            patch.delenv(name, raising=False)
-        patch.chdir(tmp_path_factory.mktemp("serving"))
-        yield Options(model=str(tiny_model("rnn")), workers=1, poll_seconds=60.0)
+    return Options(model=served_model, workers=1, poll_seconds=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,14 @@ def post(client: TestClient, data: bytes, **params: Any) -> httpx.Response:
 
 
 SMALL = audio.encode(sound(), 16_000)
+
+
+def test_server_says_once_that_its_model_is_loaded(options: Options) -> None:
+    """Then the garbage collector is kept from all that stays."""
+    app, models = create_app(options), []
+    app.state.ready = lambda: models.append(app.state.engine.models.current)
+    with serving_app(app):
+        assert models == [app.state.engine.models.current]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -199,6 +211,21 @@ def test_client_that_takes_or_sends_nothing_is_given_up(options: Options) -> Non
     assert ask(replace(options, upload_seconds=0.1), b"", receive=trickle)[0]["status"] == 408
 
 
+def leaving(data: bytes, ready: Callable[[], bool]) -> Callable[[], Any]:
+    """What a client sends that is gone as soon as something is so."""
+    sent: list[bool] = []
+
+    async def receive() -> Message:
+        if not sent:
+            sent.append(True)
+            return {"type": "http.request", "body": data, "more_body": False}
+        while not ready():
+            await asyncio.sleep(0.001)
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
 @pytest.mark.parametrize("format", ["wav", "mp3"])
 def test_file_is_computed_piece_by_piece_and_nobody_computes_for_who_is_gone(
     options: Options, format: str, monkeypatch: pytest.MonkeyPatch
@@ -214,18 +241,22 @@ def test_file_is_computed_piece_by_piece_and_nobody_computes_for_who_is_gone(
 
     monkeypatch.setattr(enhancement, "of_length", counted)
     data = audio.encode(sound(RATE, seconds=60.0), RATE)
-    left: list[bool] = []
-
-    async def leaves() -> Message:
-        if not left:
-            left.append(True)
-            return {"type": "http.request", "body": data, "more_body": False}
-        while len(computed) < 3:
-            await asyncio.sleep(0.001)
-        return {"type": "http.disconnect"}
-
-    ask(options, b"", f"format={format}&cutoff_hz=8000", receive=leaves)
+    gone = leaving(data, lambda: len(computed) >= 3)
+    ask(options, b"", f"format={format}&cutoff_hz=8000", receive=gone)
     assert 3 <= len(computed) < 12
+
+
+def test_sound_is_counted_in_steps_and_not_for_who_is_gone(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def endless(*_: Any) -> Iterator[int]:
+        while True:
+            counted.append(1)
+            yield len(counted)
+
+    monkeypatch.setattr(audio, "counting", endless)
+    ask(options, b"", receive=leaving(SMALL, lambda: len(counted) >= 3))
+    assert 3 <= len(counted) < 100
 
 
 def test_what_fails_after_the_first_piece_breaks_the_answer_off(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from conftest import ModelMaker
+from overtone.errors import OvertoneError
 from overtone.registry import resolve
+from overtone.serving import models, server
 from overtone.serving.errors import Refused, UnusableModelError
 from overtone.serving.models import BrokenModelError, ModelCache
+from overtone.serving.options import Options
 from test_http import sound
 
 
@@ -86,7 +90,6 @@ def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker) -> None:
     import torch
 
     from overtone.models.model import Model
-    from overtone.serving import models
 
     folder = make_model()
     model = Model.load(folder)
@@ -98,11 +101,44 @@ def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker) -> None:
 
 
 def test_model_of_a_device_that_is_not_there_is_refused_in_a_sentence(make_model: ModelMaker) -> None:
-    from overtone.errors import OvertoneError
-    from overtone.serving import models
-
     with pytest.raises(OvertoneError, match="device cuda:99: cannot be used"):
         models.load(make_model(), "7", "cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", None),
+        ("cuda:1", None),
+        ("cuda:2", "device cuda:2: not found; torch finds cuda:0, cuda:1 here"),
+        ("xpu", "device xpu: not found; torch finds no xpu here"),
+        ("abacus", "device abacus: no device of torch; expected cpu, cuda, cuda:1 or another"),
+    ],
+)
+def test_device_that_is_not_there_is_refused_before_anything_listens(
+    monkeypatch: pytest.MonkeyPatch, device: str, message: str | None
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(server.logs, "configure", lambda *_: None)
+    begun: list[Options] = []
+    monkeypatch.setattr(server, "_listening", lambda options: (begun.append(options), nullcontext(FakeSocket()))[1])
+    monkeypatch.setattr(server, "_run_here", lambda *_: None)
+    if message is None:
+        server.run(Options(device=device))
+        assert len(begun) == 1
+    else:
+        with pytest.raises(OvertoneError, match=message):
+            server.run(Options(device=device))
+        assert not begun
+
+
+class FakeSocket:
+    """What `server.run` asks of a socket that listens."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 8000
 
 
 @pytest.fixture

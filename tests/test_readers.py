@@ -335,6 +335,17 @@ def test_right_flac_is_not_decoded_to_be_probed(monkeypatch: pytest.MonkeyPatch)
         assert audio.probe(io.BytesIO(whole)).frames == frames
 
 
+def test_mp3_that_was_counted_in_steps_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from overtone.audio import mp3 as reader
+
+    data = without_head(mp3(100.0))
+    expected, file = audio.probe(io.BytesIO(data)), io.BytesIO(data)
+    steps = list(audio.counting(file))
+    assert [round(step / expected.rate / 30) for step in steps] == [1, 2, 3]
+    monkeypatch.setattr(reader, "counted", None)
+    assert audio.probe(file) == expected
+
+
 @pytest.mark.parametrize("format", ["FLAC", "MP3"])
 def test_counting_ends_where_more_would_be_refused(format: str) -> None:
     data = with_length(hostile.flac_of_silence(600.0), 0) if format == "FLAC" else without_head(mp3(60.0))

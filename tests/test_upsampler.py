@@ -9,19 +9,23 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.signal
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
+from overtone.dsp import backend
 from overtone.enhance.account import account
 from overtone.enhance.profile import Profile, ProfileError, read_profile
 from overtone.enhance.stream import HALF_FILTER, UNTOUCHED, Stream, Treatment
 from overtone.enhance.upsampler import Mode, Upsampler
 from overtone.models.model import Model
+from overtone.settings import Params
 
 RATE = 48_000
 STEP = 1 / 32_768
@@ -421,3 +425,41 @@ def test_memory_does_not_grow_with_the_file(
         assert audio.probe(target).frames == seconds * RATE
         peaks.append(json.loads(done.stdout))
     assert peaks[1] <= 1.2 * peaks[0], f"kilobytes: {peaks}"
+
+
+class FakeGpu(FakeTensorMode):
+    """Tensors without values on a GPU that is not there; what computes with tensors of two devices fails as on a real one.
+
+    Attributes:
+        value: of every tensor of one value that is asked for it.
+    """
+
+    value = True
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        asked = func is torch.ops.aten._local_scalar_dense.default
+        return self.value if asked else super().dispatch(func, types, args, kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_networks_on_a_gpu_are_given_nothing_that_lies_elsewhere(
+    family: str, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTensor, "numpy", lambda tensor: np.ones(tuple(tensor.shape), np.float32))
+    # Constants are kept by device.
+    monkeypatch.setattr(backend, "_tensor", functools.cache(backend._tensor.__wrapped__))
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (2, RATE // 2)).astype(np.float32)
+    with FakeGpu(allow_non_fake_inputs=True) as gpu:
+        model = Model.untrained(family, params.train.bodies(family), RATE)
+        for module in (part for network in model.networks.values() for part in network.eval().modules()):
+            for name, weight in module.named_parameters(recurse=False):
+                module._parameters[name] = torch.nn.Parameter(weight.detach().to("cuda"), requires_grad=False)
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = buffer.to("cuda")
+        for gpu.value in (True, False):
+            for mode in MODES:
+                assert Upsampler(model).enhance(noise, RATE, mode=mode, cutoff_hz=8_000).shape == noise.shape
+                stream = Upsampler(model).stream(2, mode=mode, cutoff_hz=8_000)
+                made = stream.push(noise).shape[1] + stream.finish().shape[1]
+                assert made == noise.shape[1]

@@ -2,7 +2,7 @@
 
 from overtone.audio.atomic import REFUSALS, replacing, unwritable
 from overtone.audio.containers import container, container_for
-from overtone.audio.reading import EXTENSIONS, Info, blocks, check_end, decode, endless, probe, read, remarks
+from overtone.audio.reading import EXTENSIONS, Info, blocks, check_end, counting, decode, endless, probe, read, remarks
 from overtone.audio.resampling import fit_length, resample, resampled_length
 from overtone.audio.samples import (
     BLOCK_FRAMES,
@@ -36,6 +36,7 @@ __all__ = [
     "check_samples",
     "container",
     "container_for",
+    "counting",
     "decode",
     "encode",
     "endless",

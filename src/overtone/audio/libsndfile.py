@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import BinaryIO, cast
+from collections.abc import Generator, Sequence
+from typing import Any, BinaryIO, TypeVar, cast
 
 import soundfile
 from soundfile import _ffi, _snd  # type: ignore[attr-defined]
 
 from overtone.audio.spliced import Part, Spliced
 
+T = TypeVar("T")
+# Sound that is counted between two steps: a fraction of a second of computing.
+_STEP_SECONDS = 30.0
 # Of MP3, an error costs all of the block that it comes in: no more than a frame.
 BLOCK = 576
 _GET_CHANNEL_MAP, _SET_CHANNEL_MAP = 0x1100, 0x1101
@@ -30,17 +33,41 @@ def opened(file: BinaryIO, parts: Sequence[Part], claimed: int = 1) -> soundfile
     return soundfile.SoundFile(cast("BinaryIO", Spliced(file, parts, claimed)))
 
 
-def decodable(file: soundfile.SoundFile, most: float = math.inf) -> int:
+def counted(file: soundfile.SoundFile, most: float = math.inf) -> Generator[int, None, int]:
     """Samples a channel that follow in a file and can be decoded, whatever its header says; they are read over.
 
     Args:
         most: seconds after which no more are counted: minutes of silence fit into a few bytes.
+
+    Yields:
+        The count so far, every half minute of sound.
+
+    Returns:
+        All of it.
     """
     buffer = _ffi.new("float[]", BLOCK * file.channels)
-    total = 0
+    total, told = 0, 0
     while total <= most * file.samplerate and (frames := _snd.sf_readf_float(file._file, buffer, BLOCK)) > 0:
         total += frames
+        if total - told > _STEP_SECONDS * file.samplerate:
+            told = total
+            yield total
     return total
+
+
+def decodable(file: soundfile.SoundFile, most: float = math.inf) -> int:
+    """What `counted` returns."""
+    return result_of(counted(file, most))
+
+
+def result_of(steps: Generator[Any, None, T]) -> T:
+    """What a generator returns, all of its steps made."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
 
 
 def loudspeakers(file: soundfile.SoundFile) -> tuple[int, ...]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Generator
 from contextlib import suppress
 from typing import BinaryIO
 
 from mutagen.mp3 import HeaderNotFoundError, MPEGFrame, MPEGInfo, iter_sync
 
-from overtone.audio.libsndfile import BLOCK, decodable, opened
+from overtone.audio.libsndfile import BLOCK, counted, opened
 from overtone.audio.samples import AudioError
 from overtone.audio.spliced import Part, Plan, size_of
 
@@ -30,12 +31,15 @@ _DECODER_DELAY = 529
 _LAME_DELAYS = 21
 
 
-def plan(file: BinaryIO, name: str, most: float) -> Plan:
-    """How to read an MP3 file whole.
+def plan(file: BinaryIO, name: str, most: float) -> Generator[int, None, Plan]:
+    """How to read an MP3 file whole, found in steps.
 
     Args:
         name: what messages call it.
         most: seconds after which no more are counted.
+
+    Yields:
+        Samples counted so far.
 
     Raises:
         AudioError: it ends with frames of another rate or number of channels, which no decoder goes on with.
@@ -64,7 +68,7 @@ def plan(file: BinaryIO, name: str, most: float) -> Plan:
     parts: tuple[Part, ...] = (head, (behind, size - behind))
     claimed = 1 if head else _CLAIMED
     with opened(file, parts, claimed) as whole:
-        count, rate = decodable(whole, most), whole.samplerate
+        count, rate = (yield from counted(whole, most)), whole.samplerate
     promised = said * (1_152 if frame.version == 1 else 576)
     # Junk behind the last frame costs the block that it is met in.
     if said and 0 <= promised - delays[0] - count < BLOCK:

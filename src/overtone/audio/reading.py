@@ -7,7 +7,7 @@ import io
 import math
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from mutagen.mp3 import skip_id3
 
 from overtone.audio import flac, media, mp3, ogg, sizes, wav
 from overtone.audio.decoding import Decoder, SoundFiles
+from overtone.audio.libsndfile import result_of
 from overtone.audio.samples import (
     BLOCK_FRAMES,
     HIGHEST_RATE,
@@ -75,21 +76,27 @@ def _open(source: Source, most: float = math.inf) -> Iterator[tuple[Decoder, Pla
     if isinstance(source, Path):
         _check_file(source)
     name = name_of(source)
+    with _explained(source), ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        beginning = _beginning(source, raw)
+        plan = _planned(source, raw, beginning, most)
+        if media.is_media(beginning):
+            decoder: Decoder = media.Media(raw, name, plan.frames)
+        else:
+            # By name where there is one, as bytes since it may be no UTF-8: libsndfile then reads without us in between.
+            whole: Any = os.fsencode(source) if isinstance(source, Path) else Spliced(raw, [(0, size_of(raw))])
+            pieces = [Spliced(raw, parts, plan.claimed) for parts in plan.pieces]
+            decoder = SoundFiles(pieces or [whole], name, plan.frames)
+        stack.enter_context(closing(decoder))
+        _check_header(source, decoder)
+        yield decoder, plan
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Whatever a library raises inside becomes an AudioError."""
     try:
-        with ExitStack() as stack:
-            raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            beginning = _beginning(source, raw)
-            plan = _planned(source, raw, beginning, most)
-            if media.is_media(beginning):
-                decoder: Decoder = media.Media(raw, name, plan.frames)
-            else:
-                # By name where there is one, as bytes since it may be no UTF-8: libsndfile then reads without us in between.
-                whole: Any = os.fsencode(source) if isinstance(source, Path) else Spliced(raw, [(0, size_of(raw))])
-                pieces = [Spliced(raw, parts, plan.claimed) for parts in plan.pieces]
-                decoder = SoundFiles(pieces or [whole], name, plan.frames)
-            stack.enter_context(closing(decoder))
-            _check_header(source, decoder)
-            yield decoder, plan
+        yield
     except (soundfile.LibsndfileError, RuntimeError, TypeError, MemoryError) as error:
         raise _unreadable(source, getattr(error, "error_string", str(error))) from None
 
@@ -131,8 +138,32 @@ def _planned_by_name(path: Path, stamp: tuple[int, ...], beginning: bytes, most:
         return _plan(raw, str(path), beginning, most, path.suffix.lower() == ".mp3")
 
 
+def counting(source: BinaryIO, most: float = math.inf) -> Iterator[int]:
+    """The counting that `probe` would do, in steps between which others can compute; it then knows the result.
+
+    Args:
+        source: an open file.
+        most: as of `probe`.
+
+    Yields:
+        Samples a channel counted so far; nothing for a file whose header is enough.
+
+    Raises:
+        AudioError: the file is not audio that can be used.
+    """
+    with _explained(source):
+        plan = yield from _planning(source, name_of(source), _beginning(source, source), most)
+    _STREAMS[source] = size_of(source), plan
+
+
 def _plan(raw: BinaryIO, name: str, beginning: bytes, most: float, named_mp3: bool = False) -> Plan:
-    """How to read a file whole, by what it begins with."""
+    return result_of(_planning(raw, name, beginning, most, named_mp3))
+
+
+def _planning(
+    raw: BinaryIO, name: str, beginning: bytes, most: float, named_mp3: bool = False
+) -> Generator[int, None, Plan]:
+    """How to read a file whole, by what it begins with; what takes long is done in steps."""
     if media.is_media(beginning):
         with closing(media.Media(raw, name, most=most)) as found:
             return Plan(frames=found.frames, notes=found.notes)
@@ -148,7 +179,9 @@ def _plan(raw: BinaryIO, name: str, beginning: bytes, most: float, named_mp3: bo
     skip_id3(raw)
     if raw.read(4) == b"fLaC":
         return flac.plan(raw, most)
-    return mp3.plan(raw, name, most) if named_mp3 or beginning.startswith((b"ID3", b"\xff")) else Plan()
+    if named_mp3 or beginning.startswith((b"ID3", b"\xff")):
+        return (yield from mp3.plan(raw, name, most))
+    return Plan()
 
 
 def _check_file(path: Path) -> None:

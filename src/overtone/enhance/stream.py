@@ -59,6 +59,11 @@ class Treatment:
         """Whether anything below the cutoff may change."""
         return self.conceal or self.declip or self.denoise
 
+    @property
+    def mode(self) -> Literal["extend", "restore"]:
+        """In a word."""
+        return "restore" if self.repairs else "extend"
+
     def extends(self, rate: int) -> bool:
         """Whether there is a band to fill."""
         return self.cutoff_hz < FULL_BAND * rate / 2

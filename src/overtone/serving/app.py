@@ -30,7 +30,8 @@ from overtone.serving.statistics import Statistics
 def create_app(options: Options) -> FastAPI:
     """A server's application. It loads its model when it is started; until then `/readyz` answers 503.
 
-    `app.state.failure` is what kept the first model from being loaded, if anything; `app.state.stop` is then called.
+    `app.state.failure` is what kept the first model from being loaded, if anything; `app.state.stop` is then called, else
+    `app.state.ready`.
     Jobs and statistics lie in `options.state`, without one in a temporary folder that goes with the application.
     """
     app = FastAPI(
@@ -46,7 +47,7 @@ def create_app(options: Options) -> FastAPI:
     limits = Limits(options)
     metrics = Metrics(limits)
     app.state.options, app.state.limits, app.state.metrics = options, limits, metrics
-    app.state.failure, app.state.stop = None, lambda: None
+    app.state.failure, app.state.stop, app.state.ready = None, lambda: None, lambda: None
     # The last one added is the first to see a request.
     app.add_middleware(Security, options=options)
     app.add_middleware(Observed, options=options, metrics=metrics)
@@ -98,6 +99,7 @@ async def _begin(app: FastAPI) -> None:
         app.state.failure = error
         app.state.stop()
         return
+    app.state.ready()
     await app.state.jobs.resume()
 
 

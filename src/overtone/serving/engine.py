@@ -28,12 +28,13 @@ log = logging.getLogger("overtone.serving")
 class Workers:
     """Threads that compute.
 
-    Files have a pool; live sound, which does not wait behind files, another; what nobody waits for has one thread.
+    Files have a pool; live sound, which does not wait behind files, has one thread; what nobody waits for has another. Live
+    sound comes in pieces so small that two threads spend as much time on the interpreter's lock as on the sound.
     """
 
     def __init__(self, threads: int) -> None:
         self._files = ThreadPoolExecutor(threads, thread_name_prefix="worker")
-        self._live = ThreadPoolExecutor(threads, thread_name_prefix="live")
+        self._live = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
 
     async def compute(self, call: Callable[[], T]) -> T:
@@ -79,7 +80,7 @@ class Engine:
     comparisons: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def steps(self, made: Iterator[T], slot: Slot) -> AsyncGenerator[T, None]:
-        """What an iterator makes, each item computed in a worker's thread; between two, other addresses have a turn."""
+        """What an iterator makes, each item computed in a worker's thread; between two, other addresses may compute."""
         while (item := await self.workers.compute(lambda: next(made, None))) is not None:
             yield item
             await slot.yield_to_others()

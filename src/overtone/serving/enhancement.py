@@ -1,6 +1,6 @@
 """A file on its way: opened, checked against the limits, examined, enhanced and encoded, each a step of its own.
 
-All of it computes: a step is made in a worker's thread, and between two steps others have their turn.
+All of it computes: a step is made in a worker's thread, and between two steps others may compute.
 """
 
 from __future__ import annotations
@@ -83,13 +83,20 @@ class Enhancement:
         self._model = loaded.upsampler
         self.computing, self._level = 0.0, -np.inf
 
-    def open(self) -> None:
-        """Read the header.
+    def open(self) -> Iterator[int]:
+        """Read the header, and count the sound of a file whose header may be wrong, in steps.
+
+        Yields:
+            Samples counted so far.
 
         Raises:
             Refused, AudioError: as of `opened`.
             AudioError: the answer's format cannot hold the file.
         """
+        try:
+            yield from audio.counting(self._given.file, self._max_seconds)
+        except AudioError as error:
+            raise Refused(415, str(error)) from None
         self.info = opened(self._given.file, self._max_seconds)
         self.format = self._order.format or sending.format_of(self.info)
         audio.container_for(Path(f"audio.{self.format}"), self.info, self.frames)
@@ -124,7 +131,7 @@ class Enhancement:
 
     @property
     def mode(self) -> str:
-        return "restore" if self.treatment.repairs else "extend"
+        return self.treatment.mode
 
     @property
     def account(self) -> str:

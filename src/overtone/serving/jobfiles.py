@@ -135,6 +135,11 @@ class JobFiles:
         """One of a job's files."""
         return self._folder / job.id / name
 
+    def original(self, job: Job) -> Path:
+        """What is enhanced: the file that was sent, or what the condition left of it."""
+        received = self.path(job, RECEIVED)
+        return received if received.exists() else self.path(job, _INPUTS[FIELD])
+
     def inputs(self, job: Job) -> dict[str, Path]:
         """The files that were sent, by the fields of `Upload`."""
         paths = {field: self.path(job, name) for field, name in _INPUTS.items()}
@@ -168,7 +173,7 @@ class JobFiles:
             own: jobs of this process. Others may have its number: a container's first process is always 1.
         """
         for job in self._all():
-            if job.ended or job.id in own or (job.process != os.getpid() and _lives(job.process)):
+            if job.ended or job.id in own or (job.process != os.getpid() and _is_running(job.process)):
                 continue
             # Whoever makes the file has the job.
             with suppress(OSError):
@@ -201,7 +206,7 @@ class JobFiles:
         return Record.model_validate_json((folder / RECORD).read_text())
 
 
-def _lives(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -84,8 +84,7 @@ class Jobs:
         """
         if not job.source:
             raise Refused(409, job.detail or "the job has not begun; expected one that has")
-        received = self.files.path(job, RECEIVED)
-        source = received if received.exists() else self.files.inputs(job)["file"]
+        source = self.files.original(job)
         info = audio.Info(**job.source)
         frames = audio.resampled_length(info.frames, info.rate, conditions.RATE)
 
@@ -110,7 +109,7 @@ class Jobs:
         try:
             if job.attempts >= _ATTEMPTS:
                 raise OvertoneError("the server ended twice while it computed this file; it is not tried again")
-            # An address that has jobs and requests gets turns for both.
+            # Jobs and requests of one address wait for slots apart from each other.
             async with self._running, self._engine.limits.slot(f"{job.client} jobs") as slot:
                 await self._compute(job, slot)
         except (Refused, OvertoneError) as error:
@@ -141,7 +140,9 @@ class Jobs:
                 given["file"] = stack.enter_context(received.open("rb"))
             order = Order(**{name: job.order[name] for name in Order.__dataclass_fields__})
             work = Enhancement(loaded, Upload(**given), order, engine.options.job_seconds)
-            await engine.workers.compute(work.open)
+            async for _ in engine.steps(work.open(), slot):
+                if await asyncio.to_thread(self.files.is_deleted, job):
+                    return
             await self._save(job, source=asdict(work.info), format=work.format, seconds=work.info.seconds)
             await engine.workers.compute(work.examine)
             await self._inspect(job, work)
@@ -155,8 +156,7 @@ class Jobs:
 
     async def _inspect(self, job: Record, work: Enhancement) -> None:
         """Say what the file is and what is done to it."""
-        received = self.files.path(job, RECEIVED)
-        path = received if received.exists() else self.files.inputs(job)["file"]
+        path = self.files.original(job)
         try:
             found = (await self._engine.workers.in_background(lambda: inspect(path))).as_dict()
         except AudioError as error:

@@ -90,11 +90,11 @@ class _Answer:
             raise TooSlowError(f"its client took less than {_CHUNK} bytes in {self._seconds:g} s") from None
 
 
-def paced(send: Send, patience: float, stalled: Callable[[], None]) -> Send:
-    """A `send` that calls `stalled` when the client takes longer than `patience` seconds for a message."""
+def paced(send: Send, seconds: float, stalled: Callable[[], None]) -> Send:
+    """A `send` that calls `stalled` when the client takes longer than so many seconds for a message."""
 
     async def sent(message: Message) -> None:
-        timer = asyncio.get_running_loop().call_later(patience, stalled)
+        timer = asyncio.get_running_loop().call_later(seconds, stalled)
         try:
             await send(message)
         finally:

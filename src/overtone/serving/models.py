@@ -54,6 +54,29 @@ class Loaded:
         return self.upsampler.model.family
 
 
+def require_device(name: str) -> None:
+    """Refuse a device that torch does not find here; for `cpu`, torch is not imported.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` or another device of torch.
+
+    Raises:
+        OvertoneError: there is none of this name.
+    """
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        wanted = torch.device(name)
+        count = torch.get_device_module(wanted.type).device_count()
+    except RuntimeError:
+        raise OvertoneError(f"device {name}: no device of torch; expected cpu, cuda, cuda:1 or another") from None
+    if (wanted.index or 0) >= count:
+        there = ", ".join(f"{wanted.type}:{index}" for index in range(count)) or f"no {wanted.type}"
+        raise OvertoneError(f"device {name}: not found; torch finds {there} here. `--device cpu` needs none")
+
+
 def load(folder: Path, version: str, device: str = "cpu") -> Loaded:
     """A model of a folder, tried out once, so that its first request finds it warm.
 

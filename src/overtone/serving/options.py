@@ -49,7 +49,7 @@ class Options:
     read_seconds: float = _option(20.0, "Without a byte from a client, until it is given up.", 0.1)
     write_seconds: float = _option(20.0, "In which a client takes less than 64 KiB, until it is given up.", 0.1)
     upload_seconds: float = _option(300.0, "For a request's body, and a second more for every 16 kB.", 0.1)
-    grace: float = _option(30.0, "Seconds for what runs, when the server is told to stop.", 0)
+    grace: float = _option(30.0, "Seconds for what runs, when the server is to stop.", 0)
     live_sessions: int = _option(8, "Live streams at a time.", 0)
     live_per_client: int = _option(4, "Live streams of one address at a time.", 1)
     live_ahead: float = _option(2.0, "Seconds that a live stream may be ahead of time.", 0)

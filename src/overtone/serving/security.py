@@ -65,7 +65,7 @@ def require_key(host: str, key: str | None, insecure: bool) -> None:
     """Refuse to listen where others reach the server and anyone may use it.
 
     Raises:
-        OvertoneError: an address that is not this machine's own alone, no key, and no word that this is meant.
+        OvertoneError: an address that is not this machine's own alone, no key, and no option that allows it.
     """
     if key is None and not insecure and not is_loopback(host):
         raise OvertoneError(
@@ -119,7 +119,7 @@ class Security:
 
     def _may_open(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        if _malformed(headers) or self._stranger(headers):
+        if _malformed(headers) or self._is_foreign(headers):
             return False
         key = self._options.key
         scope["state"]["key_shown"] = key is None or shows_key(headers, key)
@@ -131,7 +131,7 @@ class Security:
             return JSONResponse({"detail": f"the header {name} is malformed; expected a host as RFC 3986 has it"}, 400)
         if scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER):
             return None
-        if self._stranger(headers):
+        if self._is_foreign(headers):
             return JSONResponse({"detail": "requests of pages from elsewhere are not answered"}, 403)
         if self._options.key is not None and not shows_key(headers, self._options.key):
             sentence = "expected the server's key, as Authorization: Bearer KEY or X-API-Key: KEY"
@@ -142,7 +142,7 @@ class Security:
             )
         return None
 
-    def _stranger(self, headers: Headers) -> bool:
+    def _is_foreign(self, headers: Headers) -> bool:
         """Whether a browser sends this for a page that is not the server's own.
 
         Without a key a server on this machine must know its own name too: a page from elsewhere may have had its own

@@ -80,12 +80,11 @@ def compared(champion: Loaded, challenger: Loaded, given: Excerpt) -> dict[str, 
     outputs, speeds, cutoff = [], [], given.treatment.cutoff_hz
     for loaded in (champion, challenger):
         begun = time.perf_counter()
-        mode = "restore" if given.treatment.repairs else "extend"
         outputs.append(
             loaded.upsampler.enhance(
                 given.signal,
                 given.rate,
-                mode=mode,  # type: ignore[arg-type]  # one of the modes
+                mode=given.treatment.mode,
                 cutoff_hz=cutoff,
                 profile=given.treatment.profile,
                 brightness_db=given.treatment.brightness_db,

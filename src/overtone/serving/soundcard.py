@@ -9,7 +9,7 @@ from overtone.serving.livestream import LiveStream
 
 # Sound that waits to be played, at most: what is more is left out, so that a stall does not become a lasting delay.
 _MOST_SECONDS = 0.5
-_PATIENCE_SECONDS = 0.1
+_WAIT_SECONDS = 0.1
 
 
 class SoundCard:
@@ -52,7 +52,7 @@ class SoundCard:
         """
         while not stop.is_set():
             try:
-                out = self._stream.push(self._recorded.get(timeout=_PATIENCE_SECONDS))
+                out = self._stream.push(self._recorded.get(timeout=_WAIT_SECONDS))
             except queue.Empty:
                 continue
             with self._lock:

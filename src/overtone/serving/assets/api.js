@@ -149,8 +149,8 @@ function upload(path, { method, body, headers, signal }, onUpload) {
 /** The sentence of an error's answer. */
 async function detail(response) {
   try {
-    const { detail: told } = await response.json();
-    if (typeof told === "string" && told) return sentence(told);
+    const { detail: text } = await response.json();
+    if (typeof text === "string" && text) return sentence(text);
   } catch {
     // A proxy in between may answer in another language than JSON.
   }

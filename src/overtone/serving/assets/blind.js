@@ -1,4 +1,4 @@
-/** The blind test's panel. While it runs, nothing on the page tells which version is heard. */
+/** The blind test's panel. While it runs, nothing on the page shows which version is heard. */
 
 import { $ } from "./dom.js";
 import { chance, Test } from "./trial.js";
@@ -61,15 +61,15 @@ export class Blind extends EventTarget {
     $("blind").hidden = test === null;
     $("blind-trial").hidden = !this.running;
     $("blind-count").textContent = this.running ? `Trial ${test.answered + 1} of ${test.count}.` : "";
-    $("blind-result").textContent = test?.done ? told(test) : "";
+    $("blind-result").textContent = test?.done ? resultOf(test) : "";
     if (test?.done) $("blind-stop").focus();
     this.dispatchEvent(new Event("change"));
   }
 }
 
-/** A result in words. */
-function told({ right, count }) {
+/** A result as a sentence. */
+function resultOf({ right, count }) {
   const p = chance(right, count);
-  const heard = p < 0.05 ? "You very likely hear a difference." : "This does not show that you hear a difference.";
-  return `${right} of ${count} right; by guessing, so many or more have a probability of ${p.toFixed(3)}. ${heard}`;
+  const meaning = p < 0.05 ? "You very likely hear a difference." : "This does not show that you hear a difference.";
+  return `${right} of ${count} right; by guessing, so many or more have a probability of ${p.toFixed(3)}. ${meaning}`;
 }

@@ -58,10 +58,10 @@ export class List extends EventTarget {
     if (!item) return;
     const { share } = recording;
     const busy = ["uploading", "waiting", "computing", "fetching"].includes(recording.state);
-    const told = recording.state === "new" ? size(recording.file) : STATES[recording.state];
+    const progressText = recording.state === "new" ? size(recording.file) : STATES[recording.state];
     const damaged = recording.condition ? `${recording.condition.title} · ` : "";
     item.dataset.state = recording.state;
-    state.textContent = recording.failure || `${damaged}${told}${busy && share ? ` ${Math.round(100 * share)} %` : ""}`;
+    state.textContent = recording.failure || `${damaged}${progressText}${busy && share ? ` ${Math.round(100 * share)} %` : ""}`;
     progress.hidden = !busy;
     progress.value = share;
     remove.disabled = busy;

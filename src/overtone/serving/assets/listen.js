@@ -29,7 +29,7 @@ export class Listen {
     player.volume = $("volume").value ** 2;
   }
 
-  /** Whether the page must not tell what is heard. */
+  /** Whether the page must not show what is heard. */
   set secret(value) {
     this.#secret = value;
     this.#draw();
@@ -44,7 +44,7 @@ export class Listen {
     if (recording?.urls.after && !begun) this.choose("after");
     $("listen").hidden = recording === null;
     $("listen-title").textContent = recording?.file.name ?? "";
-    this.#tell(recording?.report);
+    this.#describe(recording?.report);
     $("download").disabled = $("format").disabled = !recording?.urls.after;
     $("blind-start").hidden = !recording?.urls.after;
     for (const part of $("listen").querySelectorAll(".pictures, .downloads")) part.hidden = !recording?.urls.after;
@@ -65,7 +65,7 @@ export class Listen {
     this.#player.seek(this.#player.position + direction * ARROW_SECONDS);
   }
 
-  #tell(report) {
+  #describe(report) {
     const item = ({ name, evidence }) => made("li", {}, made("strong", { textContent: name }), `: ${evidence}`);
     const notes = (report?.notes ?? []).map((textContent) => made("li", { textContent }));
     $("found").replaceChildren(...(report?.findings ?? []).map(item), ...notes);

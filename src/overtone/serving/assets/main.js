@@ -1,4 +1,4 @@
-/** The page: what its parts tell each other. */
+/** The page: how its parts are connected. */
 
 import { Api, Refusal } from "./api.js";
 import { Blind } from "./blind.js";
@@ -90,14 +90,14 @@ function failed(error) {
 }
 
 /** Ask for all that the server offers, until it answers. */
-async function meet() {
+async function connect() {
   const state = await api.ready();
   $("server").dataset.state = state;
   $("server-text").textContent = { ready: "Ready", asking: "The model is being loaded", down: "The server does not answer" }[state];
-  if (state !== "ready") return setTimeout(meet, RETRY_MS);
+  if (state !== "ready") return setTimeout(connect, RETRY_MS);
   try {
-    const asked = ["models", "conditions", "samples"].map((name) => api.json(`v1/${name}`));
-    const [{ models }, { conditions }, { samples }] = await Promise.all(asked);
+    const lists = ["models", "conditions", "samples"].map((name) => api.json(`v1/${name}`));
+    const [{ models }, { conditions }, { samples }] = await Promise.all(lists);
     options.show(models, conditions);
     sources.showSamples(samples);
   } catch (error) {
@@ -106,7 +106,7 @@ async function meet() {
   return undefined;
 }
 
-/** The key that the user gives, or null; asked once for all requests that wait for it. */
+/** The key that the user gives, or null; asked for once by all requests that wait for it. */
 let asking = null;
 function askForKey() {
   asking ??= new Promise((resolve) => {
@@ -179,4 +179,4 @@ listenForKeys((key) => {
 });
 
 ready();
-meet();
+connect();

@@ -40,8 +40,8 @@ export class Picture extends EventTarget {
     this.#pixels = levels ? pixels(levels) : null;
     this.#duration = duration;
     this.#plot.dataset.filled = levels ? "yes" : "no";
-    const told = levels ? `${duration.toFixed(1)} seconds, 0 to ${TOP_KHZ} kilohertz` : "empty";
-    this.#image.setAttribute("aria-label", `Spectrogram ${this.#name}: ${told}`);
+    const contents = levels ? `${duration.toFixed(1)} seconds, 0 to ${TOP_KHZ} kilohertz` : "empty";
+    this.#image.setAttribute("aria-label", `Spectrogram ${this.#name}: ${contents}`);
     this.#draw();
   }
 

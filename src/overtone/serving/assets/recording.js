@@ -59,8 +59,8 @@ export class Recording extends EventTarget {
     try {
       const onProgress = (stage, share) => this.#become(stage, share);
       onProgress(uploaded ? "waiting" : "uploading", 0);
-      const asked = { ...query, condition: this.condition?.name, format: "flac", source: uploaded };
-      const job = await this.#api.enhance(files, asked, { signal, onProgress });
+      const parameters = { ...query, condition: this.condition?.name, format: "flac", source: uploaded };
+      const job = await this.#api.enhance(files, parameters, { signal, onProgress });
       this.#clear();
       this.#job = job;
       this.#made = { ...settings, condition: this.condition?.name };
@@ -73,7 +73,7 @@ export class Recording extends EventTarget {
       if (uploaded && error.status === 404) return this.enhance(settings, signal);
       const cancelled = error.name === "AbortError";
       if (!cancelled && !(error instanceof Refusal)) console.error(error);
-      this.failure = cancelled ? "" : error.message.replace(/^Audio: /, `${this.file.name}: `);
+      this.failure = cancelled ? "" : sentence(error.message.replace(/^Audio: /, ""));
       this.#become(cancelled ? "new" : "failed");
     }
     return undefined;

@@ -49,7 +49,7 @@ export class Sources extends EventTarget {
     this.#recorder = null;
     await this.#attempt(async () => {
       if (recorder) return this.#give(await recorder.stop());
-      const fresh = new Recorder((seconds, level) => this.#heard(seconds, level));
+      const fresh = new Recorder((seconds, level) => this.#recorded(seconds, level));
       await fresh.start();
       this.#recorder = fresh;
       return undefined;
@@ -60,7 +60,7 @@ export class Sources extends EventTarget {
     $("level").hidden = !on;
   }
 
-  #heard(seconds, level) {
+  #recorded(seconds, level) {
     if (!this.#recorder) return;
     $("level").value = level;
     $("record-text").textContent = `Stop (${Math.floor(seconds)} s)`;

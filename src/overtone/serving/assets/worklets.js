@@ -23,7 +23,7 @@ class Capture extends AudioWorkletProcessor {
   }
 }
 
-/** Plays blocks as they come; tells the page how many samples wait, and how often there were none. */
+/** Plays blocks as they come; reports how many samples wait, and how often there were none. */
 class Playback extends AudioWorkletProcessor {
   #blocks = [];
   #waiting = 0;

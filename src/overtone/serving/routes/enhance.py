@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1", tags=["audio"])
 
 AUDIO = {kind: {"schema": uploads.BYTES} for kind in sending.MEDIA_TYPES.values()}
 # A client that takes longer for a piece gives its slot to another until it has taken it.
-_PATIENCE_SECONDS = 0.5
+_SLOW_SECONDS = 0.5
 
 Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
 ModelName = Annotated[str | None, Query(description="An alias, a version number or a released model.")]
@@ -72,9 +72,10 @@ async def enhance(
         given = await stack.enter_async_context(uploads.received(request, options, options.max_bytes))
         slot = await stack.enter_async_context(engine.limits.slot(client))
         work = Enhancement(loaded, given, order, options.max_seconds)
-        for step in (work.open, work.examine):
-            await engine.workers.compute(step)
+        async for _ in engine.steps(work.open(), slot):
             await _require_connection(request)
+        await engine.workers.compute(work.examine)
+        await _require_connection(request)
         compared = await engine.excerpt_for_shadow(given.file, work)
         pieces = engine.steps(work.pieces(), slot)
         # What is wrong with a file mostly shows in its first piece, where there is still a status to say it by.
@@ -128,7 +129,7 @@ class Pieces(Response):
         self._held, self._done = held, done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, send = Request(scope, receive), paced(send, _PATIENCE_SECONDS, self._slot.release)
+        request, send = Request(scope, receive), paced(send, _SLOW_SECONDS, self._slot.release)
         async with self._held:
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

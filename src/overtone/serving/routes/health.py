@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it is ready, and what it has done."""
+"""Whether the server answers, whether it is ready, and what it has done."""
 
 from __future__ import annotations
 

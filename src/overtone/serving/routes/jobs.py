@@ -33,7 +33,7 @@ def jobs_of(request: Request) -> Jobs:
     return cast("Jobs", request.app.state.jobs)
 
 
-Given = Annotated[Jobs, Depends(jobs_of)]
+JobsDependency = Annotated[Jobs, Depends(jobs_of)]
 
 
 @router.post(
@@ -45,7 +45,7 @@ Given = Annotated[Jobs, Depends(jobs_of)]
 async def submit(
     request: Request,
     engine: Annotated[Engine, Depends(engine_of)],
-    jobs: Given,
+    jobs: JobsDependency,
     order: Annotated[Order, Depends(order_of)],
     model: ModelName = None,
     condition: Annotated[
@@ -65,20 +65,20 @@ async def submit(
 
 
 @router.get("/{id}", responses=documented(400, 401, 404, 422))
-async def job(id: str, jobs: Given) -> Job:
+async def job(id: str, jobs: JobsDependency) -> Job:
     """How far a job is, and what is done to its file."""
     return await asyncio.to_thread(jobs.files.read, id)
 
 
 @router.delete("/{id}", status_code=204, responses=documented(400, 401, 404, 422))
-async def cancel(id: str, jobs: Given) -> Response:
+async def cancel(id: str, jobs: JobsDependency) -> Response:
     """Stop a job if it runs, and remove its files."""
     await asyncio.to_thread(jobs.files.delete, id)
     return Response(status_code=204)
 
 
 @router.get("/{id}/report", responses=documented(400, 401, 404, 409, 422))
-async def report(id: str, jobs: Given) -> dict[str, Any]:
+async def report(id: str, jobs: JobsDependency) -> dict[str, Any]:
     """What was found in the file, in words: `findings`, `notes` of its reader, and `done`, what is done to it."""
     found = await asyncio.to_thread(jobs.files.read, id)
     if not found.report:
@@ -91,7 +91,7 @@ async def result(
     id: str,
     request: Request,
     engine: Annotated[Engine, Depends(engine_of)],
-    jobs: Given,
+    jobs: JobsDependency,
     format: Annotated[Format | None, Query(description="Else the one that the job was given, or its file's.")] = None,
 ) -> Response:
     """The enhanced file of a job that is done."""
@@ -107,7 +107,7 @@ async def original(
     id: str,
     request: Request,
     engine: Annotated[Engine, Depends(engine_of)],
-    jobs: Given,
+    jobs: JobsDependency,
     format: Annotated[Format, Query(description="Of the answer.")] = "flac",
 ) -> Response:
     """What was enhanced, at 48 kHz: the file that was sent, or what the condition left of it."""

@@ -9,10 +9,9 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from overtone.serving.engine import Engine, engine_of
 from overtone.serving.errors import Refused, documented
-from overtone.serving.jobfiles import ENHANCED, RECEIVED
+from overtone.serving.jobfiles import ENHANCED
 from overtone.serving.levels import BANDS, BRIGHTEST, COLUMNS, DARKEST, levels
-from overtone.serving.routes.jobs import Given
-from overtone.serving.uploads import FIELD
+from overtone.serving.routes.jobs import JobsDependency
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _ANSWER = {
@@ -30,14 +29,12 @@ _ANSWER = {
 async def job_levels(
     id: str,
     engine: Annotated[Engine, Depends(engine_of)],
-    jobs: Given,
+    jobs: JobsDependency,
     of: Annotated[Literal["original", "result"], Query(description="What was enhanced, or what came of it.")],
 ) -> Response:
     """Levels over time and frequency of a job that is done."""
     job = await asyncio.to_thread(jobs.files.read, id)
     if job.state != "done":
         raise Refused(409, job.detail or f"the job is {job.state}; expected a job that is done")
-    received, enhanced = (jobs.files.path(job, name) for name in (RECEIVED, ENHANCED))
-    original = received if received.exists() else jobs.files.inputs(job)[FIELD]
-    path = enhanced if of == "result" else original
+    path = jobs.files.path(job, ENHANCED) if of == "result" else jobs.files.original(job)
     return Response(await engine.workers.compute(lambda: levels(path)), media_type="application/octet-stream")

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import time
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -157,7 +158,7 @@ async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> No
             early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
             if early > 0:
                 await asyncio.sleep(early)
-            if out := await engine.workers.compute_live(lambda data=data: stream.push(data)):  # type: ignore[misc]
+            if out := await engine.workers.compute_live(partial(stream.push, data)):
                 await _send(socket, engine, out)
             engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
         # What went wrong while reading is the stream's end.
