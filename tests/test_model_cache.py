@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from conftest import ModelMaker
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
-from overtone.serving import models, server
+from overtone.serving import logs, models, server
 from overtone.serving.errors import Refused, UnusableModelError
 from overtone.serving.models import BrokenModelError, ModelCache
 from overtone.serving.options import Options
@@ -121,9 +121,14 @@ def test_device_that_is_not_there_is_refused_before_anything_listens(
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(server.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
     begun: list[Options] = []
-    monkeypatch.setattr(server, "_listening", lambda options: (begun.append(options), nullcontext(FakeSocket()))[1])
+
+    def listening(options: Options) -> AbstractContextManager[FakeSocket]:
+        begun.append(options)
+        return nullcontext(FakeSocket())
+
+    monkeypatch.setattr(server, "_listening", listening)
     monkeypatch.setattr(server, "_run_here", lambda *_: None)
     if message is None:
         server.run(Options(device=device))

@@ -427,7 +427,7 @@ def test_memory_does_not_grow_with_the_file(
     assert peaks[1] <= 1.2 * peaks[0], f"kilobytes: {peaks}"
 
 
-class FakeGpu(FakeTensorMode):
+class FakeGpu(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Tensors without values on a GPU that is not there; what computes with tensors of two devices fails as on a real one.
 
     Attributes:
