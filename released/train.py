@@ -4,8 +4,8 @@
     python released/train.py restore rnn OUT --corpus work/corpus --minutes 30
 
 It draws, mixes and scores as `overtone stage train` does (`overtone.training`), but its schedule follows processor time, not
-steps, so that all of what there is is used. `OUT/extend-rnn.state` is what it goes on from, `OUT/extend-rnn.safetensors` the
-averaged weights so far, `OUT/extend-rnn.csv` the validation curve. `released/pack.py` makes a model folder of both networks.
+steps. `OUT/extend-rnn.state` is what it goes on from, `OUT/extend-rnn.safetensors` the averaged weights that were the best on the
+validation split so far, `OUT/extend-rnn.csv` the validation curve. `released/pack.py` makes a model folder of both networks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from overtone import settings as params
@@ -30,7 +30,7 @@ from overtone.training.tasks import ExtendTask, RestoreTask, Task
 
 ROOT = Path(__file__).parents[1]
 # Steps between two validations, seconds between two states.
-VALIDATION, STATE_SECONDS = 600, 120.0
+VALIDATION, STATE_SECONDS = 250, 120.0
 
 
 def main() -> None:
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--corpus", required=True, help="of stage corpus, or shards of one")
     parser.add_argument("--minutes", type=float, required=True, help="of processor time in all, earlier calls included")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="a model folder of the family to begin with")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,6 +51,10 @@ def main() -> None:
     kind: Any = ExtendTask if options.task == "extend" else RestoreTask
     task: Task = kind(settings, found["train"], found["valid"])
     one = network(options.family, options.task, getattr(settings.train, options.family), rate)
+    if options.start:
+        held = load_file(options.start / "weights.safetensors")
+        mine = f"{options.task}."
+        one.load_state_dict({name.removeprefix(mine): value for name, value in held.items() if name.startswith(mine)})
     train(task, one, settings, options.minutes * 60, options.out / f"{options.task}-{options.family}")
 
 
@@ -58,13 +63,13 @@ def train(task: Task, one: torch.nn.Module, settings: params.Params, seconds: fl
     mine: Any = task.settings  # type: ignore[attr-defined]
     averaged = AveragedModel(one, multi_avg_fn=get_ema_multi_avg_fn(settings.train.fit.average))
     optimiser = torch.optim.AdamW(one.parameters(), mine.learning_rate, weight_decay=settings.train.fit.weight_decay)
-    step, before, kept = 0, 0.0, 0.0
+    step, before, kept, best = 0, 0.0, 0.0, -math.inf
     state = out.with_suffix(".state")
     if state.is_file():
         held = torch.load(state, weights_only=True)
         for part, content in ((one, held["network"]), (averaged, held["average"]), (optimiser, held["optimiser"])):
             part.load_state_dict(content)
-        step, before = held["step"], held["seconds"]
+        step, before, best = held["step"], held["seconds"], held["best"]
     began = time.process_time()
 
     def run(network: Any) -> Any:
@@ -93,21 +98,24 @@ def train(task: Task, one: torch.nn.Module, settings: params.Params, seconds: fl
                 "optimiser": optimiser.state_dict(),
             }
             with replacing(state) as path:
-                torch.save({**content, "step": step, "seconds": spent}, path)
+                torch.save({**content, "step": step, "seconds": spent, "best": best}, path)
         if step % VALIDATION == 0:
-            judge(task, averaged.module, run, step, spent, out)
-    judge(task, averaged.module, run, step, seconds, out)
+            best = judge(task, averaged.module, run, step, spent, out, best)
+    judge(task, averaged.module, run, step, seconds, out, best)
 
 
-def judge(task: Task, averaged: Any, run: Any, step: int, spent: float, out: Path) -> None:
-    """Write the averaged weights, and a row of the validation curve."""
-    with replacing(out.with_suffix(".safetensors")) as path:
-        save_file(averaged.state_dict(), path)
+def judge(task: Task, averaged: Any, run: Any, step: int, spent: float, out: Path, best: float) -> float:
+    """Write a row of the validation curve, and the averaged weights if they are the best; returns what the best are worth."""
     averaged.eval()
     with torch.no_grad():
         values = [float(task.validate(run(averaged), index)[task.monitor]) for index in range(task.excerpts())]
     averaged.train()
-    row = {"task": task.name, "step": step, "minutes": round(spent / 60, 1), task.monitor: sum(values) / len(values)}
+    mean = sum(values) / len(values)
+    worth = mean if task.mode == "max" else -mean
+    if worth > best:
+        with replacing(out.with_suffix(".safetensors")) as path:
+            save_file(averaged.state_dict(), path)
+    row = {"task": task.name, "step": step, "minutes": round(spent / 60, 1), task.monitor: mean}
     print(row, flush=True)
     curve = out.with_suffix(".csv")
     new = not curve.is_file()
@@ -116,6 +124,7 @@ def judge(task: Task, averaged: Any, run: Any, step: int, spent: float, out: Pat
         if new:
             writer.writeheader()
         writer.writerow(row)
+    return max(worth, best)
 
 
 if __name__ == "__main__":

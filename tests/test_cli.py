@@ -319,7 +319,7 @@ def test_reference_and_its_profile_do_the_same(overtone: Command, make_model: Mo
     model = ("--model", make_model(), "--mode", "extend", "--brightness", "-2")
     status, output, errors = overtone("enhance", source, tmp_path / "a.wav", *model, "--reference", reference)
     assert status == 0, errors
-    assert "band ended at 8.0 kHz: extended to 24 after same.wav" in output.replace("\n", "")
+    assert "band ended at 8.0 kHz: extended to 24 kHz after same.wav" in output.replace("\n", "")
     status, output, errors = overtone("profile", reference, "--output", tmp_path / "archive.json")
     assert status == 0, errors
     assert " s of same.wav" in output
@@ -352,9 +352,9 @@ def test_folder_is_accounted_for_file_by_file(overtone: Command, make_model: Mod
     model = ("--model", make_model(), "--mode", "extend", "--jobs", "1")
     status, output, errors = overtone("enhance", tmp_path / "calls", "--output", tmp_path / "out", *model)
     assert status == 0, errors
-    assert "1.wav: band ended at 4.0 kHz: extended to 24" in output.replace("\n", "")
+    assert "1.wav: band ended at 4.0 kHz: extended to 24 kHz" in output.replace("\n", "")
     record = json.loads((tmp_path / "out" / "enhanced.jsonl").read_text().splitlines()[-1])
-    assert record["done"] == "band ended at 4.0 kHz: extended to 24"
+    assert record["done"] == "band ended at 4.0 kHz: extended to 24 kHz"
 
 
 # --- graphs -------------------------------------------------------------------------------------------------------------

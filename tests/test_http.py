@@ -565,7 +565,7 @@ def test_form_may_bring_a_reference_or_its_profile(client: TestClient, options: 
         query = {"mode": "extend", "cutoff_hz": 8_000, "brightness": -3}
         answer = client.post("/v1/enhance", params=query, files={"file": file, name: part})
         assert answer.status_code == 200, answer.text
-        assert answer.headers["x-overtone-done"] == "band ended at 8.0 kHz: extended to 24"
+        assert answer.headers["x-overtone-done"] == "band ended at 8.0 kHz: extended to 24 kHz"
         assert np.allclose(audio.decode(answer.content)[0], expected, atol=1e-4)
     both = client.post("/v1/enhance", files={"file": file, **parts})
     assert (both.status_code, both.json()["detail"]) == (

@@ -350,17 +350,17 @@ def test_failed_enhancement_leaves_the_old_target(make: Maker, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("treatment", "mode", "sentence"),
     [
-        (Treatment(4_000.0), "extend", "band ended at 4.0 kHz: extended to 24"),
+        (Treatment(4_000.0), "extend", "band ended at 4.0 kHz: extended to 24 kHz"),
         (Treatment(24_000.0), "auto", "band is full: nothing added; no lost packets, no clipping, no noise found"),
         (
             Treatment(8_000.0, denoise=True),
             "auto",
-            "band ended at 8.0 kHz: extended to 24; noise taken out; no lost packets, no clipping found",
+            "band ended at 8.0 kHz: extended to 24 kHz; noise taken out; no lost packets, no clipping found",
         ),
         (
             Treatment(8_000.0, conceal=True, declip=True, denoise=True),
             "restore",
-            "band ended at 8.0 kHz: extended to 24; lost packets filled; clipping repaired; noise taken out",
+            "band ended at 8.0 kHz: extended to 24 kHz; lost packets filled; clipping repaired; noise taken out",
         ),
     ],
 )
@@ -369,7 +369,7 @@ def test_account_says_what_was_done_and_why(treatment: Treatment, mode: str, sen
 
 
 def test_account_names_the_profile(dull: Profile) -> None:
-    assert account(Treatment(4_000.0, profile=dull), "extend", RATE).endswith("extended to 24 after dull")
+    assert account(Treatment(4_000.0, profile=dull), "extend", RATE).endswith("extended to 24 kHz after dull")
 
 
 # --- another denoiser ---------------------------------------------------------------------------------------------------

@@ -6,14 +6,14 @@ from overtone.enhance.stream import Treatment
 
 
 def account(treatment: Treatment, mode: str, rate: int) -> str:
-    """Such as `band ended at 4.0 kHz: extended to 24; lost packets filled; no clipping, no noise found`.
+    """Such as `band ended at 4.0 kHz: extended to 24 kHz; lost packets filled; no clipping, no noise found`.
 
     Args:
         mode: that was asked for; only `auto` looks for damage.
         rate: canonical rate in Hz.
     """
     if treatment.extends(rate):
-        parts = [f"band ended at {treatment.cutoff_hz / 1000:.1f} kHz: extended to {rate / 2000:g}"]
+        parts = [f"band ended at {treatment.cutoff_hz / 1000:.1f} kHz: extended to {rate / 2000:g} kHz"]
         if treatment.profile is not None:
             parts[0] += f" after {treatment.profile.name}"
     else:
