@@ -36,7 +36,7 @@ def interrupted(pipeline: Pipeline, *present: str) -> Path:
     """The checkpoints of a training that was killed as soon as it had these."""
     with started(pipeline, *TRAIN) as process:
         while process.poll() is None:
-            for folder in (pipeline.folder / "checkpoints").glob("rnn-*"):
+            for folder in (pipeline.folder / "checkpoints").glob("rnn-*/*"):
                 if all((folder / name).is_file() for name in present):
                     return folder
             time.sleep(0.002)
