@@ -4,8 +4,8 @@
     python released/train.py restore rnn OUT --corpus work/corpus --minutes 30
 
 It draws, mixes and scores as `overtone stage train` does (`overtone.training`), but its schedule follows processor time, not
-steps. `OUT/extend-rnn.state` is what it goes on from, `OUT/extend-rnn.safetensors` the averaged weights that were the best on the
-validation split so far, `OUT/extend-rnn.csv` the validation curve. `released/pack.py` makes a model folder of both networks.
+steps. `OUT/extend-rnn.state` is what it goes on from, `OUT/extend-rnn.safetensors` the averaged weights that were the best
+on the validation split so far, `OUT/extend-rnn.csv` the validation curve. `released/pack.py` makes a model folder of both.
 """
 
 from __future__ import annotations

@@ -80,7 +80,9 @@ def test_report_says_in_words_what_was_found_and_done(client: TestClient) -> Non
         "evidence": "stored at 8000 Hz, which holds nothing above 4000 Hz",
     }
     assert (
-        report["done"] == done == "band ended at 4.0 kHz: extended to 24 kHz; no lost packets, no clipping, no noise found"
+        report["done"]
+        == done
+        == "band ended at 4.0 kHz: extended to 24 kHz; no lost packets, no clipping, no noise found"
     )
     assert report["notes"] == []
 

@@ -69,7 +69,6 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
         overrides: that `params` came by, for the processes that are started where the settings ask for several.
     """
     from overtone.data import sources
-    from overtone.tracking import runs
     from overtone.tracking.provenance import Shards
     from overtone.tracking.runs import TrainingRun
     from overtone.training import launch
@@ -80,20 +79,7 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
     folder = CHECKPOINTS / f"{kind}-{_fingerprint(params, kind, source.identity())}"
     note = folder / "run_id"
     if not launch.launched() and (processes := launch.wanted(params.train.fit)) > 1:
-        launch.check(params.train, processes)
-        options = [word for override in overrides for word in ("--set", override)]
-        try:
-            launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
-        except launch.LaunchError as error:
-            # Loads Lightning, which this process needs for nothing else.
-            from overtone.training import failure
-
-            if diverged := failure.of_job(folder, error.job):
-                raise diverged from None
-            raise
-        finally:
-            if note.is_file():
-                runs.end(note.read_text().strip())
+        _train_in_processes(params, kind, overrides, processes, folder)
         return
     resume = note.read_text().strip() if note.is_file() else None
     with TrainingRun(kind, params, resume, streamed) as run:
@@ -116,6 +102,32 @@ def train(params: Params, kind: str, overrides: Sequence[str] = ()) -> None:
             _write_json(out / "run.json", facts)
     if run.run_id:
         _remove(folder)
+
+
+def _train_in_processes(params: Params, kind: str, overrides: Sequence[str], processes: int, folder: Path) -> None:
+    """The same command in several processes; what one of them died of is raised here.
+
+    Args:
+        folder: of the training's checkpoints.
+    """
+    from overtone.tracking import runs
+    from overtone.training import launch
+
+    launch.check(params.train, processes)
+    options = [word for override in overrides for word in ("--set", override)]
+    note = folder / "run_id"
+    try:
+        launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
+    except launch.LaunchError as error:
+        # Loads Lightning, which this process needs for nothing else.
+        from overtone.training import failure
+
+        if diverged := failure.of_job(folder, error.job):
+            raise diverged from None
+        raise
+    finally:
+        if note.is_file():
+            runs.end(note.read_text().strip())
 
 
 def start_folder(params: Params, family: str) -> Path | None:
