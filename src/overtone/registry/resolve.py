@@ -176,12 +176,14 @@ def known() -> list[Known]:
 
 
 def _meant(model: str) -> str:
-    """What `auto` stands for: the registry's champion, and the released model where there is none."""
+    """What `auto` stands for: the registry's champion, and the released model where there is none; other names as they are."""
+    if model != "auto":
+        return model
     from overtone.tracking import store
 
     # Looking into a database that is not there would make one, which takes ten seconds.
-    if model != "auto" or not store.exists():
-        return "released" if model == "auto" else model
+    if not store.exists():
+        return "released"
     with needs_extra("the model registry, which may hold a champion (`--model released` does without),"):
         from overtone.registry import fetch, registry
 
