@@ -19,7 +19,7 @@ from overtone.tracking.store import TrackingError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from pytorch_lightning.loggers import Logger, MLFlowLogger
+    from pytorch_lightning.loggers import Logger
 
 Model = str
 # Of a run whose training diverged: where the batch is.
@@ -205,15 +205,6 @@ def _why(error: Exception) -> dict[str, str]:
     tags = {REASON: str(getattr(error, "reason", error))[:_TAG_LENGTH] or type(error).__name__}
     folder = getattr(error, "folder", None)
     return tags | ({BATCH: str(folder)} if folder else {})
-
-
-def logger_of(run_id: str) -> MLFlowLogger:
-    """Lightning's logger, writing to a run."""
-    from pytorch_lightning.loggers import MLFlowLogger
-
-    client = store.client()
-    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id).name
-    return MLFlowLogger(experiment_name=experiment, tracking_uri=store.tracking_uri(), run_id=run_id, log_model=False)
 
 
 def end(run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What one call of `overtone tune` is to do, in a form that its processes inherit."""
+"""What one call of `overtone tune` is to do, in a form that its processes are given."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from overtone.errors import OvertoneError
 from overtone.settings import Params, Settings
 from overtone.tracking.address import absolute, is_database, public_uri
 
-# The plan, and for the other processes of a trial on several devices what that trial drew.
-PLAN = "OVERTONE_TUNE_PLAN"
-DRAWN = "OVERTONE_TRIAL"
 STORAGE = "OVERTONE_TUNE_STORAGE"
-# What launchers say of a process among many.
-LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
-# The status of a process that was asked to end.
-INTERRUPTED = 130
+# What launchers say of a process among many; the last one is torchrun's.
+_LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID")
 WORK = Path("work/tune")
 
 
@@ -30,11 +25,12 @@ class Plan(Settings):
     """One call: `goal` more finished trials of a study.
 
     Args:
+        kind: family of the networks.
         call: names this call; its trials carry it.
-        params: settings of a trial, but for what is searched.
         workers: processes at a time.
+        source: where the training data is.
+        params: settings of a trial, but for what is searched.
         parent: MLflow run of the study.
-        seed: of the sampler.
     """
 
     kind: str
@@ -46,7 +42,6 @@ class Plan(Settings):
     source: str
     params: Params
     parent: str = ""
-    seed: int = 0
 
     @property
     def folder(self) -> Path:
@@ -55,7 +50,10 @@ class Plan(Settings):
 
     @property
     def space(self) -> dict[str, settings_file.Dimension]:
-        return searched(self.params, self.kind)
+        """The space of the family, without what belongs to the other network."""
+        other = "restore" if self.task == "extend" else "extend"
+        foreign = f"train.{other}.", f"train.{self.kind}.{other}."
+        return {key: one for key, one in self.params.tune.space[self.kind].items() if not key.startswith(foreign)}
 
     @property
     def task(self) -> str:
@@ -66,32 +64,16 @@ class Plan(Settings):
     def objectives(self) -> tuple[str, ...]:
         return self.params.tune.objectives
 
-    def text(self) -> str:
-        """For the environment variable that the processes read."""
-        return self.model_dump_json(by_alias=True)
-
 
 def require_first_process() -> None:
     """Refuse to be one process of a launcher's many: trials would be drawn in each.
 
     Raises:
-        TuningError: this is not the first process.
+        TuningError: a launcher has started this process.
     """
-    for name in LAUNCHED[:3]:
+    for name in _LAUNCHED:
         if os.environ.get(name, "0") != "0":
-            raise TuningError(f"{name}={os.environ[name]}: expected one process; a trial starts its others by itself")
-
-
-def inherited() -> Plan:
-    """The plan of the process that started this one."""
-    return Plan.model_validate_json(os.environ[PLAN])
-
-
-def searched(params: Params, kind: str) -> dict[str, settings_file.Dimension]:
-    """The space of a family, without what belongs to the other network."""
-    other = "restore" if params.tune.task == "extend" else "extend"
-    foreign = f"train.{other}.", f"train.{kind}.{other}."
-    return {key: value for key, value in params.tune.space[kind].items() if not key.startswith(foreign)}
+            raise TuningError(f"{name}={os.environ[name]}: expected one process; a search starts its others by itself")
 
 
 def plan(

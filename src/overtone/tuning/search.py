@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import html
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
 from overtone import settings as settings_file
 from overtone.audio import replacing
 from overtone.tracking.address import public_uri
 from overtone.tracking.studies import StudyRun, study_run
-from overtone.tuning import page, space, workers
+from overtone.tuning import space, worker
 from overtone.tuning import study as studies
 from overtone.tuning.plan import Plan, TuningError
+
+NAMES = {"quality": "validation error", "speed": "real-time factor"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def tune(
         dry_run: show what would change, and change nothing.
     """
     result = search(plan, reports, chosen)
-    print(f"{result.page}: history, importance, parallel coordinates, every trial")
+    print(f"{result.page}: charts and every trial")
     if result.trial is None:
         print(f"study {plan.study}: no trial is complete; params.yaml stays as it is")
         return
@@ -93,7 +98,7 @@ def search(plan: Plan, reports: Path, chosen: int | None = None) -> Result:
                 before = len(study.get_trials(deepcopy=False, states=studies.FINISHED))
                 count = f"{plan.goal} more by {plan.workers} worker{'s' if plan.workers > 1 else ''}"
                 print(f"study {plan.study}: {before} trials finished, {count}, run {run.run_id}", flush=True)
-                workers.run(plan, study, lambda trial: print(line(trial, plan), flush=True))
+                worker.run(plan, study, lambda trial: print(line(trial, plan), flush=True))
         except (KeyboardInterrupt, SystemExit):
             print(f"interrupted; the same command continues study {plan.study}", flush=True)
             raise
@@ -119,9 +124,7 @@ def _recorded(plan: Plan, study: optuna.Study) -> contextlib.AbstractContextMana
 
 def line(trial: FrozenTrial, plan: Plan) -> str:
     """A finished trial in a line: number, state, values, settings."""
-    values = [
-        f"{page.NAMES[name]} {value:.4f}" for name, value in zip(plan.objectives, trial.values or [], strict=False)
-    ]
+    values = [f"{NAMES[name]} {value:.4f}" for name, value in zip(plan.objectives, trial.values or [], strict=False)]
     drawn = space.settings(trial.params, plan.space, space.present(plan.params, plan.space))
     reason = trial.user_attrs.get("reason")
     words = [trial.state.name.lower(), *values, *([reason] if reason else [])]
@@ -147,31 +150,48 @@ def _conclude(plan: Plan, study: optuna.Study, run: StudyRun, reports: Path, cho
     number = winner.number if winner else None
     settings = space.settings(winner.params, plan.space, present) if winner else {}
     values = dict(zip(plan.objectives, winner.values, strict=True)) if winner else {}
-    files, tags = [reports / f"{plan.study}.html"], {}
-    with replacing(files[0]) as temporary:
-        temporary.write_text(page.page(study, plan.objectives, plan.space, present, number))
+    page, best = reports / f"{plan.study}.html", reports / f"{plan.study}.json"
+    with replacing(page) as temporary:
+        temporary.write_text(_page(plan, study))
+    tags: dict[str, str] = {}
     if winner:
-        files.append(reports / f"{plan.study}.json")
         facts = {"study": plan.study, "trial": number, **values, "settings": settings}
-        with replacing(files[-1]) as temporary:
+        with replacing(best) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n")
         tags = {"tune.best_trial": str(number), "tune.best_run": winner.user_attrs.get("run_id", "")}
-    run.log(_points(plan, study), files, tags)
+    finished = studies.of_call(study, plan.call, (TrialState.COMPLETE,))
+    points = [
+        (name, value, trial.number)
+        for trial in finished
+        for name, value in zip(plan.objectives, trial.values, strict=True)
+    ]
+    run.log(points, [page, best] if winner else [page], tags)
     same = [trial for trial in studies.with_settings(study, plan, present) if trial.state == TrialState.COMPLETE]
-    return Result(number, values, settings, min((trial.values[0] for trial in same), default=None), files[0])
+    return Result(number, values, settings, min((trial.values[0] for trial in same), default=None), page)
 
 
-def _points(plan: Plan, study: optuna.Study) -> list[tuple[str, float, int]]:
-    """The objectives of this call's complete trials over their numbers, and the best quality until then."""
-    mine = {trial.number for trial in studies.of_call(study, plan.call, (TrialState.COMPLETE,))}
-    points = []
-    best = float("inf")
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        best = min(best, trial.values[0])
-        if trial.number in mine:
-            points += [(name, value, trial.number) for name, value in zip(plan.objectives, trial.values, strict=True)]
-            points.append(("best_quality", best, trial.number))
-    return points
+def _page(plan: Plan, study: optuna.Study) -> str:
+    """Optuna's charts of a study and a table of its trials, as a page that needs no network."""
+    # The charts are promised to no version, and say so.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    figures = []
+    for index, name in enumerate(plan.objectives if studies.best(study) else ()):
+        options: dict[str, Any] = {"target": lambda trial, index=index: trial.values[index], "target_name": NAMES[name]}
+        figures.append(visualization.plot_optimization_history(study, **options))
+        figures.append(visualization.plot_parallel_coordinate(study, **options))
+        # Too few or too equal trials tell nothing of their settings.
+        with contextlib.suppress(ValueError, RuntimeError), warnings.catch_warnings(action="ignore"):
+            figures.append(visualization.plot_param_importances(study, **options))
+    if figures and len(plan.objectives) > 1:
+        figures.append(visualization.plot_pareto_front(study, target_names=[NAMES[name] for name in plan.objectives]))
+    elif figures:
+        figures.append(visualization.plot_intermediate_values(study))
+    parts = [figure.to_html(full_html=False, include_plotlyjs=not number) for number, figure in enumerate(figures)]
+    attributes = ("number", "state", "values" if len(plan.objectives) > 1 else "value", "params", "user_attrs")
+    table = study.trials_dataframe(attributes).to_html(index=False, na_rep="", border=0)
+    title = html.escape(study.study_name)
+    head = f"<!doctype html><meta charset='utf-8'><title>{title}</title><h1>Study {title}</h1>"
+    return "\n".join([head, *parts, table, ""])
 
 
 def _write(changes: Mapping[str, Any], dry_run: bool, path: Path = Path("params.yaml")) -> None:

@@ -51,8 +51,6 @@ def open_study(plan: Plan) -> optuna.Study:
         study_name=plan.study,
         directions=directions,
         load_if_exists=True,
-        sampler=_sampler(plan),
-        pruner=_pruner(plan),
     )
     if [direction.name.lower() for direction in study.directions] != directions:
         raise TuningError(
@@ -73,9 +71,14 @@ def open_study(plan: Plan) -> optuna.Study:
     return study
 
 
-def join_study(plan: Plan) -> optuna.Study:
-    """The study of a plan that the calling process has opened."""
-    return optuna.load_study(storage=storage(plan), study_name=plan.study, sampler=_sampler(plan), pruner=_pruner(plan))
+def join_study(plan: Plan, seed: int) -> optuna.Study:
+    """The study of a plan that another process has opened, with a sampler of this seed."""
+    tune = plan.params.tune
+    sampler = optuna.samplers.TPESampler(n_startup_trials=tune.random_trials, seed=seed)
+    pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=tune.prune_after_trials, n_warmup_steps=tune.prune_after_epochs
+    )
+    return optuna.load_study(storage=storage(plan), study_name=plan.study, sampler=sampler, pruner=pruner)
 
 
 def storage(plan: Plan) -> RDBStorage:
@@ -133,15 +136,6 @@ def identity(plan: Plan) -> dict[str, Any]:
         for key, value in flatten(plan.params).items()
         if not key.startswith(left_out) and key not in _MACHINE and key not in plan.space
     }
-
-
-def _sampler(plan: Plan) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(n_startup_trials=plan.params.tune.random_trials, seed=plan.seed)
-
-
-def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
-    tune = plan.params.tune
-    return optuna.pruners.MedianPruner(n_startup_trials=tune.prune_after_trials, n_warmup_steps=tune.prune_after_epochs)
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
