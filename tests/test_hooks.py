@@ -56,7 +56,7 @@ def test_command_gets_the_decision_with_version_and_digest(
     (bare_project / "deploy.py").write_text(SCRIPT)
     command = [sys.executable, "deploy.py"] if as_list else f"cat | '{sys.executable}' deploy.py"
     hooks.announce(decision(3, 2), command, 60)
-    record = {"number": 4, "champion": 3, "reason": "by hand"}
+    record = {"action": "promote", "champion": 3, "reason": "by hand"}
     assert given(bare_project) == [record, "models:/overtone/3", "3", "digest-3", "2"]
     hooks.announce(decision(3, None), command, 60)
     assert given(bare_project)[-1] == "", "the first one has none before it"

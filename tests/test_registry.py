@@ -132,7 +132,8 @@ def test_best_candidate_becomes_version_challenger_and_first_champion_once(model
     assert tags(1)["origin_run_id"] == f"{2:032x}"
     assert store.client().get_run(row.run_id).data.tags["overtone.restored_from"] == f"{2:032x}"
     again = register.register(candidates, GATE)
-    assert (again.version, again.created, again.judged, again.promoted, again.champion) == (1, False, False, False, 1)
+    assert (again.version, again.created, again.promoted, again.champion) == (1, False, False, 1)
+    assert again.reason == "is the champion already"
     with pytest.raises(RegistryError, match=r"no candidate has a finite 'overall\.all\.lsd'"):
         register.register([Candidate(model_number(1), Scored({"test_set": "a"}))], GATE)
 
@@ -153,7 +154,6 @@ def test_better_candidate_takes_the_champions_place_and_others_are_challengers(m
     assert (decision.version, decision.promoted, decision.champion, decision.previous) == (4, True, 4, 1)
     assert champion() == 4
     assert tags(4)["decision"].startswith("promoted: beats the champion: overall.all.lsd 0.9000 against 1.0000")
-    assert tags(4)["decided_against"] == "1"
     anew = register.register([guarded], GATE.model_copy(update={"guards": ()}))
     assert (anew.version, anew.created, anew.promoted) == (3, False, True), "other settings are another question"
 
@@ -198,7 +198,7 @@ def test_after_a_rollback_the_candidate_is_judged_against_the_champion_of_now(mo
     assert "nothing new" in register.register([candidate], GATE).reason
     registry.rollback(NAME)
     decision = register.register([candidate], GATE)
-    assert (decision.judged, decision.promoted, decision.champion, decision.previous) == (True, True, 3, 1)
+    assert (decision.promoted, decision.champion, decision.previous) == (True, 3, 1)
 
 
 def test_other_code_of_the_metrics_asks_anew_and_scores_the_champion_anew(model_number: ModelMaker) -> None:
@@ -237,25 +237,13 @@ def test_first_champion_must_beat_the_baselines(model_number: ModelMaker) -> Non
     assert decision.promoted and "beats baseline sinc, baseline wiener" in decision.reason
 
 
-@pytest.mark.parametrize("policy", ["never", "clean-tree"])
-def test_promotion_may_be_left_to_hands_and_to_clean_folders(
-    model_number: ModelMaker, monkeypatch: pytest.MonkeyPatch, policy: str
-) -> None:
-    from overtone.tracking import git
-
-    state = {"commit": "c0ffee", "dirty": True}
-    monkeypatch.setattr(git, "commit", lambda _: state["commit"])
-    monkeypatch.setattr(git, "dirty", lambda _: state["dirty"])
-    params = GATE.model_copy(update={"promote": policy})
-    candidate = Candidate(model_number(1), scored(1.0))
-    decision = register.register([candidate], params)
+def test_promotion_may_be_left_to_hands(model_number: ModelMaker) -> None:
+    decision = register.register(
+        [Candidate(model_number(1), scored(1.0))], GATE.model_copy(update={"promote": "never"})
+    )
     assert not decision.promoted and not decision.changed
-    assert decision.reason.startswith(f"passes the gate, and register.promote is {policy}")
+    assert decision.reason.startswith("passes the gate, and register.promote is never")
     assert "`overtone promote 1` does it" in decision.reason
-    state["dirty"] = False
-    trained = json.loads((candidate.folder / "run.json").read_text())
-    (candidate.folder / "run.json").write_text(json.dumps(trained | {"dirty": False}))
-    assert register.register([candidate], params).promoted is (policy == "clean-tree")
 
 
 def test_champion_changed_by_another_machine_meanwhile_is_found(
@@ -313,7 +301,7 @@ def records() -> list[dict[str, Any]]:
     for row in registry.models(NAME):
         for item in client.list_artifacts(row.run_id, "decisions"):
             found.append(json.loads(Path(client.download_artifacts(row.run_id, item.path)).read_text()))
-    return sorted(found, key=lambda record: record["number"])
+    return sorted(found, key=lambda record: record["time"])
 
 
 def test_every_decision_is_written_down_once_with_its_figures(model_number: ModelMaker) -> None:
@@ -325,35 +313,26 @@ def test_every_decision_is_written_down_once_with_its_figures(model_number: Mode
     registry.promote(NAME, 2)
     registry.promote(NAME, 2)
     found = records()
-    assert [(one["number"], one["action"], one["version"], one["champion"], one["previous"]) for one in found] == [
-        (1, "register", 1, 1, None),
-        (2, "register", 2, 2, 1),
-        (3, "rollback", 1, 1, 2),
-        (4, "promote", 2, 2, 1),
+    assert [(one["action"], one["version"], one["champion"], one["previous"]) for one in found] == [
+        ("register", 1, 1, None),
+        ("register", 2, 2, 1),
+        ("rollback", 1, 1, 2),
+        ("promote", 2, 2, 1),
     ]
     assert found[1] == json.loads(json.dumps(second.record))
     main = found[1]["comparisons"][0]
-    assert (main["metric"], main["candidate"], main["champion"], main["passed"]) == ("overall.all.lsd", 0.9, 1.0, True)
+    assert (main["metric"], main["candidate"], main["champion"], main["fault"]) == ("overall.all.lsd", 0.9, 1.0, "")
     assert main["gain"]["sources"] == 8 and main["against"] == "champion"
     assert main["gain"]["lower"] == pytest.approx(0.1)
     assert (found[1]["settings"]["samples"], found[1]["asked"], found[2]["withdrawn"]) == (2, 1, 2)
-    assert found[3]["scores"]["overall.all.lsd"] == 0.9 and found[3]["previous_scores"]["overall.all.lsd"] == 1.0
-    assert tags(2)["decision_number"] == "4"
-    client = store.client()
-    assert client.download_artifacts(client.get_model_version(NAME, "2").run_id or "", tags(2)["decision_artifact"])
 
 
-def test_same_weights_trained_again_and_scores_of_another_evaluation_promote_nothing(
-    model_number: ModelMaker, make_model: ModelMaker
-) -> None:
+def test_same_weights_trained_again_promote_nothing(model_number: ModelMaker, make_model: ModelMaker) -> None:
     register.register([Candidate(model_number(1), scored(1.0))], GATE)
     twin = make_model("twin", run_id="f" * 32, seed=1)
     decision = register.register([Candidate(twin, scored(1.0))], GATE)
     assert (decision.version, decision.promoted, decision.champion) == (2, False, 1)
     assert decision.comparisons[0].gain is not None and decision.comparisons[0].gain.lower == 0.0
-    mixed = Scored(tree(1.0), scored(0.7).table)
-    with pytest.raises(RegistryError, match=r"overall\.all\.lsd is 1 in metrics\.json and 0\.7 by scores\.csv"):
-        register.register([Candidate(model_number(1), mixed)], GATE)
 
 
 def test_champion_whose_kept_scores_are_damaged_is_scored_again(model_number: ModelMaker, project: Path) -> None:
@@ -383,7 +362,6 @@ def test_version_whose_run_is_gone_can_be_beaten_and_promoted(
     monkeypatch.setattr(MlflowClient, "log_text", refuse)
     assert register.register([Candidate(model_number(2), scored(0.9))], GATE, lambda folder: scored(1.0)).promoted
     assert registry.promote(NAME, 1).promoted
-    assert tags(1)["decision_artifact"] == "not written: no such run"
 
 
 def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stands(
@@ -406,7 +384,7 @@ def test_failing_command_ends_the_promotion_with_an_error_and_the_champion_stand
 def check_one_clean_champion(decided: int) -> None:
     """Decisions follow upon each other without a gap, and alias, history and tags are those that the last one left."""
     found = records()
-    assert [one["number"] for one in found] == list(range(1, decided + 1))
+    assert len(found) == decided
     assert [one["previous"] for one in found] == [None, *(one["champion"] for one in found[:-1])]
     registered = store.client().get_registered_model(NAME)
     assert int(registered.aliases["champion"]) == found[-1]["champion"]
@@ -415,7 +393,6 @@ def check_one_clean_champion(decided: int) -> None:
     assert int(registered.aliases["previous-champion"]) == moves[-2]
     last = {one["version"]: one for one in found}
     for version, one in last.items():
-        assert tags(version)["decision_number"] == str(one["number"])
         assert tags(version)["decision"].startswith("promoted" if one["promoted"] else "not promoted")
 
 
@@ -449,7 +426,7 @@ def test_fetched_folder_is_the_registered_one_and_made_again_where_it_is_damaged
         assert packaging.digested(fetched) == packaging.digested(folder)
 
 
-@pytest.mark.parametrize("name", [packaging.WEIGHTS, "config.json", "run.json", "model.onnx"])
+@pytest.mark.parametrize("name", [packaging.WEIGHTS, "config.json", "model.onnx"])
 def test_each_file_of_a_version_is_checked(model_number: ModelMaker, project: Path, name: str) -> None:
     folder = model_number(1)
     (folder / "model.onnx").write_bytes(b"a graph")

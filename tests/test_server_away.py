@@ -184,12 +184,12 @@ def test_cached_champion_serves_while_the_server_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     assert resolve.folder("auto") == (folder, name)
     assert "does not answer" in (printed := capsys.readouterr().err)
-    assert "going on with overtone version 1, fetched before as champion" in printed
+    assert f"going on with {folder}, fetched before as champion" in printed
     assert resolve.version("auto") == "1"
     assert resolve.folder("1")[0] == folder
     with pytest.raises(AwayError, match="'2' was not fetched before"):
         resolve.folder("2")
-    (folder / "config.json").write_text("changed")
+    (folder / "weights.safetensors").write_bytes(b"changed")
     with pytest.raises(AwayError):
         resolve.folder("champion")
 
@@ -209,5 +209,5 @@ def test_without_a_cached_champion_a_server_that_is_away_is_an_error_and_not_ano
     bare_project: Any, monkeypatch: pytest.MonkeyPatch, away: None
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-    with pytest.raises(AwayError, match=r"no champion was fetched before \(`--model released` does without\)"):
+    with pytest.raises(AwayError, match=r"'champion' was not fetched before \(`--model released` does without\)"):
         resolve.folder("auto")

@@ -149,7 +149,7 @@ def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
 
 def test_weights_that_no_folder_has_cannot_be_put_back(champion: Path) -> None:
     (champion / "models" / "m1" / "weights.safetensors").write_bytes(b"other")
-    with pytest.raises(RegistryError, match=r"hold no sound copy of weights\.safetensors"):
+    with pytest.raises(RegistryError, match=r"hold no sound copy of its files"):
         repair.repair(NAME, "champion")
 
 

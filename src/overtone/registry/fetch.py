@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from overtone.audio import replacing
 from overtone.registry import packaging, repair, versions
@@ -20,9 +20,6 @@ from overtone.tracking.store import AwayError, TrackingError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-# Tag of a version: the SHA-256 of each file of its model folder.
-FILES = "files_sha256"
 
 
 def fetch(name: str, reference: str | int, cache: Path) -> Path:
@@ -46,15 +43,11 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
     try:
         version = versions.resolve(store.client(), name, reference)
     except AwayError as error:
-        note = _note(name, str(reference), cache)
-        folder = cache / Path(str(note.get("folder"))).name
-        if not note or not _is_intact(folder, note["files"]):
+        if (folder := fetched_before(name, reference, cache)) is None:
             raise AwayError(
                 f"{error}; {reference!r} was not fetched before (`--model released` does without)"
             ) from None
-        print(
-            f"{error}; going on with {name} version {note['version']}, fetched before as {reference}", file=sys.stderr
-        )
+        print(f"{error}; going on with {folder}, fetched before as {reference}", file=sys.stderr)
         return folder
     listing, number = _listing(version), str(version.version)
     folder = cache / f"{name}-{number}-{listing[packaging.WEIGHTS][:12]}"
@@ -62,13 +55,31 @@ def fetch(name: str, reference: str | int, cache: Path) -> Path:
         _download(version, listing, folder)
     # Who asks for a number knew its alias: a service, which looks up what the alias means before it loads.
     for known_as in {str(reference), number, *version.aliases}:
-        _write_note(_note_path(name, known_as, cache), {"version": number, "folder": folder.name, "files": listing})
+        # A cache that cannot be written to serves as it is.
+        with suppress(OSError), replacing(_note(name, known_as, cache)) as temporary:
+            temporary.write_text(folder.name)
     return folder
 
 
-def away_version(name: str, reference: str, cache: Path) -> str | None:
+def fetched_before(name: str, reference: str | int, cache: Path) -> Path | None:
+    """The folder that was fetched last under an alias or number, if its weights are still those that its name says."""
+    try:
+        folder = cache / Path(_note(name, reference, cache).read_text()).name
+        digest = packaging.digested(folder)[packaging.WEIGHTS]
+    except (OSError, KeyError):
+        return None
+    return folder if digest.startswith(folder.name.rpartition("-")[2]) else None
+
+
+def version_before(name: str, reference: str, cache: Path) -> str | None:
     """The number of the version that was fetched last under an alias or number; None where nothing was."""
-    return _note(name, reference, cache).get("version")
+    folder = fetched_before(name, reference, cache)
+    return None if folder is None else folder.name.split("-")[-2]
+
+
+def _note(name: str, reference: str | int, cache: Path) -> Path:
+    """Where the folder's name is noted that a reference meant last."""
+    return cache / f".{name}@{reference}"
 
 
 def _download(version: ModelVersion, listing: Mapping[str, str], folder: Path) -> None:
@@ -86,13 +97,12 @@ def _download(version: ModelVersion, listing: Mapping[str, str], folder: Path) -
                 f"{version.name} version {version.version}: the stored {what} registered "
                 f"(expected sha256 {listing[other][:12]}...); refused; {repair.advice(version)}"
             )
-        for path in found.iterdir():
-            # No digest is known of it, and a graph could compute anything.
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in listing:
-                path.unlink()
-        keep_first(found, folder, lambda: _is_intact(folder, listing))
+        # Of other files no digest is known, and a graph could compute anything.
+        made = Path(temporary) / "made"
+        made.mkdir()
+        for name in listing:
+            shutil.move(found / name, made / name)
+        keep_first(made, folder, lambda: _is_intact(folder, listing))
 
 
 def _listing(version: ModelVersion) -> dict[str, str]:
@@ -102,7 +112,7 @@ def _listing(version: ModelVersion) -> dict[str, str]:
         RegistryError: it notes none, or what it notes is no listing of a model folder.
     """
     try:
-        listing = json.loads(version.tags.get(FILES, ""))
+        listing = json.loads(version.tags.get(packaging.FILES, ""))
     except ValueError:
         listing = None
     is_listing = isinstance(listing, dict) and all(
@@ -110,8 +120,8 @@ def _listing(version: ModelVersion) -> dict[str, str]:
     )
     if not is_listing or listing.keys() < set(packaging.REQUIRED):
         raise RegistryError(
-            f"{version.name} version {version.version}: its tag {FILES} is damaged or missing; expected the digests that "
-            "`register` notes; refused"
+            f"{version.name} version {version.version}: its tag {packaging.FILES} is damaged or missing; "
+            "expected the digests that `register` notes; refused"
         )
     return dict(listing)
 
@@ -123,30 +133,3 @@ def _is_intact(folder: Path, listing: Mapping[str, str]) -> bool:
         and not any(path.is_dir() for path in folder.iterdir())
         and packaging.digested(folder) == dict(listing)
     )
-
-
-# --- what was fetched last, for when the registry is away ---------------------------------------------------------------
-
-
-def _note_path(name: str, reference: str, cache: Path) -> Path:
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in f"{name}@{reference}")
-    return cache / ".known" / f"{safe}.json"
-
-
-def _note(name: str, reference: str, cache: Path) -> dict[str, Any]:
-    """Version, folder and files; empty where nothing was fetched."""
-    try:
-        note = json.loads(_note_path(name, reference, cache).read_text())
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _write_note(path: Path, note: Mapping[str, Any]) -> None:
-    # A cache that cannot be written to serves as it is.
-    with suppress(OSError):
-        text = json.dumps(note)
-        if not path.is_file() or path.read_text() != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                temporary.write_text(text)

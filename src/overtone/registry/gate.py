@@ -10,55 +10,36 @@ from typing import Literal
 from overtone.registry import scores
 from overtone.registry.scores import Gain, Scored
 from overtone.registry.versions import RegistryError
-from overtone.settings import RegisterParams
+from overtone.settings import Guard, RegisterParams
 from overtone.tracking import entries
 
 CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What the main metric must show: a gain surely above `margin`, on at least `samples` sources."""
-
-    margin: float
-    samples: int
-
-
-@dataclass(frozen=True)
 class Comparison:
     """One metric of a candidate and of what it has to beat.
 
-    `against`: the champion or a baseline. `tolerance`: how much worse passes; None for the main metric, which must improve
-    by `rule`, with `gain` as its evidence. Guards go by the means alone: a bound would either let any fall pass on few
-    sources, or block any model on them.
+    Attributes:
+        against: the champion or a baseline.
+        gain: of the main metric, the evidence; None for a guard. Guards go by the means alone: a bound would either let
+            any fall pass on few sources, or block any model on them.
+        tolerance: how much worse a guard may be; None for the main metric.
+        fault: what keeps it from passing; empty where it passes.
     """
 
     metric: str
     better: Literal["lower", "higher"]
-    tolerance: float | None
     candidate: float
     champion: float
-    rule: Rule | None = None
-    gain: Gain | None = None
+    fault: str
     against: str = CHAMPION
+    tolerance: float | None = None
+    gain: Gain | None = None
 
     @property
     def passed(self) -> bool:
-        """The main metric is surely better, a guard not worse beyond its tolerance."""
-        if self.tolerance is None:
-            return not self.shortfall
-        gain = self.champion - self.candidate if self.better == "lower" else self.candidate - self.champion
-        return gain >= -self.tolerance
-
-    @property
-    def shortfall(self) -> str:
-        """What the main metric lacks; empty where it lacks nothing."""
-        if self.rule is None or self.gain is None:
-            return "no scores by clip to compare"
-        if self.gain.sources < self.rule.samples:
-            return f"only {self.gain.sources} test sources, {self.rule.samples} needed"
-        # Not the other way round: a bound that is not a number is no gain.
-        return "" if self.gain.lower > self.rule.margin else f"gain not surely above {self.rule.margin:g}"
+        return not self.fault
 
     def __str__(self) -> str:
         rule = "" if self.tolerance is None else f", tolerance {self.tolerance:g}"
@@ -86,20 +67,14 @@ def require(scored: Scored, params: RegisterParams, who: str) -> None:
         RegistryError: a metric is missing; the message names the setting and the metrics that are most like it.
     """
     for place, path in enumerate(metrics(params)):
-        if scored.value(path) is not None:
-            continue
-        setting = "register.metric" if place == 0 else "register.guards"
-        known = [name for name, _ in entries.leaves(scored.metrics)]
-        near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
-        raise RegistryError(
-            f"{setting}: {who} has no finite {path!r}; expected a dotted path of its metrics.json"
-            + (f", such as {', '.join(near)}" if near else "")
-        )
-
-
-def better(first: float, second: float, params: RegisterParams) -> bool:
-    """Whether `first` beats `second` on the main metric."""
-    return first < second if params.better == "lower" else first > second
+        if scored.value(path) is None:
+            setting = "register.metric" if place == 0 else "register.guards"
+            known = [name for name, _ in entries.leaves(scored.metrics)]
+            near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+            raise RegistryError(
+                f"{setting}: {who} has no finite {path!r}; expected a dotted path of its metrics.json"
+                + (f", such as {', '.join(near)}" if near else "")
+            )
 
 
 def compare(candidate: Scored, champion: Scored, params: RegisterParams) -> tuple[Comparison, ...]:
@@ -110,11 +85,8 @@ def compare(candidate: Scored, champion: Scored, params: RegisterParams) -> tupl
     """
     require(candidate, params, "the candidate")
     require(champion, params, "the champion")
-    guards = (
-        Comparison(g.metric, g.better, g.tolerance, _value(candidate, g.metric), _value(champion, g.metric))
-        for g in params.guards
-    )
-    return (_main(candidate, champion, params, CHAMPION), *guards)
+    guards = (_guard(candidate, champion, guard) for guard in params.guards)
+    return (_main(candidate, champion, params, params.margin, CHAMPION), *guards)
 
 
 def compare_baselines(
@@ -125,46 +97,43 @@ def compare_baselines(
     Raises:
         RegistryError: one of them lacks the metric, or is scored on another test set.
     """
-    main = params.model_copy(update={"guards": (), "margin": 0.0})
+    unguarded = params.model_copy(update={"guards": ()})
     for name, one in baselines.items():
-        require(one, main, f"baseline {name}")
+        require(one, unguarded, f"baseline {name}")
         if one.key != candidate.key:
             raise RegistryError(f"baseline {name}: scored on another test set than the candidate; run dvc repro")
-    return tuple(_main(candidate, one, main, name) for name, one in baselines.items())
+    return tuple(_main(candidate, one, params, 0.0, f"baseline {name}") for name, one in baselines.items())
 
 
-def _main(candidate: Scored, other: Scored, params: RegisterParams, against: str) -> Comparison:
-    return Comparison(
-        params.metric,
-        params.better,
-        None,
-        _value(candidate, params.metric),
-        _value(other, params.metric),
-        Rule(params.margin, params.samples),
-        scores.gain(other, candidate, params.metric, params.better),
-        against,
-    )
+def _main(candidate: Scored, other: Scored, params: RegisterParams, margin: float, against: str) -> Comparison:
+    path = params.metric
+    gain = scores.gain(other, candidate, path, params.better)
+    if gain is None:
+        fault = "no scores by clip to compare"
+    elif gain.sources < params.samples:
+        fault = f"only {gain.sources} test sources, {params.samples} needed"
+    else:
+        # Not the other way round: a bound that is not a number is no gain.
+        fault = "" if gain.lower > margin else f"gain not surely above {margin:g}"
+    fault = fault and f"does not beat {_named(against)}, {fault}"
+    return Comparison(path, params.better, candidate[path], other[path], fault, against, gain=gain)
 
 
-def _value(scored: Scored, path: str) -> float:
-    found = scored.value(path)
-    assert found is not None, path
-    return found
+def _guard(candidate: Scored, champion: Scored, guard: Guard) -> Comparison:
+    ours, theirs = candidate[guard.metric], champion[guard.metric]
+    gain = theirs - ours if guard.better == "lower" else ours - theirs
+    fault = "" if gain >= -guard.tolerance else "falls on a guard metric"
+    return Comparison(guard.metric, guard.better, ours, theirs, fault, tolerance=guard.tolerance)
 
 
 def verdict(comparisons: Sequence[Comparison]) -> tuple[bool, str]:
     """Whether all comparisons pass, and the sentence that says why."""
-    failed = [comparison for comparison in comparisons if not comparison.passed]
-    if not failed:
-        beaten = ", ".join(_named(one) for one in comparisons if one.tolerance is None)
-        guards = "; no guard metric falls" if any(one.tolerance is not None for one in comparisons) else ""
-        return True, f"beats {beaten}: {comparisons[0]}{guards}"
-    kinds = [
-        f"does not beat {_named(one)}, {one.shortfall}" if one.tolerance is None else "falls on a guard metric"
-        for one in failed
-    ]
-    return False, "; ".join(f"{kind}: {one}" for kind, one in zip(kinds, failed, strict=True))
+    if failed := [one for one in comparisons if not one.passed]:
+        return False, "; ".join(f"{one.fault}: {one}" for one in failed)
+    beaten = ", ".join(_named(one.against) for one in comparisons if one.tolerance is None)
+    guards = "; no guard metric falls" if any(one.tolerance is not None for one in comparisons) else ""
+    return True, f"beats {beaten}: {comparisons[0]}{guards}"
 
 
-def _named(comparison: Comparison) -> str:
-    return "the champion" if comparison.against == CHAMPION else f"baseline {comparison.against}"
+def _named(against: str) -> str:
+    return "the champion" if against == CHAMPION else against

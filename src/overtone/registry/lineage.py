@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from overtone.data.shards import Place, read_index
 from overtone.errors import OvertoneError
-from overtone.registry import decisions, packaging, scores, versions
+from overtone.registry import packaging, scores, versions
+from overtone.registry.scores import ChangedScoresError, Scored
 from overtone.registry.versions import RegistryError
 from overtone.settings import project
 from overtone.tracking import dvc, entries, git, naming, provenance, store, transfer
@@ -83,19 +84,18 @@ def trace(name: str, reference: str, check: bool = True) -> Origin:
     version = versions.resolve(client, name, reference)
     known = version.run_id and entries.exists(client, version.run_id)
     run = client.get_run(str(version.run_id)) if known else None
-    case = _Case(version, run, _kept(version) if run else {})
-    tags = version.tags
+    case = _Case(version, run, _kept_files(version) if run else {})
     return Origin(
         name=version.name,
         version=int(version.version),
-        model=tags.get("model", ""),
+        model=version.tags.get("model", ""),
         run_id=version.run_id or "",
-        commit=case.commit,
+        commit=version.tags.get("git_commit", ""),
         dirty=case.dirty,
-        patch=case.files.get(provenance.PATCH) if case.is_kept(provenance.PATCH) else None,
+        patch=case.kept(provenance.PATCH),
         corpus=case.corpus,
-        weights_sha256=tags.get("weights_sha256", ""),
-        test_set=tags.get("test_set", ""),
+        weights_sha256=version.tags.get("weights_sha256", ""),
+        test_set=version.tags.get("test_set", ""),
         metrics=_metrics(case),
         links=tuple(one(case) for one in _CHECKS) if check else (),
     )
@@ -104,7 +104,7 @@ def trace(name: str, reference: str, check: bool = True) -> Origin:
 def text(origin: Origin) -> str:
     """Two lines for each step, and how to make the version again."""
     width = max(len(link.what) for link in origin.links)
-    lines = []
+    lines = [f"{origin.name} version {origin.version}, a {origin.model}"]
     for link in origin.links:
         lines += [f"{link.state:<8}{link.what:<{width}}  {link.value}", f"{'':<{8 + width}}    {link.note}"]
     if not origin.commit or (origin.dirty and origin.patch is None):
@@ -123,17 +123,9 @@ class _Case:
     files: Mapping[str, bytes]
 
     @property
-    def root(self) -> Path:
-        return project.source() or Path.cwd()
-
-    @property
     def tags(self) -> dict[str, str]:
         """Of the run."""
         return dict(self.run.data.tags) if self.run else {}
-
-    @property
-    def commit(self) -> str:
-        return str(self.version.tags.get("git_commit", ""))
 
     @property
     def dirty(self) -> bool | None:
@@ -144,18 +136,14 @@ class _Case:
     def corpus(self) -> str:
         return str(self.run.data.params.get("corpus.path", "data")) if self.run else "data"
 
-    def is_kept(self, name: str) -> bool:
-        """Whether a file that the run kept is the one whose digest it noted."""
-        return name in self.files and _sha256(self.files[name]) == self.tags.get(f"source.{name}")
-
-    def used(self, name: str) -> tuple[bytes | None, str]:
-        """A source file as the training had it, and where that is from."""
-        if self.dirty is False and (content := git.at(self.root, self.commit, name)) is not None:
-            return content, f"in commit {self.commit[:7]}"
-        return self.files.get(name), "kept with the run"
+    def kept(self, name: str) -> bytes | None:
+        """A file that the run kept, if it is the one whose digest the run noted."""
+        content = self.files.get(name)
+        noted = self.tags.get(f"source.{name}")
+        return content if content is not None and hashlib.sha256(content).hexdigest() == noted else None
 
 
-def _kept(version: ModelVersion) -> dict[str, bytes]:
+def _kept_files(version: ModelVersion) -> dict[str, bytes]:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -167,15 +155,17 @@ def _kept(version: ModelVersion) -> dict[str, bytes]:
         return {}
 
 
+def _kept_scores(case: _Case) -> Scored | None:
+    return scores.kept(store.client(), case.version, case.version.tags.get(scores.KEY, ""))
+
+
 def _metrics(case: _Case) -> dict[str, float]:
-    """The scores that were judged; where they are gone, those that the run has."""
+    """The scores that were judged; none where they are gone."""
     try:
-        if found := scores.kept(store.client(), case.version, case.version.tags.get(scores.KEY, "")):
-            return dict(entries.leaves(found.metrics))
+        found = _kept_scores(case)
     except RegistryError:
-        pass
-    logged = case.run.data.metrics if case.run else {}
-    return {name.removeprefix("test/"): value for name, value in logged.items() if name.startswith("test/")}
+        found = None
+    return dict(entries.leaves(found.metrics)) if found else {}
 
 
 # --- the steps ----------------------------------------------------------------------------------------------------------
@@ -183,14 +173,6 @@ def _metrics(case: _Case) -> dict[str, float]:
 
 def _link(what: str, value: str, holds: bool | None, note: str) -> Link:
     return Link(what, value, "unknown" if holds is None else "ok" if holds else "differs", note)
-
-
-def _version(case: _Case) -> Link:
-    version = case.version
-    aliases = store.client().get_registered_model(version.name).aliases
-    own = ", ".join(sorted(alias for alias, number in aliases.items() if str(number) == str(version.version)))
-    value = f"models:/{version.name}/{version.version}{f' ({own})' if own else ''}"
-    return _link("version", value, True, version.tags.get("decision", "not judged"))
 
 
 def _weights(case: _Case) -> Link:
@@ -220,29 +202,26 @@ def _run(case: _Case) -> Link:
 
 
 def _scores(case: _Case) -> Link:
-    key, noted = case.version.tags.get(scores.KEY, ""), decisions.scores(case.version)
-    value = ", ".join(f"{name} {number:g}" for name, number in noted.items())
+    value = ", ".join(f"{name} {number:g}" for name, number in scores.tagged(case.version).items())
     try:
-        kept = scores.kept(store.client(), case.version, key)
+        kept = _kept_scores(case)
+    except ChangedScoresError as error:
+        return _link("scores", value, False, str(error))
     except RegistryError as error:
-        return _link("scores", value, False if "other scores" in str(error) else None, str(error))
+        return _link("scores", value, None, str(error))
     if kept is None:
         return _link("scores", value, None, "the version keeps no scores by clip")
-    wrong = [name for name, number in noted.items() if kept.value(name) != number]
-    if case.run is not None and case.tags.get("test_set") == kept.test_set:
-        for name, number in entries.leaves(kept.metrics):
-            if abs(case.run.data.metrics.get(entries.legal(f"test/{name}"), number) - number) > 1e-9:
-                wrong.append(f"test/{name} of the run")
-    place = scores.folder(case.version, key)
-    note = f"not as in {place}: {', '.join(wrong[:3])}" if wrong else f"as in {place}, test set {kept.test_set[:12]}"
-    return _link("scores", value, not wrong, note)
+    wrong = [name for name, number in scores.tagged(case.version).items() if kept.value(name) != number]
+    note = f"the scores by clip have another {', '.join(wrong)}" if wrong else "as in the scores by clip that were kept"
+    return _link("scores", value, not wrong, f"{note}, test set {kept.test_set[:12]}")
 
 
 def _commit(case: _Case) -> Link:
+    commit = case.version.tags.get("git_commit", "")
     holds: bool | None = None
-    if not case.commit:
+    if not commit:
         note = "trained outside git: cannot be reproduced"
-    elif not git.has_commit(case.root, case.commit):
+    elif not git.has_commit(project.source() or Path.cwd(), commit):
         note = "not in this clone; git fetch may bring it"
     elif case.dirty is None:
         note = "in this clone; whether it had uncommitted changes is not known"
@@ -250,40 +229,37 @@ def _commit(case: _Case) -> Link:
         holds, note = True, "in this clone; nothing was uncommitted"
     elif provenance.PATCH not in case.files:
         note = "with uncommitted changes that were not kept: cannot be reproduced from the commit alone"
-    elif not case.is_kept(provenance.PATCH):
+    elif case.kept(provenance.PATCH) is None:
         holds, note = False, f"source/{provenance.PATCH} of the run is not what it noted"
     else:
         left_out = case.tags.get(provenance.LEFT_OUT)
         holds, note = True, f"with uncommitted changes, kept with the run (source/{provenance.PATCH})"
         note += f"; without {left_out}" if left_out else ""
-    return _link("commit", case.commit or "none", holds, note)
+    return _link("commit", commit or "none", holds, note)
 
 
 def _settings(case: _Case) -> Link:
-    content, where = case.used(provenance.SETTINGS)
-    noted = case.tags.get(f"source.{provenance.SETTINGS}")
-    if content is None or case.run is None or not noted:
-        return _link("settings", provenance.SETTINGS, None, "neither the commit nor the run has the file")
-    value = f"{provenance.SETTINGS}, sha256 {_sha256(content)[:16]}"
-    if _sha256(content) != noted:
-        return _link("settings", value, False, f"{where}; the run was made with sha256 {noted[:16]}")
+    if case.run is None or provenance.SETTINGS not in case.files:
+        return _link("settings", provenance.SETTINGS, None, "the run did not keep the file")
+    content = case.kept(provenance.SETTINGS)
+    if content is None:
+        return _link("settings", provenance.SETTINGS, False, "the file that the run kept is not what it noted")
     if (flat := naming.flat(content)) is None:
-        return _link("settings", value, None, f"{where}; this version of Overtone does not read the file")
+        return _link("settings", provenance.SETTINGS, None, "this version of Overtone does not read the file")
     logged = dict(case.run.data.params) | {
         name.removeprefix("changed."): one for name, one in case.tags.items() if name.startswith("changed.")
     }
     wrong = [key for key, one in flat.items() if logged.get(entries.legal(key), entries.text(one)) != entries.text(one)]
     note = f"the run has another {', '.join(wrong[:5])}" if wrong else "the same settings as the run's"
-    return _link("settings", value, not wrong, f"{where}; {note}")
+    return _link("settings", provenance.SETTINGS, not wrong, note)
 
 
 def _data(case: _Case) -> Link:
     noted, name = case.version.tags.get("data_digest", ""), dvc.pointer(case.corpus)
     if not noted:
         return _link("data", case.corpus, None, "DVC did not track the recordings: cannot be reproduced")
-    content, where = case.used(name)
-    found = dvc.pointed(content)
-    note = f"neither the commit nor the run has {name}" if found is None else f"{name} {where} names {found}"
+    found = dvc.pointed(case.kept(Path(name).name))
+    note = f"the run did not keep {name}" if found is None else f"{name}, kept with the run, names {found}"
     return _link("data", f"{case.corpus}, md5 {noted}", None if found is None else found == noted, note)
 
 
@@ -294,8 +270,8 @@ def _corpus(case: _Case) -> Link:
     noted = case.tags.get("corpus_manifest")
     if not noted:
         return _link("corpus", "stage corpus", None, "the run noted no manifest of it")
-    locked = dvc.output(case.files.get(dvc.LOCK) if case.is_kept(dvc.LOCK) else None, "corpus")
-    named = dvc.listed(project.home() or case.root, locked, provenance.MANIFEST) if locked else None
+    locked = dvc.output(case.kept(dvc.LOCK), "corpus")
+    named = dvc.listed(project.home() or Path.cwd(), locked, provenance.MANIFEST) if locked else None
     value = f"{provenance.MANIFEST}, md5 {noted}"
     if named is None:
         return _link("corpus", value, None, "no dvc.lock whose files are in this cache names it")
@@ -312,8 +288,4 @@ def _shards(url: str, noted: str) -> Link:
     return _link("shards", value, found == noted, f"the index there has {found[:16]}")
 
 
-_CHECKS = (_version, _weights, _run, _scores, _commit, _settings, _data, _corpus)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+_CHECKS = (_weights, _run, _scores, _commit, _settings, _data, _corpus)

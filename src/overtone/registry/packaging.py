@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import overtone
-from overtone.models.folder import CONFIG, TASKS, graph_of
+from overtone.models.folder import CONFIG
 from overtone.models.folder import WEIGHTS as WEIGHTS
 from overtone.tracking import store
 from overtone.tracking.store import TrackingError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REQUIRED = (WEIGHTS, CONFIG, "run.json")
 OPTIONAL = ("history.csv",)
 ARTIFACT = "model"
+# Tag of a version: the SHA-256 of each file of its model folder.
+FILES = "files_sha256"
 # What enhancing needs of the package's dependencies; explicit, since MLflow's own guess takes half a minute.
 REQUIREMENTS = (
     "mlflow",
@@ -61,8 +63,6 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
         TrackingError: the folder lacks a file.
         OvertoneError: the model does not enhance the input example.
     """
-    import mlflow.pyfunc
-
     from overtone.registry import pyfunc
 
     for name in REQUIRED:
@@ -73,42 +73,35 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
     try:
-        with _clean_copies(folder) as (model, code):
-            digests = digested(model)
-            mlflow.pyfunc.log_model(
-                name="upsampler",
-                model_id=logged.model_id,
-                **_contents(model, code),
-            )
+        with package(folder) as made:
+            client.log_model_artifacts(logged.model_id, str(made))
+            digests = digested(made / "artifacts" / ARTIFACT)
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
+    client.finalize_logged_model(logged.model_id, "READY")
     return Logged(str(logged.model_id), digests)
-
-
-def _contents(model: Path, code: Path) -> dict[str, Any]:
-    """What MLflow packs: the model folder as an artifact, the package's code, signature, example and requirements."""
-    from overtone.registry import pyfunc
-
-    return {
-        "python_model": str(Path(pyfunc.__file__)),
-        "artifacts": {ARTIFACT: str(model)},
-        "code_paths": [str(code)],
-        "signature": pyfunc.signature(),
-        "input_example": pyfunc.input_example(),
-        "pip_requirements": requirements(),
-        "model_config": dict(pyfunc.LIMITS),
-    }
 
 
 @contextmanager
 def package(folder: Path) -> Iterator[Path]:
-    """The files of a logged model in a temporary folder, as `log` gives them to the store; a graph that is there is kept."""
+    """A model folder as MLflow packs it, in a temporary folder: with signature, example, requirements and code."""
     import mlflow.pyfunc
 
-    with _clean_copies(folder, keep_graph=True) as (model, code):
+    from overtone.registry import pyfunc
+
+    with _clean_copies(folder) as (model, code):
         made = code.with_name("package")
-        mlflow.pyfunc.save_model(path=str(made), **_contents(model, code))
+        mlflow.pyfunc.save_model(
+            path=str(made),
+            python_model=str(Path(pyfunc.__file__)),
+            artifacts={ARTIFACT: str(model)},
+            code_paths=[str(code)],
+            signature=pyfunc.signature(),
+            input_example=pyfunc.input_example(),
+            pip_requirements=requirements(),
+            model_config=dict(pyfunc.LIMITS),
+        )
         yield made
 
 
@@ -122,7 +115,7 @@ def digested(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _clean_copies(folder: Path, keep_graph: bool = False) -> Iterator[tuple[Path, Path]]:
+def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
     """The model's files alone with their graphs; the package without caches and other models; named as in the logged model."""
     from overtone.models import graphs
     from overtone.registry import released
@@ -133,11 +126,7 @@ def _clean_copies(folder: Path, keep_graph: bool = False) -> Iterator[tuple[Path
         for name in (*REQUIRED, *OPTIONAL):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, model / name)
-        if keep_graph and all((folder / graph_of(task)).is_file() for task in TASKS):
-            for task in TASKS:
-                shutil.copyfile(folder / graph_of(task), model / graph_of(task))
-        else:
-            graphs.export(model)
+        graphs.export(model)
         shutil.copytree(
             Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__", released.PACKED.name)
         )

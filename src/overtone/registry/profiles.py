@@ -31,7 +31,7 @@ def keep(model: str, name: str, path: Path) -> None:
         RegistryError: there is no champion to keep it beside.
     """
     client = store.client()
-    run_id = versions.run_of(versions.resolve(client, model, versions.CHAMPION))
+    run_id = str(versions.resolve(client, model, versions.CHAMPION).run_id)
     content = path.read_text()
     place = f"profiles/{name}.json"
     client.log_text(run_id, content, place)

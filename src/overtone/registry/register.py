@@ -9,26 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from overtone.registry import card, decisions, gate, packaging, scores, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
-from overtone.registry.fetch import FILES, fetch
+from overtone.registry.fetch import fetch
 from overtone.registry.gate import Comparison
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.settings import RegisterParams, project
-from overtone.tracking import git, store, transfer
+from overtone.settings import RegisterParams
+from overtone.tracking import store, transfer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 Rescore = Callable[[Path], Scored]
-# Metrics are rounded to 6 decimals, and so are the scores that they are means of.
-_ROUNDING = 1e-4
 # Settings that no verdict depends on.
-_UNJUDGED = {"on_champion", "on_champion_seconds", "promote"}
+_UNJUDGED = {"on_champion", "on_champion_seconds"}
 # Tags: of a version, the verdict on a question; of the registered model, how often a test set was asked.
 _VERDICT = "verdict"
 _ASKED = "asked"
@@ -63,12 +61,11 @@ def register(
         baselines: by name, what they scored; the first champion must beat each.
 
     Raises:
-        RegistryError: a metric of the gate does not exist, scores by clip are of another evaluation, or a model folder is
-            incomplete; or another process has changed the champion meanwhile.
+        RegistryError: a metric of the gate does not exist, or a model folder is incomplete; or another process has changed
+            the champion meanwhile.
         TrackingError: the store cannot be used.
     """
     best = _best(candidates, params)
-    held_back = _held_back(best.folder, params)
     client = store.client()
     _ensure_model(client, params.name)
     with store.lock("registry"):
@@ -78,7 +75,7 @@ def register(
             client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
         if best.card and version.description != best.card:
             client.update_model_version(params.name, version.version, best.card)
-        case = _Case(client, version, best.scored, params, rescore, baselines or {}, held_back)
+        case = _Case(client, version, best.scored, params, rescore, baselines or {})
         decision = _judge(case, created)
         card.show_champion(client, params.name)
         return decision
@@ -86,7 +83,7 @@ def register(
 
 @dataclass(frozen=True)
 class _Case:
-    """What a verdict rests on. `held_back`: why the settings forbid to promote now, empty if they allow it."""
+    """What a verdict rests on."""
 
     client: MlflowClient
     version: ModelVersion
@@ -94,7 +91,6 @@ class _Case:
     params: RegisterParams
     rescore: Rescore | None
     baselines: Mapping[str, Scored]
-    held_back: str
 
     def question(self, champion: ModelVersion | None) -> str:
         """Names what is asked: the same candidate, champion, test set, code and settings have one verdict."""
@@ -105,44 +101,20 @@ class _Case:
         )
         settings = self.params.model_dump(mode="json", exclude=_UNJUDGED)
         asked = [self.version.tags.get("weights_sha256"), self.scored.key, self.scored.digest, against, settings]
-        return hashlib.sha256(json.dumps([*asked, self.held_back], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
-    best: Candidate | None = None
-    for candidate in candidates:
-        if (score := candidate.scored.value(params.metric)) is None:
-            continue
-        held = best.scored.value(params.metric) if best else None
-        if held is None or gate.better(score, held, params):
-            best = candidate
-    if best is None:
+    known = [one for one in candidates if one.scored.value(params.metric) is not None]
+    if not known:
         folders = ", ".join(str(candidate.folder) for candidate in candidates) or "none"
         raise RegistryError(
             f"register: no candidate has a finite {params.metric!r} among its metrics (folders: {folders})"
         )
+    sign = 1.0 if params.better == "lower" else -1.0
+    best = min(known, key=lambda one: sign * one.scored[params.metric])
     gate.require(best.scored, params, str(best.folder))
-    reported, counted = best.scored.value(params.metric), best.scored.counted(params.metric)
-    if reported is not None and counted is not None and abs(reported - counted) > _ROUNDING:
-        raise RegistryError(
-            f"{best.folder}: {params.metric} is {reported:g} in metrics.json and {counted:g} by scores.csv; expected "
-            "both of one evaluation (dvc repro)"
-        )
     return best
-
-
-def _held_back(folder: Path, params: RegisterParams) -> str:
-    """Why `register.promote` forbids to promote a model now; empty if it does not."""
-    if params.promote == "never":
-        return "register.promote is never"
-    if params.promote == "auto":
-        return ""
-    root = project.source() or Path.cwd()
-    if git.commit(root) is None or git.dirty(root):
-        return "register.promote is clean-tree, and this folder has uncommitted changes"
-    if transfer.read_run(folder).get("dirty") is not False:
-        return "register.promote is clean-tree, and the model was trained with uncommitted changes"
-    return ""
 
 
 def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParams) -> tuple[ModelVersion, bool]:
@@ -165,10 +137,9 @@ def _ensure_version(client: MlflowClient, best: Candidate, params: RegisterParam
         "data_digest": info.get("data_digest"),
         "test_set": best.scored.test_set,
     }
-    figures = gate.figures(best.scored, params)
-    tags = {name: str(fact) for name, fact in facts.items() if fact} | decisions.score_tags(figures)
     logged = packaging.log(client, best.folder, run_id)
-    tags[FILES] = json.dumps(logged.digests)
+    tags = {name: str(fact) for name, fact in facts.items() if fact}
+    tags |= scores.tags(gate.figures(best.scored, params)) | {packaging.FILES: json.dumps(logged.digests)}
     version = client.create_model_version(
         params.name,
         f"models:/{logged.model_id}",
@@ -190,17 +161,6 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """`judged`: it was given now. `asked`: the how many-th on this test set, 0 where the gate compared nothing."""
-
-    reason: str
-    judged: bool = False
-    passed: bool = False
-    comparisons: tuple[Comparison, ...] = ()
-    asked: int = 0
-
-
 def _judge(case: _Case, created: bool) -> Decision:
     """Decide about the candidate's version unless that was done on the same question, and write the decision on it."""
     client, version, params = case.client, case.version, case.params
@@ -208,45 +168,48 @@ def _judge(case: _Case, created: bool) -> Decision:
     number, champion = int(version.version), versions.champion(registered)
     holder = client.get_model_version(params.name, str(champion)) if champion is not None else None
     tag = f"{_VERDICT}.{case.question(holder)[:16]}"
-    verdict = _verdict(case, registered, holder, version.tags.get(tag))
-    if not verdict.judged:
-        return Decision.none(version, champion, verdict.reason, created)
-    scores.keep(client, version, case.scored)
-    figures = decisions.score_tags(gate.figures(case.scored, params))
-    versions.write(client, params.name, number, figures | {"test_set": case.scored.test_set})
-    version = client.get_model_version(params.name, str(number))
-    if verdict.passed:
+    if settled := _settled(case, holder, version.tags.get(tag)):
+        return Decision.none(version, champion, settled, created)
+    comparisons, passed, reason = _verdict(case, holder)
+    facts: dict[str, Any] = {"test_set": case.scored.test_set, "settings": params.model_dump(mode="json")}
+    if comparisons:
+        facts["asked"] = _count_question(client, registered, case.scored.test_set)
+        reason += f" (verdict {facts['asked']} on this test set)"
+    if passed and params.promote == "never":
+        passed = False
+        reason = f"passes the gate, and register.promote is never: {reason}; `overtone promote {number}` does it"
+    _note_scores(case)
+    if passed:
         versions.make_champion(client, registered, number)
-    facts = {"test_set": case.scored.test_set, "asked": verdict.asked, "settings": params.model_dump(mode="json")}
-    passed, reason = verdict.passed, verdict.reason
-    decision = decisions.write(client, registered, version, "register", passed, reason, verdict.comparisons, facts)
+    decision = decisions.write(client, registered, version, "register", passed, reason, comparisons, facts)
     versions.write(client, params.name, number, {tag: decisions.sentence(passed, reason)})
     return replace(decision, created=created)
 
 
-def _verdict(case: _Case, registered: RegisteredModel, holder: ModelVersion | None, known: str | None) -> _Verdict:
-    """The gate's verdict on the candidate, or why there is none now.
+def _settled(case: _Case, holder: ModelVersion | None, known: str | None) -> str:
+    """Why there is nothing to judge; empty where there is.
 
     Args:
         holder: the champion.
         known: the verdict on the same question.
     """
-    version = case.version
-    if holder is not None and str(holder.version) == str(version.version):
+    if holder is not None and str(holder.version) == str(case.version.version):
         # Its figures are those of today's test set and code from now on.
-        return _Verdict("is the champion already", judged=not scores.is_kept(version, case.scored))
+        _note_scores(case)
+        return "is the champion already"
     if known is not None and not (holder is None and known.startswith("promoted")):
-        return _Verdict(f"nothing new since it was {known}")
-    if WITHDRAWN in version.tags:
-        return _Verdict(f"was taken back on {version.tags[WITHDRAWN]}; only promote brings it back")
-    comparisons, passed, reason = _against(case, holder)
-    asked = _count_question(case.client, registered, case.scored.test_set) if comparisons else 0
-    if asked:
-        reason += f" (verdict {asked} on this test set)"
-    if passed and case.held_back:
-        passed = False
-        reason = f"passes the gate, and {case.held_back}: {reason}; `overtone promote {version.version}` does it"
-    return _Verdict(reason, True, passed, comparisons, asked)
+        return f"nothing new since it was {known}"
+    if WITHDRAWN in case.version.tags:
+        return f"was taken back on {case.version.tags[WITHDRAWN]}; only promote brings it back"
+    return ""
+
+
+def _note_scores(case: _Case) -> None:
+    """Keep the candidate's scores with its version."""
+    if not scores.is_kept(case.version, case.scored):
+        tags = scores.tags(gate.figures(case.scored, case.params)) | {"test_set": case.scored.test_set}
+        versions.write(case.client, case.params.name, int(case.version.version), tags)
+        scores.keep(case.client, case.version, case.scored)
 
 
 def _count_question(client: MlflowClient, registered: RegisteredModel, test_set: str) -> int:
@@ -257,8 +220,8 @@ def _count_question(client: MlflowClient, registered: RegisteredModel, test_set:
     return count
 
 
-def _against(case: _Case, champion: ModelVersion | None) -> tuple[tuple[Comparison, ...], bool, str]:
-    """The candidate against the champion, or against the baselines where there is none."""
+def _verdict(case: _Case, champion: ModelVersion | None) -> tuple[tuple[Comparison, ...], bool, str]:
+    """The gate's verdict on the candidate against the champion, or against the baselines where there is none."""
     if champion is None:
         comparisons = gate.compare_baselines(case.scored, case.baselines, case.params)
         if not comparisons:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from overtone.registry import card, decisions, versions
+from overtone.registry import card, decisions, scores, versions
 from overtone.registry.decisions import WITHDRAWN, Decision
 from overtone.registry.versions import RegistryError
 from overtone.tracking import store
@@ -78,9 +78,7 @@ def rollback(name: str) -> Decision:
         versions.write(client, name, champion, withdrawn)
         card.show_champion(client, name)
         version, reason = versions.resolve(client, name, target), f"by rollback from version {champion}"
-        decision = decisions.write(client, registered, version, "rollback", True, reason, facts={"withdrawn": champion})
-        versions.write(client, name, champion, {"decision_number": str(decision.record["number"])})
-        return decision
+        return decisions.write(client, registered, version, "rollback", True, reason, facts={"withdrawn": champion})
 
 
 def models(name: str) -> list[ModelRow]:
@@ -100,7 +98,7 @@ def models(name: str) -> list[ModelRow]:
             commit=version.tags.get("git_commit", ""),
             data_digest=version.tags.get("data_digest", ""),
             test_set=version.tags.get("test_set", ""),
-            scores=decisions.scores(version),
+            scores=scores.tagged(version),
             decision=version.tags.get("decision", ""),
         )
         for version in found

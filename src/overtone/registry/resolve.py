@@ -97,7 +97,7 @@ def version(model: str = "auto") -> str:
         try:
             return str(versions.resolve(store.client(), registered_name(), model).version)
         except store.AwayError as error:
-            if (known := fetch.away_version(registered_name(), model, project.cache())) is None:
+            if (known := fetch.version_before(registered_name(), model, project.cache())) is None:
                 raise
             print(f"{error}; going on with version {known}, fetched before as {model}", file=sys.stderr)
             return known
@@ -185,15 +185,12 @@ def _meant(model: str) -> str:
     if not store.exists():
         return "released"
     with needs_extra("the model registry, which may hold a champion (`--model released` does without),"):
-        from overtone.registry import fetch, registry
+        from overtone.registry import registry
 
         try:
             return "champion" if registry.has_champion(registered_name()) else "released"
-        except store.AwayError as error:
-            if fetch.away_version(registered_name(), "champion", project.cache()) is None:
-                raise store.AwayError(
-                    f"{error}; no champion was fetched before (`--model released` does without)"
-                ) from None
+        except store.AwayError:
+            # The one that was fetched last, if there is one.
             return "champion"
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,6 @@ from overtone.errors import OvertoneError
 from overtone.evaluation import statistics
 from overtone.evaluation.report import read_metrics, read_rows
 from overtone.evaluation.statistics import Row
-from overtone.registry import versions
 from overtone.registry.versions import RegistryError
 
 if TYPE_CHECKING:
@@ -31,8 +30,14 @@ if TYPE_CHECKING:
 # Tag of a version: which of the kept scores are the last.
 KEY = "scores_key"
 _DIGEST = "scores_sha256"
+# How tags of a version begin that hold the gate's metrics.
+_TAG = "score."
 # The code that a clip's scores come from.
 _CODE = ("alignment", "judge", "metrics", "perceptual", "statistics", "texture")
+
+
+class ChangedScoresError(RegistryError):
+    """Scores of a version that are not those that were registered."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,11 @@ class Scored:
             return None
         return float(node)
 
-    def counted(self, path: str) -> float | None:
-        """The same from the clips' scores; None where no clip has the metric."""
-        rows, kind, metric = _selected(self.rows, path)
-        found = statistics.figure(rows, kind, metric)
-        return found.mean if found else None
+    def __getitem__(self, path: str) -> float:
+        """The same of a metric that is known to be there."""
+        found = self.value(path)
+        assert found is not None, path
+        return found
 
 
 def read(folder: Path, settings: Mapping[str, Any]) -> Scored:
@@ -131,7 +136,10 @@ def gain(before: Scored, after: Scored, path: str, better: Literal["lower", "hig
     Source:
         Student's t interval of a mean over sources, see `evaluation.statistics`.
     """
-    (first, kind, metric), (second, _, _) = _selected(before.rows, path), _selected(after.rows, path)
+    if path.count(".") != 2:
+        return None
+    group, kind, metric = path.split(".")
+    first, second = (statistics.of_group(one.rows, group) for one in (before, after))
     found = statistics.difference(first, second, kind, metric)
     if found is None:
         return None
@@ -139,21 +147,25 @@ def gain(before: Scored, after: Scored, path: str, better: Literal["lower", "hig
     return Gain(mean, -math.inf if found.half is None else mean - found.half, found.sources)
 
 
-def _selected(rows: Sequence[Row], path: str) -> tuple[list[Row], str, str]:
-    """The rows that a dotted path is about, its kind and its metric."""
-    group, kind, metric = path.split(".") if path.count(".") == 2 else ("", "", "")
-    return statistics.of_group(rows, group), kind, metric
-
-
 def _text(metrics: Mapping[str, Any]) -> str:
     return json.dumps(metrics, indent=2, sort_keys=True)
 
 
-# --- kept with the version's run ----------------------------------------------------------------------------------------
+# --- kept with a version ------------------------------------------------------------------------------------------------
+
+
+def tags(found: Mapping[str, float]) -> dict[str, str]:
+    """The gate's metrics of a version, as its tags."""
+    return {f"{_TAG}{metric}": repr(number) for metric, number in found.items()}
+
+
+def tagged(version: ModelVersion) -> dict[str, float]:
+    """The gate's metrics of a version, from its tags."""
+    return {name.removeprefix(_TAG): float(text) for name, text in version.tags.items() if name.startswith(_TAG)}
 
 
 def folder(version: ModelVersion, key: str) -> str:
-    """Where among the run's artifacts a version's scores are."""
+    """Where among its run's artifacts a version's scores are."""
     return f"registered/version-{version.version}/{key}"
 
 
@@ -165,12 +177,11 @@ def is_kept(version: ModelVersion, scored: Scored) -> bool:
 def keep(client: MlflowClient, version: ModelVersion, scored: Scored) -> None:
     """Keep scores among the artifacts of the version's run, and their digest on the version."""
     if not is_kept(version, scored):
-        place = folder(version, scored.key)
-        client.log_text(versions.run_of(version), _text(scored.metrics), f"{place}/metrics.json")
-        client.log_text(versions.run_of(version), scored.table, f"{place}/scores.csv")
+        place, run_id = folder(version, scored.key), str(version.run_id)
+        client.log_text(run_id, _text(scored.metrics), f"{place}/metrics.json")
+        client.log_text(run_id, scored.table, f"{place}/scores.csv")
         client.set_model_version_tag(version.name, version.version, f"{_DIGEST}.{scored.key}", scored.digest)
-    if version.tags.get(KEY) != scored.key:
-        client.set_model_version_tag(version.name, version.version, KEY, scored.key)
+    client.set_model_version_tag(version.name, version.version, KEY, scored.key)
 
 
 def kept(client: MlflowClient, version: ModelVersion, key: str, code: str = "") -> Scored | None:
@@ -180,23 +191,22 @@ def kept(client: MlflowClient, version: ModelVersion, key: str, code: str = "") 
         code: of the key.
 
     Raises:
-        RegistryError: they cannot be fetched, or are not those that were kept.
+        ChangedScoresError: they are not those that were kept.
+        RegistryError: they cannot be fetched.
     """
     from mlflow.exceptions import MlflowException
 
     digest = version.tags.get(f"{_DIGEST}.{key}")
     if digest is None:
         return None
-    where = folder(version, key)
+    where = f"{version.name} version {version.version}: {folder(version, key)}"
     try:
         with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
-            found = Path(client.download_artifacts(versions.run_of(version), where, temporary))
+            found = Path(client.download_artifacts(str(version.run_id), folder(version, key), temporary))
             metrics = json.loads((found / "metrics.json").read_text())
             scored = Scored(metrics, (found / "scores.csv").read_bytes().decode(), code)
     except (MlflowException, OSError, ValueError) as error:
-        raise RegistryError(f"{version.name} version {version.version}: {where} cannot be fetched: {error}") from None
+        raise RegistryError(f"{where} cannot be fetched: {error}") from None
     if scored.digest != digest:
-        raise RegistryError(
-            f"{version.name} version {version.version}: {where} holds other scores than were registered"
-        )
+        raise ChangedScoresError(f"{where} holds other scores than were registered")
     return scored

@@ -21,8 +21,6 @@ PREVIOUS = "previous-champion"
 HISTORY = "champion_history"
 # What PostgreSQL takes as a tag's value.
 TAG_LENGTH = 5000
-
-
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
@@ -120,14 +118,6 @@ def make_champion(client: MlflowClient, registered: RegisteredModel, number: int
     set_champion(client, registered.name, number, earlier)
 
 
-def _history_tag(earlier: Sequence[int]) -> str:
-    """Earlier champions as a tag: the last ones, as many as it takes."""
-    kept = list(earlier)
-    while len(text := json.dumps(kept)) > TAG_LENGTH:
-        kept = kept[len(kept) // 10 + 1 :]
-    return text
-
-
 def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence[int]) -> None:
     """Move the alias and its history.
 
@@ -138,7 +128,9 @@ def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence
     Raises:
         RegistryError: somebody else moved the alias at the same time.
     """
-    written = _history_tag(earlier)
+    kept = list(earlier)
+    while len(written := json.dumps(kept)) > TAG_LENGTH:
+        kept = kept[len(kept) // 10 + 1 :]
     client.set_registered_model_tag(name, HISTORY, written)
     client.set_registered_model_alias(name, CHAMPION, str(number))
     if earlier:
@@ -151,11 +143,6 @@ def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence
             f"{name}: while version {number} became champion, another process made it {champion(found)}; look at "
             "`overtone models` and promote the one that is meant"
         )
-
-
-def run_of(version: ModelVersion) -> str:
-    """The id of the run that a version is of."""
-    return str(version.run_id or "")
 
 
 def write(client: MlflowClient, name: str, number: int, tags: Mapping[str, str]) -> None:
