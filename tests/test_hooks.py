@@ -40,7 +40,7 @@ def registry(project: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def decision(champion: int | None, previous: int | None) -> Decision:
-    record = {"number": 4, "champion": champion, "reason": "by hand"}
+    record = {"action": "promote", "champion": champion, "reason": "by hand"}
     return Decision("overtone", 3, "rnn", True, champion, previous, "by hand", record=record)
 
 

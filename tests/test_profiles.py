@@ -16,7 +16,6 @@ from overtone.errors import OvertoneError
 from overtone.registry import register, registry, resolve
 from overtone.registry.register import Candidate
 from overtone.registry.versions import RegistryError
-from overtone.tracking import server
 from test_registry import GATE, NAME, light_packaging, model_number, scored  # noqa: F401
 
 PROFILE = ("profile", "reference.wav", "--output", "archive.json", "--register", "archive")
@@ -54,7 +53,6 @@ def test_profile_is_used_by_its_name_and_serves_later_versions(
     assert registry.models(NAME)[0].aliases == ("challenger", "champion")
     assert Profile.load(resolve.profile(Path("archive"))).name == "reference.wav"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(server.require, "__defaults__", (0.0,))
     assert Profile.load(resolve.profile(Path("archive"))).name == "reference.wav"
 
 

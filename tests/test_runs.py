@@ -174,7 +174,7 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
     assert evaluations.log(folder, tree, report) == run.run_id
     assert json.loads((report / "summary.json").read_text()) == {"overall": {"lsd": 1.0}, "run": run.run_id}
     (found,) = all_runs()
-    assert found.data.metrics == {"test/sinc 8k_.all.lsd": 1.5}
+    assert found.data.metrics == {"test/sinc 8k_.all.lsd": 1.5, "conditions/lsd.all": 1.5}
     assert found.data.tags["test_set"] == "abc"
     (audio,) = store.client().list_artifacts(run.run_id, "evaluation/audio")
     assert audio.path == "evaluation/audio/sinc_8k-a-before.flac"

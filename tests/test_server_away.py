@@ -83,7 +83,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(server, "time", made)
     monkeypatch.setattr(server, "_ask", made.ask)
-    monkeypatch.setattr(server, "_last", ("", 0.0, False))
+    monkeypatch.setattr(server, "_last", ("", 0.0, None))
     return made
 
 
@@ -144,7 +144,7 @@ def silent_server() -> Iterator[str]:
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.require, "__defaults__", (0.2,))
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.2)
 
 
 def test_server_that_is_away_is_reported_before_mlflow_is_asked(

@@ -141,7 +141,7 @@ def test_files_that_are_gone_are_put_back_by_the_command_that_the_error_names(
         fetch.fetch(NAME, "champion", project / "cache")
     staged = project / "staged"
     shutil.copytree(folder, staged / "artifacts" / "model")
-    monkeypatch.setattr(packaging, "package", lambda _: nullcontext(staged))
+    monkeypatch.setattr(packaging, "package", lambda *_: nullcontext(staged))
     assert repair.repair(NAME, "champion") == (1, folder)
     found = fetch.fetch(NAME, "champion", project / "cache")
     assert (found / "weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()

@@ -87,7 +87,7 @@ def test_server_that_dies_costs_nothing_of_the_run(
     back, gone = ledger("tracking server killed, and back"), ledger("tracking server killed for good")
     own = Server(project, monkeypatch)
     own.start()
-    monkeypatch.setattr(server.require, "__defaults__", (0.0,))
+    monkeypatch.setattr(server, "_FRESH_SECONDS", {True: 30.0, False: 0.0})
     with runs.TrainingRun("rnn", params) as first:
         log(first, 0)
         own.stop()
@@ -116,7 +116,7 @@ def test_server_that_dies_costs_nothing_of_the_run(
     assert "`overtone sync` uploads it" in capsys.readouterr().out
     assert journal.kept() == [second.run_id]
     # It answered a moment ago, so that it is not asked whether it is there.
-    monkeypatch.setattr(server, "_last", (store.tracking_uri(), time.monotonic(), True))
+    monkeypatch.setattr(server, "_last", (store.tracking_uri(), time.monotonic(), None))
     for _ in range(2):
         with pytest.raises(AwayError, match="does not answer"):
             journal.sync(second.run_id)
@@ -135,7 +135,7 @@ def test_server_that_dies_costs_nothing_of_the_run(
 @pytest.fixture
 def own(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that is asked once and no longer whether it is there."""
-    monkeypatch.setattr(server.require, "__defaults__", (0.0,))
+    monkeypatch.setattr(server, "_FRESH_SECONDS", {True: 30.0, False: 0.0})
     monkeypatch.setattr(journal, "PATIENCE_SECONDS", 0.0)
     made = Server(project, monkeypatch)
     made.start()

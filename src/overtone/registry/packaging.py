@@ -73,7 +73,7 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name="upsampler", source_run_id=run_id, model_type="pyfunc")
     try:
-        with package(folder) as made:
+        with package(folder, run_id, logged.model_id) as made:
             client.log_model_artifacts(logged.model_id, str(made))
             digests = digested(made / "artifacts" / ARTIFACT)
     except BaseException:
@@ -84,9 +84,14 @@ def log(client: MlflowClient, folder: Path, run_id: str) -> Logged:
 
 
 @contextmanager
-def package(folder: Path) -> Iterator[Path]:
-    """A model folder as MLflow packs it, in a temporary folder: with signature, example, requirements and code."""
+def package(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
+    """A model folder as MLflow packs it, in a temporary folder: with signature, example, requirements and code.
+
+    Args:
+        run_id, model_id: of the run and of the logged model that it is for.
+    """
     import mlflow.pyfunc
+    from mlflow.models import Model
 
     from overtone.registry import pyfunc
 
@@ -101,6 +106,7 @@ def package(folder: Path) -> Iterator[Path]:
             input_example=pyfunc.input_example(),
             pip_requirements=requirements(),
             model_config=dict(pyfunc.LIMITS),
+            mlflow_model=Model(f"models:/{model_id}", run_id, model_uuid=model_id, model_id=model_id),
         )
         yield made
 

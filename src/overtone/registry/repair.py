@@ -42,8 +42,9 @@ def repair(name: str, reference: str) -> tuple[int, Path]:
     version = versions.resolve(client, name, reference)
     if (sound := _sound_copy(version)) is None:
         raise RegistryError(f"{name} version {version.version}: {advice(version)}")
-    with packaging.package(sound) as made:
-        client.log_model_artifacts(str(version.source).removeprefix("models:/"), str(made))
+    model_id = str(version.source).removeprefix("models:/")
+    with packaging.package(sound, str(version.run_id), model_id) as made:
+        client.log_model_artifacts(model_id, str(made))
         digests = packaging.digested(made / "artifacts" / packaging.ARTIFACT)
     versions.write(client, name, int(version.version), {packaging.FILES: json.dumps(digests)})
     return int(version.version), sound

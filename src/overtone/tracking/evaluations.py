@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 DIGEST = "report_digest"
 NOTE = "mlflow.note.content"
 REPORT = "report"
-# Sections of MLflow's charts; before `test/` in the alphabet, which is their order.
+# Section of MLflow's charts; before `test/` in the alphabet, which is their order.
 CONDITIONS = "conditions"
-SCORES = "scores"
 # What is drawn over the conditions, as (kind, metric).
 _DRAWN = (
     *(("all", metric) for metric in ("lsd", "lsd_hf", "lsd_lf", "si_sdr", "snr")),
@@ -36,17 +35,6 @@ _DRAWN = (
     ("speech", "lsd"),
 )
 _HEAD = "**Scores on the test set**"
-# By this MLflow's page shows runs, models and charts of trainings first, not those of language models.
-_EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
-_EXPERIMENT = f"""\
-Audio super-resolution: one run for each training, trial, study and baseline.
-
-- **Charts**: under `{CONDITIONS}` each system is a line over the test conditions (the step is the condition's \
-number, named in each run's description), under `{SCORES}` a bar; `test` holds every figure.
-- **Filter**: `tags.\\`{naming.SYSTEM}\\` = 'rnn'`, `tags.\\`{naming.KIND}\\` = 'training'` (or trial, study, baseline), \
-`tags.git_dirty = 'false'`, `tags.dvc_exp_name = 'NAME'`.
-- **Listen**: each run's artifacts under `evaluation`; all systems beside each other in `{REPORT}/index.html`.
-"""
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -74,8 +62,6 @@ def log(folder: Path, metrics: Mapping[str, Any], report: Path) -> str:
         tree = json.loads(summary.read_text()) | {"run": transfer.read_run(folder)["run_id"]}
         with replacing(summary) as temporary:
             temporary.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
-    if test_set := metrics.get("test_set"):
-        client.set_tag(run_id, "test_set", str(test_set))
     _log_report(client, run_id, metrics, report)
     return run_id
 
@@ -99,21 +85,22 @@ def log_baseline(name: str, metrics: Mapping[str, Any], report: Path) -> str:
         The run's id.
     """
     client = store.client()
+    digest = hashlib.sha256(b"".join((report / one).read_bytes() for one in ("metrics.json", "scores.csv"))).hexdigest()
     with store.lock("baselines"):
-        if known := find_baseline(name, report):
-            return known
+        experiment = store.experiment_id(client, os.environ.get(store.PARENT))
+        wanted = {naming.KIND: "baseline", naming.SYSTEM: name, DIGEST: digest}
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+        if known := client.search_runs([experiment], query, max_results=1):
+            return str(known[0].info.run_id)
         root = project.source() or Path.cwd()
         commit = git.commit(root)
-        facts = {
-            "git_commit": commit,
-            "git_dirty": str(git.dirty(root)).lower() if commit else None,
-            "test_set": metrics.get("test_set"),
-        }
         tags = naming.tags(name, "baseline", "overtone stage evaluate --system baselines", commit)
-        run_id = store.begin_run(client, name, tags | {key: str(value) for key, value in facts.items() if value})
+        if commit:
+            tags |= {"git_commit": commit, "git_dirty": str(git.dirty(root)).lower()}
+        run_id = store.begin_run(client, name, tags)
         try:
             _log_report(client, run_id, metrics, report)
-            client.set_tag(run_id, DIGEST, _digest(report))
+            client.set_tag(run_id, DIGEST, digest)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
@@ -121,31 +108,25 @@ def log_baseline(name: str, metrics: Mapping[str, Any], report: Path) -> str:
         return run_id
 
 
-def find_baseline(name: str, report: Path) -> str | None:
-    """The run of a baseline's report, None where this store has none."""
-    client = store.client()
-    experiment = store.experiment_id(client, os.environ.get(store.PARENT))
-    wanted = {naming.KIND: "baseline", naming.SYSTEM: name, DIGEST: _digest(report)}
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-    found = client.search_runs([experiment], query, max_results=1)
-    return str(found[0].info.run_id) if found else None
-
-
 def _log_report(client: MlflowClient, run_id: str, metrics: Mapping[str, Any], report: Path) -> None:
-    entries.log_metrics(client, run_id, [(f"test/{key}", value, 0) for key, value in entries.leaves(metrics)])
+    """All figures under `test/`, and as `conditions/<metric>.<kind>` those that are worth a line over the conditions."""
+    points = [(f"test/{key}", value, 0) for key, value in entries.leaves(metrics)]
+    for step, condition in numbered(metrics).items():
+        for kind, metric in _DRAWN:
+            value = metrics[condition].get(kind, {}).get(metric)
+            if value is not None:
+                points.append((f"{CONDITIONS}/{metric}.{kind}", float(value), step))
+    entries.log_metrics(client, run_id, points)
     client.log_artifacts(run_id, str(report), "evaluation")
-
-
-def _digest(report: Path) -> str:
-    contents = [(report / name).read_bytes() for name in ("metrics.json", "scores.csv")]
-    return hashlib.sha256(b"".join(contents)).hexdigest()
+    if test_set := metrics.get("test_set"):
+        client.set_tag(run_id, "test_set", str(test_set))
 
 
 # --- what MLflow's pages show -----------------------------------------------------------------------------------------
 
 
 def describe(run_id: str, metrics_by_system: Mapping[str, Mapping[str, Any]], system: str) -> None:
-    """Draw a run's charts and write the key table into its description; what a user wrote above it stays.
+    """Write the key table into a run's description; what a user wrote above it stays.
 
     Args:
         run_id: of the run.
@@ -153,57 +134,24 @@ def describe(run_id: str, metrics_by_system: Mapping[str, Mapping[str, Any]], sy
         system: whose run it is.
     """
     client = store.client()
-    run = client.get_run(run_id)
-    before = run.data.tags.get(NOTE, "").partition(_HEAD)[0].strip()
+    before = client.get_run(run_id).data.tags.get(NOTE, "").partition(_HEAD)[0].strip()
     own = metrics_by_system[system]
-    _log_charts(client, run_id, own)
     others = {name: tree for name, tree in metrics_by_system.items() if tree.get("test_set") == own.get("test_set")}
-    # MLflow's page shows the first lines and hides the rest behind a click: the run's own comes first.
-    alike = {system: own} | others
     steps = ", ".join(f"{number} {name}" for number, name in numbered(own).items())
     parts = [
         *([before] if before else []),
         f"{_HEAD} of {system} and what it is compared with",
-        comparison.key_table(alike),
+        # MLflow's page shows the first lines and hides the rest behind a click: the run's own comes first.
+        comparison.key_table({system: own} | others),
         comparison.NOTE,
         f"Charts under `{CONDITIONS}`, by step: {steps}.",
     ]
     client.set_tag(run_id, NOTE, "\n\n".join(parts))
-    # What the experiment holds, unless somebody described it already.
-    experiment = str(run.info.experiment_id)
-    described = client.get_experiment(experiment).tags
-    for key, value in (_EXPERIMENT_KIND, (NOTE, _EXPERIMENT)):
-        if key not in described:
-            client.set_experiment_tag(experiment, key, value)
 
 
 def numbered(metrics: Mapping[str, Any]) -> dict[int, str]:
     """The conditions by the step that stands for each."""
     return dict(enumerate(comparison.conditions({"": metrics}), 1))
-
-
-def _log_charts(client: MlflowClient, run_id: str, metrics: Mapping[str, Any]) -> None:
-    """Log what is worth a chart, but for points that are there: a chart would show one that was logged twice as two.
-
-    `conditions/<metric>.<kind>` is a line over the conditions, the step being the condition's number in `numbered`;
-    `scores/<group>.<kind>` a bar, LSD of a macro group. All `test/` figures are too many for charts.
-    """
-    wanted: list[tuple[str, float, int]] = []
-    for step, condition in numbered(metrics).items():
-        for kind, metric in _DRAWN:
-            value = metrics[condition].get(kind, {}).get(metric)
-            if value is not None:
-                wanted.append((f"{CONDITIONS}/{metric}.{kind}", float(value), step))
-    columns, rows = comparison.key_figures({"": metrics})
-    for (group, kind), score in zip(columns, rows[""], strict=True):
-        if score is not None:
-            wanted.append((f"{SCORES}/lsd.{group}.{kind}", score, 0))
-    known = {
-        (name, one.step): one.value
-        for name in dict.fromkeys(name for name, _, _ in wanted)
-        for one in sorted(client.get_metric_history(run_id, name), key=lambda one: int(one.timestamp))
-    }
-    entries.log_metrics(client, run_id, [one for one in wanted if known.get((one[0], one[2])) != one[1]])
 
 
 def publish(page: Path, run_id: str) -> None:

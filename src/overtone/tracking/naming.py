@@ -15,8 +15,6 @@ from overtone.tracking import entries, git
 SYSTEM = "overtone.system"
 # training, trial, study, baseline.
 KIND = "overtone.kind"
-_SHOWN = 5
-_LONGEST = 24
 _NAME_LENGTH = 120
 
 
@@ -28,9 +26,14 @@ def run_name(model: str, params: settings.Params, unrelated: tuple[str, ...]) ->
         params: all settings of the run.
         unrelated: how keys begin that this training does not depend on.
     """
-    shown = [f"{_short(key, model)}={_text(value)}" for key, value in differing(params, unrelated).items()]
-    parts = [model, *shown[:_SHOWN], *([f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else [])]
-    name = " · ".join(parts)
+    content = git.at(project.source() or Path.cwd(), "HEAD", project.SETTINGS)
+    committed = flat(content) if content is not None else None
+    shown = [
+        f"{key.removeprefix(f'train.{model}.').removeprefix('train.')}={entries.text(value)}"
+        for key, value in settings.flatten(params).items()
+        if committed is not None and not key.startswith(unrelated) and committed.get(key) != value
+    ]
+    name = " · ".join([model, *shown])
     if len(name) > _NAME_LENGTH:
         name = f"{name[: _NAME_LENGTH - 1]}…"
     if experiment := os.environ.get("DVC_EXP_NAME"):
@@ -51,19 +54,6 @@ def tags(system: str, kind: str, command: str, commit: str | None) -> dict[str, 
     return {name: value for name, value in facts.items() if value}
 
 
-def differing(params: settings.Params, unrelated: tuple[str, ...]) -> dict[str, Any]:
-    """The settings that differ from `params.yaml` of the commit; none where there is no commit or none that this code reads."""
-    content = git.at(project.source() or Path.cwd(), "HEAD", project.SETTINGS)
-    committed = None if content is None else flat(content)
-    if committed is None:
-        return {}
-    return {
-        key: value
-        for key, value in settings.flatten(params).items()
-        if not key.startswith(unrelated) and (key not in committed or committed[key] != value)
-    }
-
-
 def flat(content: bytes) -> dict[str, Any] | None:
     """The settings in the text of a `params.yaml`, dotted; None where this code does not read it."""
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
@@ -73,12 +63,3 @@ def flat(content: bytes) -> dict[str, Any] | None:
             return settings.flatten(settings.load(path))
         except settings.ParamsError:
             return None
-
-
-def _short(key: str, model: str) -> str:
-    return key.removeprefix(f"train.{model}.").removeprefix("train.")
-
-
-def _text(value: Any) -> str:
-    text = entries.text(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

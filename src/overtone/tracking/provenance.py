@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ LEFT_OUT = "source.left_out"
 # Larger changes than this are no edit of code or settings.
 PATCH_BYTES = 2_000_000
 MANIFEST = "manifest.csv"
-_NAMED = 10
+_LEFT_OUT_LENGTH = 1000
 # What decides the last digits of a result.
 _PACKAGES = ("overtone", "torch", "numpy", "scipy", "soundfile", "soxr", "pytorch-lightning")
 
@@ -159,17 +159,8 @@ def _files(root: Path, corpus: Path, in_git: bool) -> tuple[dict[str, bytes], st
         return files, ""
     new, left_out = git.new_files(root)
     changes = git.patch(root, new)
-    if new and len(changes) > PATCH_BYTES:
-        changes, left_out = git.patch(root), sorted([*left_out, *new])
     if len(changes) > PATCH_BYTES:
         return files, f"all changes: {len(changes)} bytes are more than {PATCH_BYTES}"
     files[PATCH] = changes
-    return files, _named(left_out)
-
-
-def _named(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    shown = ", ".join(name.encode(errors="replace").decode() for name in names[:_NAMED])
-    return f"{len(names)} new file{'s' if len(names) > 1 else ''}: {shown}{more}"
+    names = ", ".join(name.encode(errors="replace").decode() for name in left_out)[:_LEFT_OUT_LENGTH]
+    return files, f"{len(left_out)} new file{'s' if len(left_out) > 1 else ''}: {names}" if left_out else ""

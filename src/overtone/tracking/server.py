@@ -14,13 +14,10 @@ from contextlib import contextmanager
 
 from overtone.tracking.address import TrackingError, host, is_database, public_uri, tracking_uri
 
-# How long a server that is just being started again is waited for, and how long its answer counts.
+# How long an answer is waited for, and how long it counts: an attempt that failed is made again soon, but not by each
+# request of one command.
 ANSWER_SECONDS = 3.0
-_FRESH_SECONDS = 30.0
-# How long one that did not is waited for again, so that several requests of a command stay within ten seconds; and the
-# least time that an attempt has on a busy machine.
-_AGAIN_SECONDS = 2.0
-_PAUSE_SECONDS = 0.5
+_FRESH_SECONDS = {True: 30.0, False: 5.0}
 # What MLflow's client takes four minutes for otherwise: seven retries with growing pauses, two minutes each.
 BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -32,33 +29,30 @@ _DISK = (
     *("database or disk is full", "attempt to write a readonly database"),
     *("unable to open database file", "disk I/O error"),
 )
-# Address, time of the last attempt, whether it was answered.
-_last = ("", 0.0, False)
+# Address, time of the last attempt, and what kept the server from answering.
+_last: tuple[str, float, Exception | None] = ("", 0.0, None)
 
 
 class AwayError(TrackingError):
     """The store's server does not answer."""
 
 
-def require(seconds: float = ANSWER_SECONDS) -> None:
+def require() -> None:
     """Make sure that the store's server answers, before MLflow's client tries for minutes.
 
     Raises:
-        AwayError: it does not within so many seconds, and fewer soon after such a failure.
+        AwayError: it does not, or did not a moment ago.
     """
     global _last
     place, uri = host(), tracking_uri()
-    known, when, answered = _last
-    is_fresh = known == uri and time.monotonic() - when < _FRESH_SECONDS
-    if place is None or (is_fresh and answered):
+    if place is None:
         return
-    deadline = time.monotonic() + (min(seconds, _AGAIN_SECONDS) if is_fresh else seconds)
-    while (trouble := _ask(uri, place, max(_AGAIN_SECONDS, deadline - time.monotonic()))) is not None:
-        if time.monotonic() + _PAUSE_SECONDS > deadline:
-            _last = (uri, time.monotonic(), False)
-            raise _away(getattr(trouble, "reason", None) or getattr(trouble, "strerror", None) or trouble)
-        time.sleep(_PAUSE_SECONDS)
-    _last = (uri, time.monotonic(), True)
+    known, when, trouble = _last
+    if known != uri or time.monotonic() - when > _FRESH_SECONDS[trouble is None]:
+        trouble = _ask(uri, place, ANSWER_SECONDS)
+        _last = (uri, time.monotonic(), trouble)
+    if trouble is not None:
+        raise _away(getattr(trouble, "reason", None) or getattr(trouble, "strerror", None) or trouble)
 
 
 def _ask(uri: str, place: tuple[str, int], seconds: float) -> Exception | None:
@@ -66,6 +60,7 @@ def _ask(uri: str, place: tuple[str, int], seconds: float) -> Exception | None:
     found: list[Exception | None] = []
 
     def ask() -> None:
+        trouble: Exception | None = None
         try:
             if is_database(uri):
                 socket.create_connection(place, timeout=seconds).close()
@@ -73,11 +68,10 @@ def _ask(uri: str, place: tuple[str, int], seconds: float) -> Exception | None:
                 urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds).close()
         except urllib.error.HTTPError:
             # Any answer is one; what a request is refused for is reported when it is made.
-            found.append(None)
+            pass
         except (OSError, http.client.HTTPException) as error:
-            found.append(error)
-        else:
-            found.append(None)
+            trouble = error
+        found.append(trouble)
 
     # Looking up a name, and an answer that comes byte by byte, know no limit of their own.
     thread = threading.Thread(target=ask, daemon=True)
@@ -108,7 +102,7 @@ def answering() -> Iterator[None]:
     except MlflowException as error:
         if not _is_away(error):
             raise
-        _last = (tracking_uri(), time.monotonic(), False)
+        _last = (tracking_uri(), time.monotonic(), error)
         raise _away(" ".join(str(error.message).split())) from None
 
 

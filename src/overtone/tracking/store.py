@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["AwayError", "TrackingError", "client", "exists", "experiment_id", "lock", "public_uri", "tracking_uri"]
 
 EXPERIMENT = "overtone"
+# By this MLflow's page shows runs, models and charts of trainings first, not those of language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # The run that new ones are beneath: `mlflow run` and studies set it.
 PARENT = "OVERTONE_PARENT_RUN_ID"
 _NOISY = ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
@@ -182,7 +184,7 @@ def experiment_id(opened: MlflowClient, parent_run: str | None = None) -> str:
     found = opened.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(opened.create_experiment(name, artifact_location=_artifacts(name)))
+            return str(opened.create_experiment(name, _artifacts(name), _EXPERIMENT_TAGS))
         except MlflowException as error:
             # Another process was quicker.
             found = opened.get_experiment_by_name(name)
@@ -196,13 +198,13 @@ def experiment_id(opened: MlflowClient, parent_run: str | None = None) -> str:
     return str(found.experiment_id)
 
 
-def begin_run(opened: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> str:
-    """The id of a new run, beneath the one that `OVERTONE_PARENT_RUN_ID` names where that is set.
+def begin_run(opened: MlflowClient, name: str, tags: Mapping[str, str] | None = None, parent: str | None = None) -> str:
+    """The id of a new run, beneath a parent run where one is given or `OVERTONE_PARENT_RUN_ID` names one.
 
     Raises:
         TrackingError: as `experiment_id`.
     """
-    parent = os.environ.get(PARENT)
+    parent = parent or os.environ.get(PARENT)
     nested = {"mlflow.parentRunId": parent} if parent else {}
     made = opened.create_run(experiment_id(opened, parent), run_name=name, tags={**(tags or {}), **nested})
     return str(made.info.run_id)

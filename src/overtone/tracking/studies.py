@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from overtone import settings
 from overtone.settings import project
 from overtone.tracking import entries, git, journal, naming, store
 from overtone.tracking.runs import Model, TrainingRun, ended
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,16 @@ def study_run(study: str, known: str | None, tags: Mapping[str, str], params: Ma
 
 
 class TrialRun(TrainingRun):
-    """A trial's training as a run beneath the study's (`OVERTONE_PARENT_RUN_ID`), named after study and trial."""
+    """A trial's training as a run beneath the study's, named after study and trial."""
 
-    def __init__(self, model: Model, params: settings.Params, study: str, number: int) -> None:
+    def __init__(self, model: Model, params: settings.Params, study: str, number: int, parent: str) -> None:
         super().__init__(model, params)
         self._study = study
         self._number = number
+        self._parent = parent
+
+    def _obtain(self, client: MlflowClient) -> str:
+        return store.begin_run(client, self._name(), parent=self._parent)
 
     def _name(self) -> str:
         return f"{self._study} trial {self._number}"
@@ -95,18 +102,3 @@ def close_trial(run_id: str) -> None:
     if entries.exists(client, run_id):
         entries.log_tags(client, run_id, {"tune.state": "killed"})
         client.set_terminated(run_id, "KILLED")
-
-
-@contextlib.contextmanager
-def beneath(run_id: str) -> Iterator[None]:
-    """Runs made within are beneath this one, whatever run this process is set to adopt."""
-    before = {name: os.environ.get(name) for name in (store.PARENT, "MLFLOW_RUN_ID")}
-    os.environ[store.PARENT] = run_id
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

@@ -17,7 +17,7 @@ from overtone.tracking.store import TrackingError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Tag of a run that was made of a model folder's files: it lacks what they do not hold.
+# Tag of a run that was made of a model folder's files: it lacks what they do not hold; written last.
 RESTORED = "overtone.restored"
 # The id that a run goes by in the store where it was made.
 RESTORED_FROM = "overtone.restored_from"
@@ -51,7 +51,7 @@ def open_run(folder: Path) -> str:
 
     What its training could not send is sent first (see `tracking.journal`). A run that this store lacks is copied from the
     store where it was made, if that is at hand, with its settings, curves, tags and files; otherwise it is made of the
-    folder's files and tagged `overtone.restored`. Neither is done twice.
+    folder's files and tagged `overtone.restored`. Neither is done twice; what was interrupted is done again.
 
     Returns:
         The run's id in this store.
@@ -64,15 +64,16 @@ def open_run(folder: Path) -> str:
     if run_id in journal.kept():
         journal.sync(run_id)
     client = store.client()
-    if (known := find(client, run_id)) and _is_whole(client, known, run_id):
-        return known
+    if entries.exists(client, run_id):
+        return run_id
     with store.lock("restore"):
-        known = find(client, run_id)
-        if known and _is_whole(client, known, run_id):
-            return known
-        if (made_in := _elsewhere(info)) is not None:
-            return _copy(made_in, client, run_id, known)
-        return known or _restore(client, store.experiment_id(client), folder, info)
+        known, source = find(client, run_id), _elsewhere(info)
+        if known:
+            tags = client.get_run(known).data.tags
+            if COPIED_FROM in tags or (RESTORED in tags and source is None):
+                return known
+            client.delete_run(known)
+        return _copy(source, client, run_id) if source else _restore(client, folder, info)
 
 
 def find(client: MlflowClient, run_id: str) -> str | None:
@@ -82,10 +83,6 @@ def find(client: MlflowClient, run_id: str) -> str | None:
     experiments = [str(one.experiment_id) for one in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`{RESTORED_FROM}` = '{entries.legal(run_id)}'", max_results=1)
     return str(runs[0].info.run_id) if runs else None
-
-
-def _is_whole(client: MlflowClient, known: str, run_id: str) -> bool:
-    return known == run_id or COPIED_FROM in client.get_run(known).data.tags
 
 
 # --- copied from another store ------------------------------------------------------------------------------------------
@@ -107,36 +104,31 @@ def _elsewhere(info: Mapping[str, Any]) -> MlflowClient | None:
     return client if entries.exists(client, str(info["run_id"])) else None
 
 
-def _copy(source: MlflowClient, client: MlflowClient, run_id: str, known: str | None) -> str:
-    """Copy a run from one store to another; one that was begun is completed.
+def _copy(source: MlflowClient, client: MlflowClient, run_id: str) -> str:
+    """Copy a run from one store to another.
 
     Returns:
         Its id in the other store.
     """
     run = source.get_run(run_id)
-    tags = {name: text for name, text in run.data.tags.items() if name not in _LEFT}
-    if known is None:
-        made = client.create_run(
-            store.experiment_id(client),
-            start_time=run.info.start_time,
-            run_name=run.info.run_name,
-            tags={RESTORED_FROM: entries.legal(run_id)},
-        )
-        known = str(made.info.run_id)
-    target = client.get_run(known)
-    entries.log_params(client, known, dict(run.data.params), target.data.params)
+    made = client.create_run(
+        store.experiment_id(client),
+        start_time=run.info.start_time,
+        run_name=run.info.run_name,
+        tags={RESTORED_FROM: entries.legal(run_id)},
+    )
+    known = str(made.info.run_id)
+    entries.log_params(client, known, dict(run.data.params), {})
     for name in run.data.metrics:
         for batch in entries.batches(source.get_metric_history(run_id, name), entries.METRICS_PER_BATCH):
             client.log_batch(known, metrics=batch)
-    if run.inputs and not (target.inputs and target.inputs.dataset_inputs):
+    if run.inputs:
         client.log_inputs(known, run.inputs.dataset_inputs)
     with tempfile.TemporaryDirectory(prefix="overtone-") as folder:
         for item in source.list_artifacts(run_id):
             source.download_artifacts(run_id, item.path, folder)
         client.log_artifacts(known, folder)
-    entries.log_tags(client, known, tags)
-    if RESTORED in target.data.tags:
-        client.delete_tag(known, RESTORED)
+    entries.log_tags(client, known, {name: text for name, text in run.data.tags.items() if name not in _LEFT})
     client.set_terminated(known, run.info.status, run.info.end_time)
     client.set_tag(known, COPIED_FROM, "another store of this project")
     return known
@@ -145,20 +137,18 @@ def _copy(source: MlflowClient, client: MlflowClient, run_id: str, known: str | 
 # --- made of the files --------------------------------------------------------------------------------------------------
 
 
-def _restore(client: MlflowClient, experiment: str, folder: Path, info: Mapping[str, Any]) -> str:
-    tags = {RESTORED: "true", RESTORED_FROM: entries.legal(str(info["run_id"])), "model": info.get("model")}
-    tags |= {naming.SYSTEM: info.get("model"), naming.KIND: "training"} | provenance.tags_of(info)
-    run = client.create_run(
-        experiment,
-        run_name=f"{info.get('model', 'model')} restored",
-        tags={key: str(value) for key, value in tags.items() if value},
-    )
+def _restore(client: MlflowClient, folder: Path, info: Mapping[str, Any]) -> str:
+    model = str(info.get("model", "model"))
+    facts = {"model": model, naming.SYSTEM: model, naming.KIND: "training", **provenance.tags_of(info)}
+    tags = {RESTORED_FROM: entries.legal(str(info["run_id"])), **facts}
+    run = client.create_run(store.experiment_id(client), run_name=f"{model} restored", tags=tags)
     run_id = str(run.info.run_id)
     settings = info.get("settings") or {}
     entries.log_params(client, run_id, {entries.legal(k): entries.text(v) for k, v in settings.items()}, {})
     entries.log_metrics(client, run_id, list(_curve(folder / "history.csv")))
     entries.log_dataset(client, run_id, dataset(info, str(settings.get("corpus.path", "data"))))
     client.set_terminated(run_id, "FINISHED")
+    client.set_tag(run_id, RESTORED, "true")
     return run_id
 
 

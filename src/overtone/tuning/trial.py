@@ -13,7 +13,7 @@ from overtone.dsp import stft
 from overtone.models.envelope import PROFILE
 from overtone.models.model import Model
 from overtone.settings import Params, ParamsError, changed
-from overtone.tracking.studies import TrialRun, beneath
+from overtone.tracking.studies import TrialRun
 from overtone.training import fit
 from overtone.training.failure import DivergedError
 from overtone.training.tasks import TASKS
@@ -46,7 +46,7 @@ def run(plan: Plan, trial: optuna.Trial) -> float | tuple[float, ...]:
     folder = plan.folder / str(trial.number)
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with beneath(plan.parent), TrialRun(plan.kind, params, plan.study, trial.number) as record:
+        with TrialRun(plan.kind, params, plan.study, trial.number, plan.parent) as record:
             trial.set_user_attr("run_id", record.run_id)
             try:
                 values, pruned = _trained(plan, params, trial, folder, record)
