@@ -199,7 +199,6 @@ def bare_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that is a project's root and the working directory, with no store yet and nothing inherited."""
     work_in(tmp_path, monkeypatch)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     return tmp_path
 
 

@@ -186,7 +186,7 @@ def test_card_without_corpus_or_catalog_says_so() -> None:
 def test_card_of_any_length_fits_where_mlflow_keeps_it() -> None:
     for licences in (3, 600):
         text = card.write("rnn", {"rnn": tree(1.0)}, FACTS, card.TrainingAudio({}, {}, ["a licence"] * licences))
-        assert len(text) <= card.LONGEST and "**Licence.**" in text and ("| rnn |" in text) == (licences == 3)
+        assert len(text) <= card.LONGEST and "**Licence.**" in text and "| rnn |" in text
 
 
 def test_training_split_is_described_from_corpus_and_catalog(pairs_folder: Path, tmp_path: Path) -> None:

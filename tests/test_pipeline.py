@@ -178,7 +178,7 @@ def ran(output: str) -> set[str]:
 def make_pipeline(folder: Path, empty_store: Path, environment: dict[str, str]) -> Pipeline:
     """A fresh clone with a made corpus and tiny settings, on which `dvc repro` has run once."""
     own = {"PYTHONPATH": str(folder / "src"), "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
-    pipeline = Pipeline(folder, environment | own | {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"})
+    pipeline = Pipeline(folder, environment | own)
     copy_project(folder)
     shutil.copyfile(empty_store, folder / "mlflow.db")
     pipeline.run("git", "init", "-q")

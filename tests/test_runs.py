@@ -152,16 +152,6 @@ def test_only_the_first_rank_records(project: Path, params: Params, monkeypatch:
     assert all_runs() == []
 
 
-def test_system_metrics_are_sampled(project: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    with runs.TrainingRun("rnn", params):
-        import time
-
-        time.sleep(1.0)
-    assert "system/cpu_utilization_percentage" in all_runs()[0].data.metrics
-
-
 def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make_model: ModelMaker) -> None:
     with runs.TrainingRun("rnn", params) as run:
         pass

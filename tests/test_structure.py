@@ -74,9 +74,8 @@ LATE = {"overtone.models.graphs": {"onnx"}}
 OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.live": {"sounddevice"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
-# Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with, and
-# what Optuna draws with.
-UNIMPORTED = {"dvc", "python-multipart", "psutil", "plotly"}
+# Declared and never imported by name: a command, what FastAPI reads forms with, and what Optuna draws with.
+UNIMPORTED = {"dvc", "python-multipart", "plotly"}
 # Runs in stages without deciding their results: where they are recorded, how settings are read, errors.
 UNDECIDED = {"", "stages", "cli", "tracking", "registry", "errors", "settings"}
 # The schema that each stage's settings have: their defaults decide.

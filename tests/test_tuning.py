@@ -510,7 +510,7 @@ def command(folder: Path, environment: dict[str, str], *arguments: str) -> subpr
     return subprocess.Popen(
         [sys.executable, "-m", "overtone", "tune", "--model", "rnn", *arguments, *overrides],
         cwd=folder,
-        env=environment | {"DVC_ROOT": str(folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+        env=environment | {"DVC_ROOT": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

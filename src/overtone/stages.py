@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,7 @@ def corpus(params: Params) -> None:
     """Raw recordings -> checked, resampled, split clips."""
     from overtone.data.corpus import REJECTED, build
 
-    with progress_bar("corpus") as progress:
-        summary = build(params.corpus, params.seed, CORPUS, progress)
+    summary = build(params.corpus, params.seed, CORPUS, progress("corpus"))
     print(f"{summary.clips} clips of {summary.files} files in {CORPUS}")
     for (kind, split), seconds in sorted(summary.seconds.items()):
         print(f"  {kind} {split}: {seconds / 60:.1f} min")
@@ -57,8 +55,7 @@ def degrade(params: Params, ray: str | None = None) -> None:
     """
     from overtone.data import pairs
 
-    with progress_bar("degrade") as progress:
-        pairs.build(params.degrade, params.seed, CORPUS, PAIRS, progress, ray=ray)
+    pairs.build(params.degrade, params.seed, CORPUS, PAIRS, progress("degrade"), ray=ray)
     print(f"{len(pairs.read_pairs(PAIRS))} pairs in {PAIRS}")
 
 
@@ -110,12 +107,11 @@ def _train_in_processes(params: Params, kind: str, overrides: Sequence[str], pro
     Args:
         folder: of the training's checkpoints.
     """
-    from overtone.tracking import runs
+    from overtone.tracking import journal
     from overtone.training import launch
 
     launch.check(params.train, processes)
     options = [word for override in overrides for word in ("--set", override)]
-    note = folder / "run_id"
     try:
         launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
     except launch.LaunchError as error:
@@ -126,8 +122,7 @@ def _train_in_processes(params: Params, kind: str, overrides: Sequence[str], pro
             raise diverged from None
         raise
     finally:
-        if note.is_file():
-            runs.end(note.read_text().strip())
+        journal.end_orphans()
 
 
 def start_folder(params: Params, family: str) -> Path | None:
@@ -149,8 +144,7 @@ def evaluate(params: Params, system: str) -> None:
         plan = plan.model_copy(update={"figures": 0})
     for name in plan.baselines if system == "baselines" else (system,):
         out = report_folder(name)
-        with progress_bar(f"evaluate {name}") as progress:
-            metrics = session.report_on(name, _maker(name), pairs, PAIRS, plan, out, progress)
+        metrics = session.report_on(name, _maker(name), pairs, PAIRS, plan, out, progress(f"evaluate {name}"))
         if system == "baselines":
             run_id = evaluations.log_baseline(name, metrics, out)
         else:
@@ -261,9 +255,10 @@ def _rescore(params: Params, folder: Path) -> Scored:
     plain = params.evaluate.model_copy(update={"figures": 0})
     # Whether it can be used at all is better known before processes are started for it.
     Upsampler.load(folder)
-    with tempfile.TemporaryDirectory() as name, progress_bar("score the champion on this test set") as progress:
+    with tempfile.TemporaryDirectory() as name:
         out, maker = Path(name), functools.partial(Upsampler.load, folder)
-        session.report_on("champion", maker, read_pairs(PAIRS, "test"), PAIRS, plain, out, progress)
+        shown = progress("score the champion on this test set")
+        session.report_on("champion", maker, read_pairs(PAIRS, "test"), PAIRS, plain, out, shown)
         return _scored(out, params)
 
 
@@ -297,25 +292,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(gone)
 
 
-@contextmanager
-def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; elsewhere a line every tenth of the way."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(name: str) -> Callable[[int, int], None]:
+    """What prints a line every tenth of the way, when it is given how many are done, and of how many."""
+    shown = -1
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        shown = -1
+    def line(done: int, total: int) -> None:
+        nonlocal shown
+        if (tenth := 10 * done // max(total, 1)) > shown:
+            shown = tenth
+            print(f"{name}: {done}/{total}", flush=True)
 
-        def line(done: int, total: int) -> None:
-            nonlocal shown
-            if (tenth := 10 * done // max(total, 1)) > shown:
-                shown = tenth
-                print(f"{name}: {done}/{total}", flush=True)
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return line

@@ -145,8 +145,8 @@ def shards(
     from overtone.data import shards
     from overtone.settings import project
 
-    with stages.progress_bar("shards") as progress:
-        written = shards.write(corpus or project.CORPUS, target, round(shard_mb * 1e6), force, progress, workers)
+    shown = stages.progress("shards")
+    written = shards.write(corpus or project.CORPUS, target, round(shard_mb * 1e6), force, shown, workers)
     print(written.text(target))
 
 

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 # What MLflow's database takes as a description.
 LONGEST = 5000
-# Left for what a registered model's description says above the card.
-_HEADING = 200
 _ABOUT = "Audio super-resolution: encoded audio in, 48 kHz audio out."
-_NO_CHAMPION = "No version is champion yet."
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def write(
     facts: Mapping[str, Any],
     audio: TrainingAudio | None,
 ) -> str:
-    """The card as Markdown, at most `LONGEST` characters with what a registered model adds.
+    """The card as Markdown, at most `LONGEST` characters.
 
     Args:
         system: the model, among `metrics_by_system`.
@@ -79,17 +76,16 @@ def write(
     parts = [
         _made(system, facts),
         f"**Trained on.** {_trained(facts, audio)}",
-        f"**Licence.** {_licence(audio)}",
         f"**Limits.** {_limits(system, alike)}",
         "**Use.** `overtone enhance IN OUT --model VERSION`, in Python `Upsampler.load(folder)` after "
         "`overtone fetch VERSION folder`, over HTTP `mlflow models serve -m models:/NAME/VERSION --env-manager local`.",
         f"**Scores** on the test set `{str(own.get('test_set', ''))[:12]}`, of voices and pieces that no training has "
         f"(LSD, lower is better):",
         comparison.key_table(alike),
+        # The last: a corpus may have any number of them.
+        f"**Licence.** {_licence(audio)}",
     ]
-    # A table cut in two shows nothing: it goes as a whole.
-    fits = sum(len(part) + 2 for part in parts) <= LONGEST - _HEADING
-    return "\n\n".join(parts if fits else parts[:-2])[: LONGEST - _HEADING]
+    return "\n\n".join(parts)[:LONGEST]
 
 
 def _made(system: str, facts: Mapping[str, Any]) -> str:
@@ -141,11 +137,10 @@ def _licence(audio: TrainingAudio | None) -> str:
 def show_champion(client: MlflowClient, name: str) -> None:
     """Make the registered model's description the card of its champion."""
     registered = client.get_registered_model(name)
-    number = versions.champion(registered)
-    text = f"{_ABOUT} {_NO_CHAMPION}"
+    text, number = f"{_ABOUT} No version is champion yet.", versions.champion(registered)
     if number is not None:
         version = client.get_model_version(name, str(number))
-        text = f"{_ABOUT}\n\n# Champion: version {number} ({version.tags.get('model', 'model')})\n\n{version.description or ''}"
-    text = text.rstrip()[:LONGEST]
-    if registered.description != text:
+        kind = version.tags.get("model", "model")
+        text = f"{_ABOUT}\n\n# Champion: version {number} ({kind})\n\n{version.description or ''}"
+    if registered.description != (text := text.rstrip()[:LONGEST]):
         client.update_registered_model(name, text)

@@ -10,16 +10,12 @@ import hashlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from overtone.audio import replacing
 from overtone.registry import versions
 from overtone.registry.versions import RegistryError
 from overtone.settings import project
 from overtone.tracking import store
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 _TAG = "profile."
 
@@ -48,33 +44,29 @@ def find(model: str, name: str) -> Path:
         RegistryError: the registry keeps no such profile, or its file is not the one that was kept.
         AwayError: the registry is away, and the profile was not fetched before.
     """
+    from mlflow.exceptions import MlflowException
+
     cached = project.cache().with_name("profiles") / f"{name}.json"
     try:
-        return _fetched(store.client(), model, name, cached)
+        client = store.client()
     except store.AwayError as error:
         if not cached.is_file():
             raise
         print(f"{error}; going on with profile {name}, fetched before", file=sys.stderr)
         return cached
-
-
-def _fetched(client: MlflowClient, model: str, name: str, cached: Path) -> Path:
-    from mlflow.exceptions import MlflowException
-
     try:
         tags = client.get_registered_model(model).tags
     except MlflowException:
         tags = {}
-    known = {key.removeprefix(_TAG): text for key, text in tags.items() if key.startswith(_TAG)}
-    if name not in known:
+    if f"{_TAG}{name}" not in tags:
+        known = ", ".join(sorted(key.removeprefix(_TAG) for key in tags if key.startswith(_TAG))) or "none"
         raise RegistryError(
-            f"{name}: no such file, and {model} keeps no profile of this name (known: {', '.join(sorted(known)) or 'none'}); "
+            f"{name}: no such file, and {model} keeps no profile of this name (known: {known}); "
             f"`overtone profile REFERENCE --output {name}.json --register {name}` makes one"
         )
-    place, _, digest = known[name].rpartition(" ")
+    place, _, digest = tags[f"{_TAG}{name}"].rpartition(" ")
     if not cached.is_file() or hashlib.sha256(cached.read_bytes()).hexdigest() != digest:
         run_id, _, path = place.partition("/")
-        cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="overtone-") as temporary, replacing(cached) as made:
             content = Path(client.download_artifacts(run_id, path, temporary)).read_bytes()
             if hashlib.sha256(content).hexdigest() != digest:

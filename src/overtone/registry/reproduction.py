@@ -27,7 +27,6 @@ _INHERITED = (
     *("MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "GIT_DIR"),
     *("GIT_WORK_TREE", "GIT_INDEX_FILE"),
 )
-_SHOWN = 20
 
 
 class ReproductionError(OvertoneError):
@@ -58,8 +57,6 @@ class Outcome:
         return {
             "name": self.origin.name,
             "version": self.origin.version,
-            "model": self.origin.model,
-            "commit": self.origin.commit,
             "metrics": {name: {"version": before, "again": after} for name, (before, after) in self.metrics.items()},
             "largest": self.largest if math.isfinite(self.largest) else None,
             "passed": self.largest <= tolerance,
@@ -96,16 +93,12 @@ def reproduce(origin: Origin, keep: bool = False) -> Outcome:
 
 
 def text(outcome: Outcome, tolerance: float = 0.0) -> str:
-    """The differences as a table: the macro means, and whatever differs."""
-    differing = [name for name, pair in outcome.metrics.items() if _difference(*pair) > tolerance]
-    means = [name for name in outcome.metrics if name.endswith(".all.lsd") and name not in differing]
+    """The metrics that differ, as a table, and what is the same."""
     lines = ["| metric | version | again | difference |", "|---|---:|---:|---:|"]
-    for name in [*differing[:_SHOWN], *means]:
-        before, after = outcome.metrics[name]
-        cells = ["none" if one is None else f"{one:.6f}" for one in (before, after)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {_difference(before, after):.3g} |")
-    if len(differing) > _SHOWN:
-        lines.append(f"and {len(differing) - _SHOWN} more that differ")
+    for name, pair in outcome.metrics.items():
+        if (difference := _difference(*pair)) > tolerance:
+            cells = ["none" if one is None else f"{one:.6f}" for one in pair]
+            lines.append(f"| {name} | {' | '.join(cells)} | {difference:.3g} |")
     found = outcome.origin
     lines += [
         "",
@@ -115,7 +108,7 @@ def text(outcome: Outcome, tolerance: float = 0.0) -> str:
         f"test set: {'identical' if outcome.test_set else 'not identical'}",
         *([f"kept: {outcome.folder}"] if outcome.folder else []),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines if outcome.largest > tolerance else lines[3:])
 
 
 def _require(origin: Origin, root: Path) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import re
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +67,6 @@ class Journal:
         except BaseException:
             self._lock.release()
             raise
-        self._writing = threading.Lock()
         self._failures, self._next = 0, 0.0
         self.trouble = ""
 
@@ -98,40 +96,37 @@ class Journal:
 
     def append(self, kind: str, **facts: Any) -> None:
         """Add a line; it is on the disk when this returns."""
-        with self._writing:
-            _write(self.path, json.dumps({"kind": kind, **facts}).encode() + b"\n", "ab")
+        _write(self.path, json.dumps({"kind": kind, **facts}).encode() + b"\n", "ab")
 
     @property
     def pending(self) -> list[Line]:
         """The lines that the store has not taken yet."""
-        return [self._parsed(line) for line in self._read().splitlines()]
+        return [self._parsed(line) for line in self.path.read_bytes()[self._begin :].splitlines()]
 
     @property
     def has_ended(self) -> bool:
         """Whether the pending lines say how the run ended."""
         return any(line["kind"] == "status" for line in self.pending)
 
-    def _read(self) -> bytes:
-        """What follows the head."""
-        with self._writing:
-            return self.path.read_bytes()[self._begin :]
+    def send(self) -> int:
+        """Send all that is pending, and forget it.
 
-    def send(self) -> None:
-        """Send all that is pending, and forget what was taken.
+        Returns:
+            How many lines there were.
 
         Raises:
             MlflowException, OSError: the store does not answer, or refuses; all lines stay.
+            TrackingError: the store in use is not the one that the run was begun in.
         """
-        content = self._read()
-        if not content:
-            return
-        lines = [self._parsed(line) for line in content.splitlines()]
-        self.check_store()
-        self._write_into_run(lines)
-        with self._writing:
-            # What was added meanwhile stays; all of it is sent once more then, which changes nothing.
-            if self.path.stat().st_size == self._begin + len(content):
-                os.truncate(self.path, self._begin)
+        if lines := self.pending:
+            if self.head.get("store") != store.public_uri():
+                raise TrackingError(
+                    f"run {self.run_id} belongs to {self.head.get('store')}; set MLFLOW_TRACKING_URI to it, not to "
+                    f"{store.public_uri()}"
+                )
+            self._write_into_run(lines)
+            os.truncate(self.path, self._begin)
+        return len(lines)
 
     def _write_into_run(self, lines: list[Line]) -> None:
         """Neighbouring points go in batches, since single requests are slow."""
@@ -171,27 +166,6 @@ class Journal:
             if time.monotonic() + 0.5 > deadline:
                 return False
             time.sleep(0.5)
-
-    def end_orphan(self) -> bool:
-        """Note that the run was killed unless it has ended; whether that was necessary."""
-        if self.has_ended:
-            return False
-        last = self.path.stat().st_mtime_ns // 1_000_000
-        self.append("tags", values={REASON: "its process was gone; killed, perhaps for want of memory"})
-        self.append("status", status="KILLED", end=last)
-        return True
-
-    def check_store(self) -> None:
-        """Make sure that the store in use is the one that the run was begun in.
-
-        Raises:
-            TrackingError: it is another one.
-        """
-        if self.head.get("store") != store.public_uri():
-            raise TrackingError(
-                f"run {self.run_id} belongs to {self.head.get('store')}; set MLFLOW_TRACKING_URI to it, not to "
-                f"{store.public_uri()}"
-            )
 
     def close(self) -> None:
         """Let go of the journal; it is removed if the store has all of it."""
@@ -237,10 +211,7 @@ def sync(run_id: str) -> int:
     """
     server.require()
     with Journal(run_id) as journal, server.answering():
-        journal.check_store()
-        count = len(journal.pending)
-        journal.send()
-        return count
+        return journal.send()
 
 
 def end_orphans() -> list[str]:
@@ -251,14 +222,17 @@ def end_orphans() -> list[str]:
     Returns:
         Their ids. Where the store is away they stay in their journals, ended.
     """
-    found, is_away = [], False
+    found = []
     for run_id in kept():
         try:
             with Journal(run_id) as journal:
-                if journal.head.get("host", platform.node()) == platform.node() and journal.end_orphan():
-                    found.append(run_id)
-                    # A server that is away is waited for once.
-                    is_away = is_away or not journal.try_to_send()
+                if journal.has_ended or journal.head.get("host", platform.node()) != platform.node():
+                    continue
+                last = journal.path.stat().st_mtime_ns // 1_000_000
+                journal.append("tags", values={REASON: "its process was gone; killed, perhaps for want of memory"})
+                journal.append("status", status="KILLED", end=last)
+                journal.try_to_send()
+                found.append(run_id)
         except TrackingError:
             # It is being recorded, or its file is damaged, which `overtone sync` reports.
             continue

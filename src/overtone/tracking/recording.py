@@ -1,4 +1,4 @@
-"""What writes into a training's journal while it runs: Lightning's metrics by epoch, and the machine's own."""
+"""Lightning's metrics by epoch, written into a training's journal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from pytorch_lightning.loggers import Logger
 
 from overtone.tracking import entries, journal
@@ -48,32 +47,3 @@ class JournalLogger(Logger):
             )
         if sent and was_away:
             print("the run's store is back, and nothing is missing in it", flush=True)
-
-
-class JournalMonitor(SystemMetricsMonitor):
-    """MLflow's monitor of processor, memory, disk, network and GPU, into a journal: a store that is away ends no curve."""
-
-    def __init__(self, book: Journal, seconds: float, first_step: int) -> None:
-        super().__init__(book.run_id, seconds, tracking_uri="sqlite://")  # type: ignore[no-untyped-call]
-        self._book = book
-        self._logging_step = first_step
-
-    def monitor(self) -> None:
-        while not self._shutdown_event.is_set():
-            self.collect_metrics()  # type: ignore[no-untyped-call]
-            self._shutdown_event.wait(self.sampling_interval)
-            self.publish_metrics(self.aggregate_metrics())  # type: ignore[no-untyped-call]
-
-    def publish_metrics(self, metrics: Mapping[str, float]) -> None:
-        stamp, step = journal.now(), self._logging_step
-        points = [(f"{self._metrics_prefix}{name}", float(value), stamp, step) for name, value in metrics.items()]
-        self._book.append("points", points=points)
-        self._logging_step += 1
-        for one in self.monitors:
-            one.clear_metrics()  # type: ignore[no-untyped-call]
-
-    def finish(self) -> None:
-        self._shutdown_event.set()
-        if self._process is not None:
-            self._process.join()
-        self._process = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,7 +24,6 @@ Model = str
 # Of a run whose training diverged: where the batch is.
 BATCH = "overtone.failure_batch"
 _TAG_LENGTH = 1000
-SAMPLE_SECONDS = 10
 _GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 # How long a command that looks whether the run's process lives may hold its journal.
 _GLANCE_SECONDS = 10.0
@@ -79,7 +77,6 @@ class TrainingRun:
         self._provenance: Provenance | None = None
         self._experiment = ""
         self._book: Journal | None = None
-        self._monitor: Any = None  # MLflow's SystemMetricsMonitor, which has no types
 
     def __enter__(self) -> Self:
         if os.environ.get("RANK", "0") != "0":
@@ -95,7 +92,6 @@ class TrainingRun:
             self._book.close()
             raise
         self.run_id = self._book.run_id
-        self._watch_system(self._book, _next_system_step(run.data.metrics, client, self.run_id))
         return self
 
     def _introduce(self, client: MlflowClient, run: Run, source: Provenance) -> None:
@@ -118,8 +114,6 @@ class TrainingRun:
     ) -> None:
         if self._book is None:
             return
-        if self._monitor is not None:
-            self._monitor.finish()
         with self._book as book:
             if isinstance(error, Exception):
                 book.append("tags", values=_why(error))
@@ -178,20 +172,6 @@ class TrainingRun:
         baseline = os.environ.get("DVC_EXP_BASELINE_REV")
         return found | {"model": self.model} | ({"dvc_exp_baseline_rev": baseline} if baseline else {})
 
-    def _watch_system(self, book: Journal, first_step: int) -> None:
-        if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("false", "0"):
-            return
-        from overtone.tracking.recording import JournalMonitor
-
-        self._monitor = JournalMonitor(book, SAMPLE_SECONDS, first_step)
-        self._monitor.start()
-
-
-def _next_system_step(latest: Mapping[str, float], client: MlflowClient, run_id: str) -> int:
-    """Where the curves of the machine's own metrics go on in a continued run."""
-    name = next((name for name in sorted(latest) if name.startswith("system/")), None)
-    return 1 + max(point.step for point in client.get_metric_history(run_id, name)) if name else 0
-
 
 def ended(error: BaseException | None) -> str:
     """How a run ends: Lightning turns Ctrl-C and SIGTERM into SystemExit, so any exit with a code is an interruption."""
@@ -205,16 +185,3 @@ def _why(error: Exception) -> dict[str, str]:
     tags = {REASON: str(getattr(error, "reason", error))[:_TAG_LENGTH] or type(error).__name__}
     folder = getattr(error, "folder", None)
     return tags | ({BATCH: str(folder)} if folder else {})
-
-
-def end(run_id: str) -> None:
-    """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
-    if run_id in journal.kept():
-        with Journal(run_id) as book:
-            if not book.has_ended:
-                book.append("status", status="FAILED", end=journal.now())
-            book.try_to_send(journal.PATIENCE_SECONDS)
-        return
-    client = store.client()
-    if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "FAILED")
