@@ -15,7 +15,6 @@ from conftest import ROOT, ModelMaker
 from overtone import settings
 from overtone.registry import card, packaging, register, registry
 from overtone.registry.register import Candidate
-from overtone.settings import Params
 from overtone.tracking import evaluations, naming, runs, store
 from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored
@@ -80,10 +79,6 @@ def test_long_names_are_cut_and_the_experiment_is_named(committed: Path, monkeyp
     monkeypatch.setenv("DVC_EXP_NAME", "brave-owl")
     name = naming.run_name("cnn", settings.load(committed, tuple(changes)), runs.foreign("cnn"))
     assert name.endswith("… (brave-owl)") and len(name) == 120 + len(" (brave-owl)")
-
-
-def test_without_a_commit_a_run_is_named_for_its_model(bare_project: Path, params: Params) -> None:
-    assert naming.run_name("cnn", params, runs.foreign("cnn")) == "cnn"
 
 
 def test_committed_settings_that_this_code_cannot_read_name_nothing(committed: Path) -> None:

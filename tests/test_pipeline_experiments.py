@@ -121,17 +121,6 @@ def run_of(pipeline: Pipeline, experiment: str) -> str:
     return found
 
 
-def test_applied_experiment_brings_its_own_run(home: Pipeline) -> None:
-    before = run_ids(home)
-    home.run("dvc", "exp", "apply", "sweep-2")
-    try:
-        assert run_ids(home) == before | {"rnn": run_of(home, "sweep-2")}
-    finally:
-        home.run("git", "reset", "-q", "--hard")
-        home.run("dvc", "checkout", "-q")
-    assert run_ids(home) == before
-
-
 def test_experiment_in_a_copy_is_recorded_at_home_and_registers_nothing(home: Pipeline) -> None:
     before, here, versions = set(runs_in(home.folder / "mlflow.db")), run_ids(home), registry(home)
     output = home.run("dvc", "exp", "run", "--temp", "-S", "train.rnn.extend.width=8", "-n", "elsewhere")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -135,28 +132,3 @@ def test_project_in_a_larger_repository_has_one_store(pipeline: Pipeline, regist
     voice.run("overtone", "stage", "register")
     assert "version 1 (challenger, champion)" in " ".join(voice.run("overtone", "models").split())
     assert {path.name for path in large.iterdir()} == {".git", "ml"}
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="overtone-") as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_user_without_a_name_works(registered: Pipeline, open_folder: Path) -> None:
-    shutil.copytree(registered.folder, open_folder / "one", symlinks=True)
-    subprocess.run(["chmod", "-R", "a+rwX", str(open_folder)], check=True)
-    there = moved_to(registered, open_folder / "one")
-    kept = {"PATH": there.environment["PATH"], "PYTHONPATH": there.environment["PYTHONPATH"], "HOME": str(open_folder)}
-    become = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
-    # Python itself may lie in a folder of root's.
-    become += ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
-    for command in (["overtone", "models"], ["overtone", "enhance", "in.wav", "out.wav"]):
-        done = subprocess.run(
-            [*become, *command], cwd=there.folder, env=kept, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    assert audio.probe(there.folder / "out.wav").rate == 48_000

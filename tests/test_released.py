@@ -199,20 +199,3 @@ def test_processes_that_unpack_together_all_get_the_model(whole: Path, monkeypat
     assert {str(folder) for folder in found} == {str(whole / "released" / "cnn")}
     assert {path.name for path in found[0].iterdir()} == set(FILES)
     assert list((whole / "released").glob(".cnn*")) == []
-
-
-def test_unsound_folder_gives_way_and_a_sound_one_stays(tmp_path: Path) -> None:
-    (tmp_path / "aside").mkdir()
-
-    def place(content: str, sound: bool) -> str:
-        made = tmp_path / "aside" / "made"
-        made.mkdir()
-        (made / "file").write_text(content)
-        released.keep_first(made, tmp_path / "final", lambda: sound)
-        shutil.rmtree(tmp_path / "aside")
-        (tmp_path / "aside").mkdir()
-        return (tmp_path / "final" / "file").read_text()
-
-    assert place("first", False) == "first"
-    assert place("second", True) == "first"
-    assert place("third", False) == "third"

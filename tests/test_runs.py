@@ -65,7 +65,7 @@ def test_new_run_says_what_it_is(project: Path, params: Params, monkeypatch: pyt
     assert used.dataset.digest == f"{'ab' * 16}.dir"
     assert used.tags[0].value == "training"
     assert summary["run_id"] == found.info.run_id
-    assert (summary["experiment"], summary["tracking_uri"]) == ("overtone", "sqlite:///mlflow.db")
+    assert summary["tracking_uri"] == "sqlite:///mlflow.db"
     assert (summary["commit"], summary["dirty"], summary["model"]) == (None, None, "rnn")
     assert summary["data_digest"] == f"{'ab' * 16}.dir"
     assert summary["settings"]["train.rnn.extend.width"] == 16
@@ -82,7 +82,7 @@ def test_adopted_run_is_the_only_run(project: Path, params: Params, monkeypatch:
         assert run.run_id == given
     (found,) = all_runs()
     assert found.info.run_name == "rnn"
-    assert run.summary()["experiment"] == "Default"
+    assert found.info.experiment_id == "0"
     monkeypatch.setenv("MLFLOW_RUN_ID", "f" * 32)
     with pytest.raises(TrackingError, match=r"MLFLOW_RUN_ID: sqlite:///mlflow\.db has no run 'f+'"):
         runs.TrainingRun("rnn", params).__enter__()
@@ -169,19 +169,6 @@ def test_evaluation_goes_to_the_training_run(project: Path, params: Params, make
     (audio,) = store.client().list_artifacts(run.run_id, "evaluation/audio")
     assert audio.path == "evaluation/audio/sinc_8k-a-before.flac"
     assert (project / "mlruns" / "overtone" / run.run_id / "artifacts" / audio.path).is_file()
-
-
-def test_foreign_run_is_restored_once_from_the_files(project: Path, make_model: ModelMaker) -> None:
-    folder = make_model(run_id="e" * 32, settings={"train.rnn.extend.width": 16})
-    run_id = transfer.open_run(folder)
-    assert transfer.open_run(folder) == run_id != "e" * 32
-    (found,) = all_runs()
-    assert found.info.status == "FINISHED"
-    assert found.data.tags["overtone.restored"] == "true"
-    assert found.data.tags["overtone.restored_from"] == "e" * 32
-    assert found.data.tags["git_commit"] == "c0ffee"
-    assert found.data.params["train.rnn.extend.width"] == "16"
-    assert points(run_id, "extend_valid_lsd") == [(50, 1.5), (100, 1.25)]
 
 
 def test_unusable_run_file_is_named(project: Path, make_model: ModelMaker) -> None:

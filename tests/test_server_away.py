@@ -194,17 +194,6 @@ def test_cached_champion_serves_while_the_server_is_away(
         resolve.folder("champion")
 
 
-def test_champion_that_was_fetched_by_its_number_is_known_as_champion(
-    model_number: ModelMaker,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    away: None,
-) -> None:
-    register.register([Candidate(model_number(1), scored(1.0))], GATE)
-    folder, _ = resolve.folder("1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
-    assert resolve.folder("auto") == (folder, "champion")
-
-
 def test_without_a_cached_champion_a_server_that_is_away_is_an_error_and_not_another_model(
     bare_project: Any, monkeypatch: pytest.MonkeyPatch, away: None
 ) -> None:

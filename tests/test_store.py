@@ -45,18 +45,6 @@ def test_folders_of_any_name_have_their_store_and_files_in_them(
     assert {path.name for path in bare_project.iterdir()} == {name}
 
 
-@pytest.mark.long
-def test_first_use_makes_the_store_of_a_folder_of_any_name(bare_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = bare_project / "per%20cent"
-    folder.mkdir()
-    shutil.move(bare_project / "params.yaml", folder / "params.yaml")
-    monkeypatch.chdir(folder)
-    assert not store.exists()
-    store.client()
-    assert store.exists()
-    assert {path.name for path in bare_project.iterdir()} == {folder.name}
-
-
 def test_registered_names_may_hold_what_addresses_cannot(model_number: ModelMaker, project: Path) -> None:  # noqa: F811
     for name in ("over%20tone", "what?", "it's"):
         register.register([Candidate(model_number(1), scored(1.0))], GATE.model_copy(update={"name": name}))

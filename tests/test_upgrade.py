@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tarfile
@@ -17,7 +16,7 @@ import yaml
 from conftest import ROOT, ModelMaker
 from overtone import audio, settings
 from overtone.enhance.upsampler import Mode, Upsampler
-from overtone.models.folder import CONFIG, FORMAT, ModelError, read_config
+from overtone.models.folder import CONFIG, FORMAT, ModelError
 from overtone.models.model import Model
 from overtone.settings import ParamsError
 
@@ -146,12 +145,6 @@ def reformatted(folder: Path, **changes: Any) -> Path:
     config = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
     return folder
-
-
-def test_model_folder_says_its_format_and_who_wrote_it(make_model: ModelMaker) -> None:
-    config = read_config(make_model())
-    assert config["format"] == FORMAT
-    assert re.fullmatch(r"\d+\.\d+\.\d+.*", config["overtone"])
 
 
 LATER = {"format": FORMAT + 1, "overtone": "7.1.0", "network": {"unheard": "of"}}

@@ -93,10 +93,19 @@ def package(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    from overtone.registry import pyfunc
+    from overtone.models import graphs
+    from overtone.registry import pyfunc, released
 
-    with _clean_copies(folder) as (model, code):
-        made = code.with_name("package")
+    with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
+        # Named as in the logged model.
+        model, code, made = (Path(temporary) / name for name in (ARTIFACT, "overtone", "package"))
+        model.mkdir()
+        for name in (*REQUIRED, *OPTIONAL):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, model / name)
+        graphs.export(model)
+        ignored = shutil.ignore_patterns("__pycache__", released.PACKED.name)
+        shutil.copytree(Path(overtone.__path__[0]), code, ignore=ignored)
         mlflow.pyfunc.save_model(
             path=str(made),
             python_model=str(Path(pyfunc.__file__)),
@@ -118,25 +127,6 @@ def digested(folder: Path) -> dict[str, str]:
         with path.open("rb") as file:
             found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-@contextmanager
-def _clean_copies(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The model's files alone with their graphs; the package without caches and other models; named as in the logged model."""
-    from overtone.models import graphs
-    from overtone.registry import released
-
-    with tempfile.TemporaryDirectory(prefix="overtone-") as temporary:
-        model, package = Path(temporary) / ARTIFACT, Path(temporary) / "overtone"
-        model.mkdir()
-        for name in (*REQUIRED, *OPTIONAL):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, model / name)
-        graphs.export(model)
-        shutil.copytree(
-            Path(overtone.__path__[0]), package, ignore=shutil.ignore_patterns("__pycache__", released.PACKED.name)
-        )
-        yield model, package
 
 
 def download(version: ModelVersion, into: Path) -> Path:

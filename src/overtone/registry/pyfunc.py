@@ -25,6 +25,15 @@ from overtone.errors import OvertoneError
 
 MODES = ("auto", "extend", "restore")
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+# A request's parameters: `cutoff_hz` of the input, 0 to take it from the file; `brightness` in dB; `profile`, the text of a
+# file that `overtone profile` wrote, empty for none; `format` of the output.
+DEFAULTS: Mapping[str, str | float] = {
+    "mode": "auto",
+    "cutoff_hz": 0.0,
+    "brightness": 0.0,
+    "profile": "",
+    "format": "wav",
+}
 # Defaults of the model's configuration: megabytes of encoded audio, and channel-seconds of sound, in one request; torch's
 # device; what runs the network (see `Upsampler.load`).
 LIMITS: Mapping[str, Any] = {"max_megabytes": 100.0, "max_seconds": 1800.0, "device": "cpu", "runtime": "auto"}
@@ -33,18 +42,10 @@ _EXAMPLE_SECONDS = 0.5
 
 
 def signature() -> ModelSignature:
-    """One column `audio` of encoded files in and out, and the parameters `mode`, `cutoff_hz`, `brightness` in dB, `profile`
-    (the text of a file that `overtone profile` wrote; empty for none) and `format`."""
+    """One column `audio` of encoded files in and out, and the parameters of `DEFAULTS`."""
     column = Schema([ColSpec(DataType.binary, "audio")])
-    parameters = ParamSchema(
-        [
-            ParamSpec("mode", DataType.string, "auto"),
-            ParamSpec("cutoff_hz", DataType.double, 0.0),
-            ParamSpec("brightness", DataType.double, 0.0),
-            ParamSpec("profile", DataType.string, ""),
-            ParamSpec("format", DataType.string, "wav"),
-        ]
-    )
+    types = {name: DataType.string if isinstance(value, str) else DataType.double for name, value in DEFAULTS.items()}
+    parameters = ParamSchema([ParamSpec(name, types[name], value) for name, value in DEFAULTS.items()])
     return ModelSignature(inputs=column, outputs=column, params=parameters)
 
 
@@ -52,8 +53,7 @@ def input_example() -> tuple[pd.DataFrame, dict[str, Any]]:
     """Half a second of a 440 Hz tone at 16 kHz as a WAV file, and the default parameters."""
     time = np.arange(int(_EXAMPLE_SECONDS * _EXAMPLE_RATE)) / _EXAMPLE_RATE
     tone = (0.1 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[None]
-    frame = pd.DataFrame({"audio": [audio.encode(tone, _EXAMPLE_RATE)]})
-    return frame, {"mode": "auto", "cutoff_hz": 0.0, "brightness": 0.0, "profile": "", "format": "wav"}
+    return pd.DataFrame({"audio": [audio.encode(tone, _EXAMPLE_RATE)]}), dict(DEFAULTS)
 
 
 def try_out(folder: Path) -> None:
@@ -140,8 +140,9 @@ class UpsamplerModel(PythonModel):
 
 def _check(params: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The options of `Upsampler.enhance`, and the format, from a request's parameters."""
-    mode, format = str(params.get("mode", "auto")), str(params.get("format", "wav")).lower()
-    cutoff_hz, brightness = (float(params.get(name, 0.0)) for name in ("cutoff_hz", "brightness"))
+    params = {**DEFAULTS, **params}
+    mode, format = str(params["mode"]), str(params["format"]).lower()
+    cutoff_hz, brightness = float(params["cutoff_hz"]), float(params["brightness"])
     if mode not in MODES:
         raise _refuse(f"params.mode: {mode!r} is not a mode; expected one of {', '.join(MODES)}")
     if format not in FORMATS:
@@ -150,7 +151,7 @@ def _check(params: dict[str, Any]) -> tuple[dict[str, Any], str]:
         raise _refuse(f"params.cutoff_hz: {cutoff_hz} is not a frequency; expected Hz, or 0 to take it from the file")
     if not -6.0 <= brightness <= 6.0:
         raise _refuse(f"params.brightness: expected -6 to 6 dB, got {brightness}")
-    profile = _profile(str(params.get("profile", "")))
+    profile = _profile(str(params["profile"]))
     options = {"mode": mode, "cutoff_hz": cutoff_hz or None, "profile": profile, "brightness_db": brightness}
     return options, format
 

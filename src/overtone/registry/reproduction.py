@@ -57,6 +57,8 @@ class Outcome:
         return {
             "name": self.origin.name,
             "version": self.origin.version,
+            "model": self.origin.model,
+            "commit": self.origin.commit,
             "metrics": {name: {"version": before, "again": after} for name, (before, after) in self.metrics.items()},
             "largest": self.largest if math.isfinite(self.largest) else None,
             "passed": self.largest <= tolerance,

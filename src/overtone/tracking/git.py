@@ -39,16 +39,12 @@ def run(root: Path, *arguments: str, given: bytes | None = None, **environment: 
     except (OSError, subprocess.TimeoutExpired):
         return None
     if b"dubious ownership" in done.stderr:
+        refused = done.stderr.decode(errors="replace").partition("repository at '")[2].partition("'")[0]
         raise TrackingError(
             f"{root}: git refuses this folder, which belongs to another user, so that no commit could be noted; if you trust "
-            f"it: git config --global --add safe.directory {refused_folder(done.stderr) or root}"
+            f"it: git config --global --add safe.directory {refused or root}"
         )
     return done.stdout if done.returncode == 0 else None
-
-
-def refused_folder(output: bytes) -> str:
-    """The folder that git refuses, as it names it."""
-    return output.decode(errors="replace").partition("repository at '")[2].partition("'")[0]
 
 
 def line(root: Path, *arguments: str) -> str:

@@ -75,7 +75,6 @@ class TrainingRun:
         self._resume = resume
         self._shards = shards
         self._provenance: Provenance | None = None
-        self._experiment = ""
         self._book: Journal | None = None
 
     def __enter__(self) -> Self:
@@ -84,7 +83,6 @@ class TrainingRun:
         self._provenance = provenance.take(self._params, self._shards)
         client = store.client()
         run = client.get_run(self._obtain(client))
-        self._experiment = client.get_experiment(run.info.experiment_id).name
         self._book = Journal(run.info.run_id, {"store": store.public_uri()}, _GLANCE_SECONDS)
         try:
             self._introduce(client, run, self._provenance)
@@ -138,7 +136,6 @@ class TrainingRun:
         known = {key: value for key, value in facts["settings"].items() if not key.startswith(unrelated)}
         return {
             "run_id": self.run_id,
-            "experiment": self._experiment,
             "tracking_uri": store.public_uri(),
             "model": self.model,
             **facts,
