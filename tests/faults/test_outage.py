@@ -96,8 +96,6 @@ def test_server_that_dies_costs_nothing_of_the_run(
         log(first, 2)
         assert "away, training goes on" in capsys.readouterr().out
         own.start()
-        monkeypatch.setattr(journal, "PAUSES", (0.0,))
-        first._book._next = 0.0  # type: ignore[union-attr]
         for epoch in range(3, EPOCHS):
             log(first, epoch)
         assert "nothing is missing" in capsys.readouterr().out

@@ -21,12 +21,11 @@ from overtone.settings import project
 from overtone.tracking import entries, server, store
 from overtone.tracking.store import TrackingError
 
-# Pauses between attempts to reach a store that does not answer, in seconds; the last one is repeated.
-PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 # Why a run failed: a tag of the run.
 REASON = "overtone.failure"
 # How long the end of a training waits for a store that does not answer.
 PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
 _ID = re.compile(r"[0-9a-f]{32}")
 
 Line = dict[str, Any]
@@ -67,7 +66,6 @@ class Journal:
         except BaseException:
             self._lock.release()
             raise
-        self._failures, self._next = 0, 0.0
         self.trouble = ""
 
     def _open(self, begun: Mapping[str, Any] | None) -> Line:
@@ -142,7 +140,7 @@ class Journal:
                     client.set_terminated(self.run_id, line["status"], line["end"])
 
     def try_to_send(self, patience: float = 0.0) -> bool:
-        """Send what is pending unless the last attempt was a short while ago and failed.
+        """Send what is pending, unless the server was found away a moment ago.
 
         Args:
             patience: seconds to go on trying.
@@ -154,18 +152,17 @@ class Journal:
 
         deadline = time.monotonic() + patience
         while True:
-            if patience or time.monotonic() >= self._next:
-                try:
+            try:
+                with server.answering():
                     self.send()
-                    self._failures, self._next, self.trouble = 0, 0.0, ""
-                    return True
-                except (MlflowException, TrackingError, OSError) as error:
-                    pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-                    self._failures, self._next = self._failures + 1, time.monotonic() + pause
-                    self.trouble = " ".join(str(error).split())
-            if time.monotonic() + 0.5 > deadline:
+            except (MlflowException, TrackingError, OSError) as error:
+                self.trouble = " ".join(str(error).split())
+            else:
+                self.trouble = ""
+                return True
+            if time.monotonic() + _PAUSE_SECONDS > deadline:
                 return False
-            time.sleep(0.5)
+            time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Let go of the journal; it is removed if the store has all of it."""
