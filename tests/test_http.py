@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
@@ -52,14 +51,7 @@ def sound(rate: int = 16_000, seconds: float = 0.4, channels: int = 1, seed: int
 @contextmanager
 def serving(options: Options) -> Iterator[TestClient]:
     """The application in this process, its model loaded."""
-    with serving_app(create_app(options)) as opened:
-        yield opened
-
-
-@contextmanager
-def serving_app(app: FastAPI) -> Iterator[TestClient]:
-    """As `serving`, of an application that was made."""
-    with TestClient(app, base_url="http://127.0.0.1:8000") as opened:
+    with TestClient(create_app(options), base_url="http://127.0.0.1:8000") as opened:
         for _ in range(600):
             if opened.get("/readyz").status_code == 200:
                 break
@@ -88,14 +80,6 @@ def post(client: TestClient, data: bytes, **params: Any) -> httpx.Response:
 
 
 SMALL = audio.encode(sound(), 16_000)
-
-
-def test_server_says_once_that_its_model_is_loaded(options: Options) -> None:
-    """Then the garbage collector is kept from all that stays."""
-    app, models = create_app(options), []
-    app.state.ready = lambda: models.append(app.state.engine.models.current)
-    with serving_app(app):
-        assert models == [app.state.engine.models.current]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -171,7 +155,7 @@ def ask(
             address = {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000), "scheme": "http"}
             scope = {**head, **address, "query_string": query.encode(), "headers": [(b"host", b"127.0.0.1:8000")]}
             await app(scope, receive or body, send)
-            assert app.state.limits.inside == app.state.limits.computing == 0
+            assert app.state.limits.requests == app.state.limits.computing == 0
 
     asyncio.run(run())
     return sent
@@ -352,11 +336,10 @@ def test_slots_go_to_addresses_in_rotation_and_are_passed_on() -> None:
         limits, order = Limits(Options(concurrency=1)), []
 
         async def work(client: str, pieces: int) -> None:
-            async with limits.slot(client) as slot:
-                for _ in range(pieces):
+            for _ in range(pieces):
+                async with limits.slot(client):
                     order.append(client)
                     await asyncio.sleep(0)
-                    await slot.yield_to_others()
 
         tasks = [asyncio.create_task(work(*one)) for one in (("a", 3), ("a", 3), ("b", 1), ("c", 1))]
         gone = asyncio.create_task(work("gone", 1))
@@ -369,7 +352,7 @@ def test_slots_go_to_addresses_in_rotation_and_are_passed_on() -> None:
 
     order = asyncio.run(run())
     assert "gone" not in order
-    assert {"b", "c"} <= set(order[:5]), "an address with many requests lets others go between its pieces"
+    assert {"b", "c"} <= set(order[:4]), "an address with many requests lets others go between its pieces"
 
 
 def test_live_streams_of_an_address_are_few() -> None:
@@ -434,7 +417,7 @@ def test_others_are_let_in_only_with_a_key(other: str) -> None:
 
 
 def test_pages_from_elsewhere_are_not_answered_and_malformed_headers_are_400(options: Options) -> None:
-    with serving(replace(options, allowed_hosts=("sound.example",))) as client:
+    with serving(replace(options, allowed_hosts=["sound.example"])) as client:
 
         def status(**headers: str) -> int:
             return int(client.get("/v1/models", headers=headers).status_code)

@@ -41,7 +41,8 @@ HOMES = {
     "lightning": (),
     "optuna": ("overtone.tuning.*",),
     "dvc": (),
-    "typer": ("overtone.cli", "overtone.cli.*"),
+    # The server's options are the command's.
+    "typer": ("overtone.cli", "overtone.cli.*", "overtone.serving.options"),
     "ruamel": ("overtone.settings.loading",),
     "yaml": ("overtone.tracking.dvc",),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
@@ -93,7 +94,6 @@ EXTRAS = {
         *("overtone.tracking.[!d]*", "overtone.tracking.de*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),
     ),
-    # Its options are the command's.
     "serve": ("overtone.serving.[!o]*",),
 }
 

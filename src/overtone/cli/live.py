@@ -43,8 +43,7 @@ def live(
         typer.echo(str(sounddevice.query_devices()))
         return
     from overtone.registry import resolve
-    from overtone.serving.livestream import LiveStream
-    from overtone.serving.soundcard import SoundCard
+    from overtone.serving.live import LiveStream, SoundCard
 
     upsampler, name = resolve.upsampler(model)
     stream = LiveStream(upsampler, rate, 1, "f32le", mode, min(cutoff, rate / 2), None, brightness)

@@ -10,10 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
 
 from overtone.serving import errors
-from overtone.serving.engine import Engine, Workers
+from overtone.serving.engine import Engine
 from overtone.serving.jobfiles import JobFiles
 from overtone.serving.jobs import Jobs
 from overtone.serving.limits import Limits
@@ -21,10 +23,12 @@ from overtone.serving.metrics import Metrics
 from overtone.serving.middleware import Observed
 from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
-from overtone.serving.routes import catalogue, enhance, health, jobs, levels, live, page
+from overtone.serving.routes import catalogue, enhance, jobs, live
 from overtone.serving.security import Security
-from overtone.serving.shadow import Shadow
 from overtone.serving.statistics import Statistics
+
+# The page to listen on. Everything it needs comes from this server.
+ASSETS = Path(__file__).parent / "assets"
 
 
 def create_app(options: Options) -> FastAPI:
@@ -41,6 +45,7 @@ def create_app(options: Options) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=errors.ERRORS,
         # The middleware asks for the key; this says so in the description.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if options.key else [],
     )
@@ -52,10 +57,11 @@ def create_app(options: Options) -> FastAPI:
     app.add_middleware(Security, options=options)
     app.add_middleware(Observed, options=options, metrics=metrics)
     errors.install(app)
-    for part in (enhance, jobs, levels, catalogue, health):
+    for part in (enhance, jobs, catalogue):
         app.include_router(part.router)
     app.router.routes.extend(live.router.routes)
-    page.install(app)
+    app.get("/", include_in_schema=False, response_class=FileResponse)(lambda: ASSETS / "index.html")
+    app.mount("/page", StaticFiles(directory=ASSETS))
     return app
 
 
@@ -65,7 +71,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         folder = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-")))
         engine = app.state.engine = await asyncio.to_thread(_engine, app, folder)
-        stack.callback(engine.workers.close)
         stack.push_async_callback(engine.close)
         app.state.jobs = Jobs(engine, JobFiles(folder / "jobs", options))
         stack.push_async_callback(app.state.jobs.close)
@@ -83,12 +88,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _engine(app: FastAPI, folder: Path) -> Engine:
     options, metrics = app.state.options, app.state.metrics
-    statistics = Statistics(folder)
     models = ModelCache(
         options.model, options.kept_models, options.device, options.registry_seconds, changed=metrics.serves
     )
-    shadow = Shadow(options.shadow, options.shadow_share, statistics)
-    return Engine(options, models, app.state.limits, metrics, Workers(options.threads), statistics, shadow)
+    return Engine(options, models, app.state.limits, metrics, Statistics(folder))
 
 
 async def _begin(app: FastAPI) -> None:

@@ -54,12 +54,13 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, options: Options, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(request: Request, options: Options, megabytes: float) -> AsyncIterator[Upload]:
     """The audio of a request: its raw body, or the field `file` of a multipart form, which may have other files too.
 
     Raises:
         Refused: too large (413), too slow (408), or no file in the form (422).
     """
+    max_bytes = int(megabytes * 1_000_000)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)

@@ -1,20 +1,24 @@
-"""What a request may name: models, conditions, samples."""
+"""What the server says of itself: whether it is ready, what it has done, and what a request may name."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from overtone import audio
 from overtone.serving import conditions
 from overtone.serving.engine import Engine, engine_of
-from overtone.serving.errors import Refused, documented
+from overtone.serving.errors import Refused
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(tags=["catalogue"])
+ServersEngine = Annotated[Engine, Depends(engine_of)]
 
 
 class Model(BaseModel):
@@ -37,25 +41,12 @@ class Model(BaseModel):
     default: bool
 
 
-class Models(BaseModel):
-    """The default one first, then the registry's versions, the newest first, then the released models."""
-
-    models: list[Model]
-
-
 class Condition(BaseModel):
-    """A condition: its name, the mode that suits it, and what it does in a sentence."""
+    """A condition: its name, the mode that suits it, and what it does in words."""
 
     name: str
     mode: Literal["auto", "extend", "restore"]
     title: str
-    description: str
-
-
-class Conditions(BaseModel):
-    """`none` first, then those of params.yaml in its order."""
-
-    conditions: list[Condition]
 
 
 class Sample(BaseModel):
@@ -79,49 +70,62 @@ class Sample(BaseModel):
     url: str
 
 
-class Samples(BaseModel):
-    """All of them."""
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the server answers."""
+    return {"status": "ok"}
 
-    samples: list[Sample]
+
+@router.get("/readyz")
+async def readyz(engine: ServersEngine) -> dict[str, str]:
+    """Whether a model is loaded and tried out."""
+    engine.models.require_loaded()
+    return {"status": "ready"}
 
 
-@router.get("/models")
-async def models(engine: Annotated[Engine, Depends(engine_of)]) -> Models:
-    """Models that a request may name; those that were known last, where the registry does not answer."""
+@router.get("/metrics", include_in_schema=False)
+async def metrics(engine: ServersEngine) -> Response:
+    """The counters in Prometheus's text format."""
+    return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/statistics")
+async def statistics(engine: ServersEngine) -> dict[str, Any]:
+    """What came in, by day: bandwidth, level, damage, drift; and how the challenger does beside the model."""
+    return await asyncio.to_thread(engine.statistics.report)
+
+
+@router.get("/v1/models")
+async def models(engine: ServersEngine) -> dict[str, list[Model]]:
+    """Models that a request may name, those that were known last where the registry does not answer.
+
+    The default one first, then the registry's versions, the newest first, then the released models.
+    """
     current = engine.models.current
     found = [
-        Model(
-            reference=row.reference,
-            version=row.version,
-            aliases=list(row.aliases),
-            model=row.model,
-            scores=dict(row.scores),
-            default=current is not None and current.version == row.version,
-        )
+        Model(**asdict(row), default=current is not None and current.version == row.version)
         for row in await engine.models.known()
     ]
     if current is not None and not any(one.default for one in found):
         own = Model(reference="auto", version=current.version, aliases=[], model=current.kind, scores={}, default=True)
         found.insert(0, own)
-    return Models(models=sorted(found, key=lambda one: not one.default))
+    return {"models": sorted(found, key=lambda one: not one.default)}
 
 
-@router.get("/conditions")
-def listed_conditions() -> Conditions:
-    """What a job can do to a recording before it is enhanced."""
-    untouched = "The recording is enhanced just as it comes."
-    none = Condition(name=conditions.NONE, mode="auto", title="As it is", description=untouched)
-    described = [conditions.described(name, one) for name, one in conditions.known().items()]
-    return Conditions(conditions=[none, *map(Condition.model_validate, described)])
+@router.get("/v1/conditions")
+def listed_conditions() -> dict[str, list[Condition]]:
+    """What a job can do to a recording before it is enhanced: `none` first, then those of params.yaml in its order."""
+    none = Condition(name=conditions.NONE, mode="auto", title="As it is")
+    return {"conditions": [none, *(Condition(**conditions.described(*one)) for one in conditions.known().items())]}
 
 
-@router.get("/samples")
-def samples() -> Samples:
+@router.get("/v1/samples")
+def samples() -> dict[str, tuple[Sample, ...]]:
     """Clips to try the models on, with their licences."""
-    return Samples(samples=list(_clips()))
+    return {"samples": _clips()}
 
 
-@router.get("/samples/{name}", response_class=FileResponse, responses=documented(404))
+@router.get("/v1/samples/{name}", response_class=FileResponse)
 def sample(name: str) -> FileResponse:
     """A clip's FLAC file."""
     if not any(clip.name == name for clip in _clips()):

@@ -25,7 +25,7 @@ from overtone.errors import OvertoneError
 from overtone.serving import security
 from overtone.serving.engine import Engine, client_of, engine_of
 from overtone.serving.errors import Refused, sentence_of
-from overtone.serving.livestream import LiveStream
+from overtone.serving.live import LiveStream
 
 log = logging.getLogger("overtone.serving")
 router = APIRouter()
@@ -78,7 +78,7 @@ async def live(socket: WebSocket) -> None:
     except _EndedError as error:
         await _end(socket, error.code, str(error))
     except Refused as error:
-        await _end(socket, _FULL, error.detail)
+        await _end(socket, _FULL if error.status_code in (429, 503) else _REFUSED, error.detail)
     except OvertoneError as error:
         await _end(socket, _REFUSED, sentence_of(error))
     except Exception:
@@ -149,87 +149,33 @@ async def _begun(socket: WebSocket, engine: Engine, hello: Hello) -> LiveStream:
 
 
 async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> None:
-    """Take frames and give frames until the client's end, neither far behind nor far ahead of time."""
-    backlog = _Backlog(round(engine.options.live_backlog * stream.bytes_a_second))
-    reading = asyncio.create_task(_read(socket, engine, stream, backlog))
-    begun, mode = time.monotonic(), str(stream.facts["mode"])
-    try:
-        while (data := await backlog.take(stream.bytes_a_second)) is not None:
-            early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
+    """Take frames and give frames until the client's end.
+
+    The next message is read when the one before is computed, and not ahead of time: what a client sends meanwhile fills
+    the connection's own buffers, and so it is held.
+    """
+    options, begun, mode = engine.options, time.monotonic(), str(stream.facts["mode"])
+    while not _is_end(message := await _received(socket, options.live_idle)):
+        if not isinstance(message, bytes):
+            raise _EndedError(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
+        if len(message) % stream.frame_bytes:
+            raise _EndedError(
+                _MALFORMED, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes"
+            )
+        for piece in stream.pieces(message):
+            if out := await engine.compute_live(partial(stream.push, piece)):
+                await _send(socket, engine, out)
+            engine.metrics.audio.labels(security.LIVE, mode).inc(len(piece) / stream.bytes_a_second)
+            early = stream.seconds - options.live_ahead - (time.monotonic() - begun)
             if early > 0:
                 await asyncio.sleep(early)
-            if out := await engine.workers.compute_live(partial(stream.push, data)):
-                await _send(socket, engine, out)
-            engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
-        # What went wrong while reading is the stream's end.
-        await reading
-        if out := await engine.workers.compute_live(stream.finish):
-            await _send(socket, engine, out)
-    finally:
-        reading.cancel()
+    if out := await engine.compute_live(stream.finish):
+        await _send(socket, engine, out)
 
 
-async def _read(socket: WebSocket, engine: Engine, stream: LiveStream, backlog: _Backlog) -> None:
+def _is_end(message: str | bytes) -> bool:
     try:
-        while True:
-            message = await _received(socket, engine.options.live_idle)
-            if isinstance(message, bytes):
-                if len(message) % stream.frame_bytes:
-                    raise _EndedError(
-                        _MALFORMED, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes"
-                    )
-                await backlog.put(message)
-                continue
-            if _is_end(message):
-                return
-            raise _EndedError(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
-    finally:
-        backlog.end()
-
-
-def _is_end(text: str) -> bool:
-    try:
-        message = json.loads(text)
+        found = json.loads(message) if isinstance(message, str) else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(message, dict) and message.get("type") == "end"
-
-
-class _Backlog:
-    """Bytes that were received and not yet computed. Who puts more than there is room for waits.
-
-    A reader that waits reads no more from the connection, whose own buffers then fill: so the client is held.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = bytearray()
-        self._ended = False
-        self._changed = asyncio.Condition()
-
-    async def put(self, data: bytes) -> None:
-        async with self._changed:
-            # One message alone may be larger than the room.
-            await self._changed.wait_for(lambda: not self._held or len(self._held) + len(data) <= self._most)
-            self._held += data
-            self._changed.notify_all()
-
-    async def take(self, most: int) -> bytes | None:
-        """What has come, at most `most` bytes; None when all has been taken and no more will come."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._held or self._ended)
-            if not self._held:
-                return None
-            taken = bytes(self._held[:most])
-            del self._held[:most]
-            self._changed.notify_all()
-            return taken
-
-    def end(self) -> None:
-        self._ended = True
-        # Whoever waits has to look again; the lock cannot be waited for here.
-        asyncio.get_running_loop().create_task(self._wake())
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    return isinstance(found, dict) and found.get("type") == "end"

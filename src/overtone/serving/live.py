@@ -1,7 +1,10 @@
-"""The sound of a live stream: frames of interleaved samples in and out, resampled and enhanced as they come."""
+"""Live sound: frames of interleaved samples, enhanced as they come, from a client or from this machine's microphone."""
 
 from __future__ import annotations
 
+import queue
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ _TYPES: dict[str, np.dtype[Any]] = {"f32le": np.dtype("<f4"), "s16le": np.dtype(
 _QUALITY = "HQ"
 # From this rate on, a stream's rate says nothing of its band.
 _ANY_BAND = 44_100
+# Sound that waits to be played, at most: what is more is left out, so that a stall does not become a lasting delay.
+_MOST_SECONDS = 0.5
+_WAIT_SECONDS = 0.1
 
 
 class LiveStream:
@@ -76,6 +82,11 @@ class LiveStream:
             "latency_ms": round(1000 * self._stream.lookahead / model.rate + resampling_ms(rate, model.rate), 1),
         }
 
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Frames in pieces of a tenth of a second, so that other streams are computed between them."""
+        size = self.bytes_a_second // (10 * self.frame_bytes) * self.frame_bytes
+        return (data[start : start + size] for start in range(0, len(data), size))
+
     def push(self, data: bytes) -> bytes:
         """Take whole frames; give those that are known now.
 
@@ -118,3 +129,51 @@ def resampling_ms(source: int, target: int) -> float:
         longest = max(longest, taken / source - given / target)
         given += len(resampler.resample_chunk(block))
     return 1000 * longest
+
+
+class SoundCard:
+    """Takes what was recorded and gives what is to be played, both as interleaved 32-bit floats.
+
+    Args:
+        stream: mono or more, of format `f32le`.
+
+    Attributes:
+        gaps: how often nothing was there to be played in time, after the first sound.
+    """
+
+    def __init__(self, stream: LiveStream) -> None:
+        self._stream = stream
+        self._recorded: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._ready = bytearray()
+        self._lock = threading.Lock()
+        self._most = round(_MOST_SECONDS * stream.facts["rate"]) * stream.frame_bytes
+        self._begun = False
+        self.gaps = 0
+
+    def record(self, data: bytes) -> None:
+        """Take frames; called by the sound card, and returns at once."""
+        self._recorded.put(data)
+
+    def play(self, size: int) -> bytes:
+        """The next bytes to be played, silence where there are none; called by the sound card, and returns at once."""
+        with self._lock:
+            taken = bytes(self._ready[:size])
+            del self._ready[:size]
+        self._begun = self._begun or bool(taken)
+        self.gaps += self._begun and len(taken) < size
+        return taken.ljust(size, b"\x00")
+
+    def run(self, stop: threading.Event) -> None:
+        """Enhance what is recorded until `stop` is set.
+
+        Raises:
+            AudioError: NaN or infinite samples.
+        """
+        while not stop.is_set():
+            try:
+                out = self._stream.push(self._recorded.get(timeout=_WAIT_SECONDS))
+            except queue.Empty:
+                continue
+            with self._lock:
+                self._ready += out
+                del self._ready[: max(0, len(self._ready) - self._most)]
