@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from overtone.cli.app import app
 from overtone.enhance.upsampler import Upsampler
 from overtone.registry import resolve
-from overtone.serving.live import LiveStream, SoundCard
+from overtone.serving.live import LiveSettings, LiveStream, SoundCard
 from overtone.serving.options import Options
 from test_http import KEY, LIVE, RATE, serving, sound
 from test_http import client as client
@@ -148,7 +148,7 @@ def test_sound_card_plays_what_the_stream_makes_and_counts_its_gaps(options: Opt
     signal = sound(RATE, seconds=0.4)
     stream = upsampler.stream(1, cutoff_hz=8_000)
     expected = stream.push(signal)
-    card, stop = SoundCard(LiveStream(upsampler, RATE, 1, "f32le", "extend", 8_000)), threading.Event()
+    card, stop = SoundCard(LiveStream(upsampler, LiveSettings(rate=RATE, cutoff_hz=8_000))), threading.Event()
     assert card.play(8) == bytes(8) and card.gaps == 0, "nothing is missing before the first sound"
     for block in np.array_split(signal[0], 20):
         card.record(block.tobytes())

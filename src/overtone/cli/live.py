@@ -43,10 +43,11 @@ def live(
         typer.echo(str(sounddevice.query_devices()))
         return
     from overtone.registry import resolve
-    from overtone.serving.live import LiveStream, SoundCard
+    from overtone.serving.live import LiveSettings, LiveStream, SoundCard
 
     upsampler, name = resolve.upsampler(model)
-    stream = LiveStream(upsampler, rate, 1, "f32le", mode, min(cutoff, rate / 2), None, brightness)
+    settings = LiveSettings(rate=rate, mode=mode, cutoff_hz=min(cutoff, rate / 2), brightness=brightness)
+    stream = LiveStream(upsampler, settings)
     card, stop = SoundCard(stream), threading.Event()
     typer.echo(f"{name}: {stream.facts['latency_ms']:g} ms and the sound card's own delay; Ctrl-C ends it", err=True)
     if seconds is not None:

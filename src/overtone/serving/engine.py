@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from overtone.serving.enhancement import Enhancement
@@ -82,10 +83,15 @@ async def _called(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
 
 
 def engine_of(connection: HTTPConnection) -> Engine:
-    """The engine of the server that a request or WebSocket was sent to; FastAPI's dependency of the routes."""
+    """The engine of the server that a request or WebSocket was sent to."""
     return cast("Engine", connection.app.state.engine)
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """The address that a request came from."""
+    """The address that a request or WebSocket came from."""
     return connection.client.host if connection.client else ""
+
+
+# What routes ask FastAPI for.
+ServersEngine = Annotated[Engine, Depends(engine_of)]
+Client = Annotated[str, Depends(client_of)]

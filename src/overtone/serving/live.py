@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import soxr
+from pydantic import BaseModel, ConfigDict, Field
 
 from overtone import audio
 from overtone.audio import AudioError, Signal
@@ -25,15 +26,29 @@ _MOST_SECONDS = 0.5
 _WAIT_SECONDS = 0.1
 
 
-class LiveStream:
-    """One live stream.
+class LiveSettings(BaseModel):
+    """What a live stream's frames are, and what is made of them.
 
-    Args:
-        model: that enhances.
+    Attributes:
         rate: of the frames that come in, Hz; those that go out are at the model's rate.
-        format: of samples both ways, `f32le` or `s16le`.
-        cutoff_hz: above which there is nothing; None is half the rate.
-        profile, brightness_db: see `Upsampler.enhance`.
+        format: of samples both ways.
+        cutoff_hz: above which there is nothing; None is half the rate, and not allowed from 44.1 kHz on.
+        profile: the content of a file that `overtone profile` wrote.
+        brightness: dB.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rate: Annotated[int, Field(ge=8_000, le=192_000)]
+    channels: Annotated[int, Field(ge=1, le=8)] = 1
+    format: Literal["f32le", "s16le"] = "f32le"
+    mode: Mode = "auto"
+    cutoff_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    profile: dict[str, Any] | None = None
+    brightness: Annotated[float, Field(ge=-6, le=6, allow_inf_nan=False)] = 0.0
+
+
+class LiveStream:
+    """One live stream through a model.
 
     Attributes:
         facts: what its client may know of it.
@@ -43,32 +58,25 @@ class LiveStream:
 
     Raises:
         AudioError: a cutoff outside the band, or none at a rate that says nothing of it.
+        ProfileError: not a profile.
     """
 
-    def __init__(
-        self,
-        model: Upsampler,
-        rate: int,
-        channels: int,
-        format: str,
-        mode: Mode,
-        cutoff_hz: float | None,
-        profile: Profile | None = None,
-        brightness_db: float = 0.0,
-    ) -> None:
+    def __init__(self, model: Upsampler, settings: LiveSettings) -> None:
+        rate, channels, cutoff_hz = settings.rate, settings.channels, settings.cutoff_hz
         if cutoff_hz is None:
             if rate >= _ANY_BAND:
                 raise AudioError(f"cutoff_hz: expected for a stream at {rate} Hz, which may hold any band")
             cutoff_hz = rate / 2
         cutoff_hz = model.checked_cutoff(cutoff_hz)
+        profile = None if settings.profile is None else Profile.parse(settings.profile, "profile")
         self._stream = model.stream(
-            channels, mode=mode, cutoff_hz=cutoff_hz, profile=profile, brightness_db=brightness_db
+            channels, mode=settings.mode, cutoff_hz=cutoff_hz, profile=profile, brightness_db=settings.brightness
         )
         self._resampler = (
             None if rate == model.rate else soxr.ResampleStream(rate, model.rate, channels, quality=_QUALITY)
         )
         self._channels = channels
-        self._type = _TYPES[format]
+        self._type = _TYPES[settings.format]
         self.frame_bytes = channels * self._type.itemsize
         self.bytes_a_second = rate * self.frame_bytes
         self.seconds = 0.0
@@ -76,8 +84,8 @@ class LiveStream:
         self.facts: dict[str, Any] = {
             "rate": model.rate,
             "channels": channels,
-            "format": format,
-            "mode": "restore" if mode == "restore" else "extend",
+            "format": settings.format,
+            "mode": "restore" if settings.mode == "restore" else "extend",
             "cutoff_hz": cutoff_hz,
             "latency_ms": round(1000 * self._stream.lookahead / model.rate + resampling_ms(rate, model.rate), 1),
         }

@@ -87,13 +87,9 @@ def load(folder: Path, version: str, device: str = "cpu") -> Loaded:
     """A model of a folder, tried out once, so that its first request finds it warm.
 
     Raises:
-        OvertoneError: it cannot be loaded, the device is not there, or what it makes of noise is no audio.
+        OvertoneError: it cannot be loaded, or what it makes of noise is no audio.
     """
-    try:
-        upsampler = Upsampler.load(folder, device)
-    except (RuntimeError, AssertionError) as error:
-        # What torch raises of a device that is not there.
-        raise OvertoneError(f"device {device}: cannot be used ({sentence_of(error)[:200]})") from None
+    upsampler = Upsampler.load(folder, device)
     if (torch := sys.modules.get("torch")) is not None:
         # Requests are spread over the cores, not the work of one.
         torch.set_num_threads(1)
@@ -205,7 +201,9 @@ class ModelCache:
         loading = self._once(f"load {version}", lambda: self._load(reference, version))
         try:
             loaded = await _within(_LOAD_SECONDS, loading, f"model {reference!r} is not loaded yet")
-        except OvertoneError as error:
+        except Refused:
+            raise
+        except Exception as error:  # the device's own, too
             # It names files and addresses.
             log.error("model %r, named by a request: %s", reference, sentence_of(error))
             raise Refused(503, f"model: {reference!r} cannot be used; the server's log says why") from None

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from overtone import audio
 from overtone.serving import conditions
-from overtone.serving.engine import Engine, engine_of
+from overtone.serving.engine import ServersEngine
 from overtone.serving.errors import Refused
 
 router = APIRouter(tags=["catalogue"])
-ServersEngine = Annotated[Engine, Depends(engine_of)]
 
 
 class Model(BaseModel):
@@ -47,27 +45,6 @@ class Condition(BaseModel):
     name: str
     mode: Literal["auto", "extend", "restore"]
     title: str
-
-
-class Sample(BaseModel):
-    """A full-band recording that no released model was trained on.
-
-    Attributes:
-        kind: speech or music.
-        by: whom to name.
-        licence: its own, apart from the program's; an SPDX identifier.
-        source: where it comes from, and what was changed.
-        url: of the FLAC file, from the server's root.
-    """
-
-    name: str
-    title: str
-    kind: str
-    seconds: float
-    by: str
-    licence: str
-    source: str
-    url: str
 
 
 @router.get("/healthz")
@@ -120,24 +97,19 @@ def listed_conditions() -> dict[str, list[Condition]]:
 
 
 @router.get("/v1/samples")
-def samples() -> dict[str, tuple[Sample, ...]]:
-    """Clips to try the models on, with their licences."""
-    return {"samples": _clips()}
+def samples() -> dict[str, list[dict[str, Any]]]:
+    """Full-band clips to try the models on, which no released model was trained on, with their authors and licences."""
+    return {"samples": [_clip(**clip) for clip in conditions.samples()["clips"]]}
 
 
 @router.get("/v1/samples/{name}", response_class=FileResponse)
 def sample(name: str) -> FileResponse:
     """A clip's FLAC file."""
-    if not any(clip.name == name for clip in _clips()):
+    if not any(clip["name"] == name for clip in conditions.samples()["clips"]):
         raise Refused(404, f"there is no sample {name[:64]!r}; expected a name of /v1/samples")
     return FileResponse(conditions.SAMPLES / f"{name}.flac", media_type="audio/flac")
 
 
-@cache
-def _clips() -> tuple[Sample, ...]:
-    listed = [
-        (clip, audio.probe(conditions.SAMPLES / f"{clip['name']}.flac")) for clip in conditions.samples()["clips"]
-    ]
-    return tuple(
-        Sample(seconds=round(info.seconds, 2), url=f"v1/samples/{clip['name']}", **clip) for clip, info in listed
-    )
+def _clip(name: str, **facts: str) -> dict[str, Any]:
+    seconds = audio.probe(conditions.SAMPLES / f"{name}.flac").seconds
+    return {"name": name, **facts, "seconds": round(seconds, 2), "url": f"v1/samples/{name}"}

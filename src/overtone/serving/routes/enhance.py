@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from overtone.audio import sending
 from overtone.serving import uploads
-from overtone.serving.engine import Engine, client_of, engine_of
+from overtone.serving.engine import Client, ServersEngine
 from overtone.serving.enhancement import Enhancement, Order
 from overtone.serving.errors import Refused
 
@@ -34,12 +34,13 @@ async def until_sent() -> AsyncIterator[AsyncExitStack]:
 )
 async def enhance(
     request: Request,
-    engine: Annotated[Engine, Depends(engine_of)],
+    client: Client,
+    engine: ServersEngine,
     order: Annotated[Order, Query()],
     stack: Annotated[AsyncExitStack, Depends(until_sent)],
 ) -> Response:
     """Enhance an audio file: the request's body, or the field `file` of a multipart form."""
-    options, client = engine.options, client_of(request)
+    options = engine.options
     stack.enter_context(engine.limits.request(client))
     loaded = await engine.models.get(order.model)
     given = await stack.enter_async_context(uploads.received(request, options, options.max_megabytes))

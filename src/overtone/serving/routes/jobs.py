@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 
 from overtone.audio import sending
 from overtone.serving import conditions, uploads
-from overtone.serving.engine import Engine, client_of, engine_of
+from overtone.serving.engine import Client, ServersEngine
 from overtone.serving.enhancement import Format
 from overtone.serving.errors import Refused
 from overtone.serving.jobfiles import ENHANCED, Job, JobOrder, Record
@@ -42,18 +42,18 @@ async def job_of(id: str, jobs: Annotated[Jobs, Depends(jobs_of)]) -> Record:
 
 AllJobs = Annotated[Jobs, Depends(jobs_of)]
 OneJob = Annotated[Record, Depends(job_of)]
-ServersEngine = Annotated[Engine, Depends(engine_of)]
 
 
 @router.post("", status_code=202, openapi_extra={"requestBody": {**uploads.BODY, "required": False}})
-async def submit(request: Request, engine: ServersEngine, jobs: AllJobs, order: Annotated[JobOrder, Query()]) -> Job:
+async def submit(
+    request: Request, client: Client, engine: ServersEngine, jobs: AllJobs, order: Annotated[JobOrder, Query()]
+) -> Job:
     """Take a file to be enhanced: the request's body, the field `file` of a form, or the file of another job."""
     await asyncio.to_thread(conditions.found, order.condition)
-    options, client = engine.options, client_of(request)
     with engine.limits.request(client):
         if order.source is not None:
             return await jobs.submit(client, None, order)
-        async with uploads.received(request, options, options.job_megabytes) as given:
+        async with uploads.received(request, engine.options, engine.options.job_megabytes) as given:
             return await jobs.submit(client, given, order)
 
 
@@ -80,14 +80,14 @@ async def report(job: OneJob) -> dict[str, Any]:
 
 @router.get("/{id}/result", **_FILE)
 async def result(
-    request: Request,
+    client: Client,
     engine: ServersEngine,
     jobs: AllJobs,
     job: OneJob,
     format: Annotated[Format | None, Query(description="Else the one that the job was given, or its file's.")] = None,
 ) -> Response:
     """The enhanced file of a job that is done."""
-    chosen, client = format or job.format or "wav", client_of(request)
+    chosen = format or job.format or "wav"
     with engine.limits.request(client):
         path = await jobs.result(job, chosen, client)
     return FileResponse(path, media_type=sending.MEDIA_TYPES[chosen])
@@ -95,14 +95,13 @@ async def result(
 
 @router.get("/{id}/original", **_FILE)
 async def original(
-    request: Request,
+    client: Client,
     engine: ServersEngine,
     jobs: AllJobs,
     job: OneJob,
     format: Annotated[Format, Query(description="Of the answer.")] = "flac",
 ) -> Response:
     """What was enhanced, at 48 kHz: the file that was sent, or what the condition left of it."""
-    client = client_of(request)
     with engine.limits.request(client):
         path = await jobs.original(job, format, client)
     return FileResponse(path, media_type=sending.MEDIA_TYPES[format])
@@ -110,7 +109,7 @@ async def original(
 
 @router.get("/{id}/levels", response_class=Response, responses={200: _LEVELS})
 async def job_levels(
-    request: Request,
+    client: Client,
     engine: ServersEngine,
     jobs: AllJobs,
     job: OneJob,
@@ -120,5 +119,5 @@ async def job_levels(
     if job.state != "done":
         raise Refused(409, job.detail or f"the job is {job.state}; expected a job that is done")
     path = jobs.files.path(job, ENHANCED) if of == "result" else jobs.files.original(job)
-    shown = await engine.compute(lambda: levels(path), client_of(request))
+    shown = await engine.compute(lambda: levels(path), client)
     return Response(shown, media_type="application/octet-stream")

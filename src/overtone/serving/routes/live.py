@@ -15,49 +15,30 @@ import json
 import logging
 import time
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from overtone.enhance.profile import Profile
 from overtone.errors import OvertoneError
 from overtone.serving import security
 from overtone.serving.engine import Engine, client_of, engine_of
 from overtone.serving.errors import Refused, sentence_of
-from overtone.serving.live import LiveStream
+from overtone.serving.live import LiveSettings, LiveStream
 
 log = logging.getLogger("overtone.serving")
 router = APIRouter()
-# Codes of RFC 6455 and its registry.
-_DONE, _MALFORMED, _REFUSED, _FAILED, _FULL = 1000, 1003, 1008, 1011, 1013
+# Codes of RFC 6455 and its registry; of a refusal, by what would be its status.
+_DONE, _REFUSED, _FAILED, _FULL = 1000, 1008, 1011, 1013
+_CODES = {429: _FULL, 503: _FULL}
 
 
-class Hello(BaseModel):
-    """A live client's first message; `cutoff_hz` must be given for rates of 44.1 kHz and more.
+class Hello(LiveSettings):
+    """A live client's first message."""
 
-    `profile` is the content of a file that `overtone profile` wrote, `brightness` in dB.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
     type: Literal["hello"]
-    rate: Annotated[int, Field(ge=8_000, le=192_000)]
-    channels: Annotated[int, Field(ge=1, le=8)] = 1
-    format: Literal["f32le", "s16le"] = "f32le"
-    mode: Literal["auto", "extend", "restore"] = "auto"
-    cutoff_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    profile: dict[str, Any] | None = None
-    brightness: Annotated[float, Field(ge=-6, le=6, allow_inf_nan=False)] = 0.0
     model: str | None = None
     key: str | None = Field(default=None, repr=False)
-
-
-class _EndedError(OvertoneError):
-    """The stream ends with an error, whose sentence the client is sent."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 @router.websocket(security.LIVE)
@@ -75,10 +56,8 @@ async def live(socket: WebSocket) -> None:
             await socket.close(_DONE)
     except WebSocketDisconnect:
         return
-    except _EndedError as error:
-        await _end(socket, error.code, str(error))
     except Refused as error:
-        await _end(socket, _FULL if error.status_code in (429, 503) else _REFUSED, error.detail)
+        await _end(socket, _CODES.get(error.status_code, _REFUSED), error.detail)
     except OvertoneError as error:
         await _end(socket, _REFUSED, sentence_of(error))
     except Exception:
@@ -102,7 +81,7 @@ async def _send(socket: WebSocket, engine: Engine, message: dict[str, Any] | byt
         async with asyncio.timeout(seconds):
             await sending
     except TimeoutError:
-        raise _EndedError(_REFUSED, f"nothing was taken for {seconds:g} s") from None
+        raise Refused(408, f"nothing was taken for {seconds:g} s") from None
 
 
 async def _received(socket: WebSocket, seconds: float) -> str | bytes:
@@ -111,7 +90,7 @@ async def _received(socket: WebSocket, seconds: float) -> str | bytes:
         async with asyncio.timeout(seconds):
             message = await socket.receive()
     except TimeoutError:
-        raise _EndedError(_REFUSED, f"nothing was sent for {seconds:g} s") from None
+        raise Refused(408, f"nothing was sent for {seconds:g} s") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     found: str | bytes | None = message.get("bytes")
@@ -124,26 +103,16 @@ async def _hello(socket: WebSocket, engine: Engine) -> Hello:
         hello = Hello.model_validate_json(text)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'hello'}: {one['msg']}" for one in error.errors())
-        raise _EndedError(_MALFORMED, found) from None
+        raise Refused(422, found) from None
     key = engine.options.key
     if key is not None and not (socket.state.key_shown or security.same(hello.key or "", key)):
-        raise _EndedError(_REFUSED, "expected the server's key, as a header of the request or as key in the hello")
+        raise Refused(401, "expected the server's key, as a header of the request or as key in the hello")
     return hello
 
 
 async def _begun(socket: WebSocket, engine: Engine, hello: Hello) -> LiveStream:
     loaded = await engine.models.get(hello.model)
-    profile = None if hello.profile is None else Profile.parse(hello.profile, "profile")
-    stream = LiveStream(
-        loaded.upsampler,
-        hello.rate,
-        hello.channels,
-        hello.format,
-        hello.mode,
-        hello.cutoff_hz,
-        profile,
-        hello.brightness,
-    )
+    stream = LiveStream(loaded.upsampler, hello)
     await _send(socket, engine, {"type": "ready", "model": loaded.kind, "version": loaded.version, **stream.facts})
     return stream
 
@@ -157,11 +126,9 @@ async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> No
     options, begun, mode = engine.options, time.monotonic(), str(stream.facts["mode"])
     while not _is_end(message := await _received(socket, options.live_idle)):
         if not isinstance(message, bytes):
-            raise _EndedError(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
+            raise Refused(422, 'expected frames of samples, or {"type": "end"}')
         if len(message) % stream.frame_bytes:
-            raise _EndedError(
-                _MALFORMED, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes"
-            )
+            raise Refused(422, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes")
         for piece in stream.pieces(message):
             if out := await engine.compute_live(partial(stream.push, piece)):
                 await _send(socket, engine, out)
