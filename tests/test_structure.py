@@ -72,7 +72,7 @@ DISTRIBUTIONS = {
 # What a module of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.graphs": {"onnx"}}
 # The same of extras that have no module of their own: the one library of each.
-OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.live": {"sounddevice"}}
+OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.serving": {"sounddevice"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with, what MLflow measures the machine with, and
