@@ -155,7 +155,7 @@ def ask(
             address = {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000), "scheme": "http"}
             scope = {**head, **address, "query_string": query.encode(), "headers": [(b"host", b"127.0.0.1:8000")]}
             await app(scope, receive or body, send)
-            assert app.state.limits.requests == app.state.limits.computing == 0
+            assert app.state.engine.limits.requests == app.state.engine.limits.computing == 0
 
     asyncio.run(run())
     return sent
@@ -318,7 +318,7 @@ def test_large_and_long_requests_are_refused(options: Options) -> None:
 
 def test_full_server_says_when_to_come_again(options: Options) -> None:
     with serving(replace(options, concurrency=1, queue=1, per_client=1)) as client:
-        limits: Limits = client.app.state.limits  # type: ignore[attr-defined]
+        limits: Limits = client.app.state.engine.limits  # type: ignore[attr-defined]
         with limits.request("somebody else"):
             assert post(client, SMALL).status_code == 200
             with limits.request("testclient"):

@@ -151,7 +151,7 @@ def test_deleted_job_is_computed_no_further(client: TestClient, monkeypatch: pyt
     assert client.delete(f"/v1/jobs/{id}").status_code == 204
     go.set()
     for _ in range(600):
-        if client.app.state.limits.computing == 0:  # type: ignore[attr-defined]
+        if client.app.state.engine.limits.computing == 0:  # type: ignore[attr-defined]
             break
         threading.Event().wait(0.02)
     assert len(computed) < 6

@@ -117,7 +117,7 @@ def test_live_stream_takes_a_profile_and_brightness(client: TestClient, options:
 
 def test_key_is_asked_for_before_a_place_is_taken(options: Options) -> None:
     with serving(replace(options, key=KEY, live_sessions=1)) as client:
-        limits = client.app.state.limits  # type: ignore[attr-defined]
+        limits = client.app.state.engine.limits  # type: ignore[attr-defined]
         with client.websocket_connect(LIVE), client.websocket_connect(LIVE):
             assert limits.live == 0, "who has shown no key keeps nobody out"
             assert talk(client, [], cutoff_hz=8_000, key=KEY)[2]["type"] == "done"

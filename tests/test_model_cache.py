@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from overtone.serving.errors import Refused
 from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
 from test_http import sound
+
+FOLLOWING = Options(model="champion", kept_models=1, registry_seconds=60.0, poll_seconds=0.01)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def test_swap_leaves_requests_the_model_they_began_with(named: dict[str, str]) -
     changes: list[str] = []
 
     async def run() -> None:
-        cache = ModelCache("champion", 1, changed=lambda loaded, _: changes.append(loaded.version))
+        cache = ModelCache(FOLLOWING, lambda loaded, _: changes.append(loaded.version))
         with pytest.raises(Refused, match="not loaded yet"):
             await cache.get(None)
         await cache.refresh()
@@ -51,10 +54,10 @@ def test_swap_leaves_requests_the_model_they_began_with(named: dict[str, str]) -
 
 def test_broken_champion_is_not_switched_to(named: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        cache = ModelCache("champion", 1)
+        cache = ModelCache(FOLLOWING)
         await cache.refresh()
         named["champion"] = "4"
-        following = asyncio.create_task(cache.follow(0.01))
+        following = asyncio.create_task(cache.follow())
         while not caplog.records:
             await asyncio.sleep(0.01)
         assert cache.require_loaded().version == "1"
@@ -71,7 +74,7 @@ def test_broken_champion_is_not_switched_to(named: dict[str, str], caplog: pytes
 
 def test_few_models_are_kept(named: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        cache = ModelCache("champion", 1)
+        cache = ModelCache(FOLLOWING)
         await cache.refresh()
         two = await cache.get("2")
         assert await cache.get("2") is two
@@ -160,14 +163,14 @@ def test_hanging_registry_delays_no_model_that_is_loaded(hanging: threading.Even
     named["challenger"] = "2"
 
     async def run() -> None:
-        cache = ModelCache("champion", 2, registry_seconds=60.0)
+        cache = ModelCache(replace(FOLLOWING, kept_models=2))
         await cache.refresh()
         challenger = await cache.get("challenger")
         known = await cache.known()
         assert [one.version for one in known] == ["1"]
         hanging.set()
-        cache._registry_seconds = 0.05
-        following = asyncio.create_task(cache.follow(0.01))
+        cache._options = replace(FOLLOWING, registry_seconds=0.05)
+        following = asyncio.create_task(cache.follow())
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
             assert (await cache.get(None)).version == "1"

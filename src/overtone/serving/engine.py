@@ -6,6 +6,9 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends
@@ -30,15 +33,17 @@ class Engine:
     interpreter's lock as on the sound.
     """
 
-    def __init__(
-        self, options: Options, models: ModelCache, limits: Limits, metrics: Metrics, statistics: Statistics
-    ) -> None:
-        self.options, self.models, self.limits = options, models, limits
-        self.metrics, self.statistics = metrics, statistics
+    def __init__(self, options: Options) -> None:
+        self.options, self.limits = options, Limits(options)
+        self._left = ExitStack()
+        # Of jobs and statistics.
+        self.folder = options.state or Path(self._left.enter_context(TemporaryDirectory(prefix="overtone-")))
+        self.metrics, self.statistics = Metrics(self.limits), Statistics(self.folder)
+        self.models = ModelCache(options, self.metrics.serves)
         self._files = ThreadPoolExecutor(options.threads, thread_name_prefix="worker")
         self._live = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
-        self._shadow = Shadow(options.shadow, options.shadow_share, models, statistics, self.in_background)
+        self._shadow = Shadow(options.shadow, options.shadow_share, self.models, self.statistics, self.in_background)
 
     async def compute(self, call: Callable[[], T], client: str) -> T:
         """What a call gives, made when it is its client's turn."""
@@ -69,6 +74,7 @@ class Engine:
         await self._shadow.close()
         for pool in (self._files, self._live, self._background):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._left.close()
 
 
 async def _called(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:

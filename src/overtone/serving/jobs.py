@@ -35,8 +35,8 @@ _ATTEMPTS = 2
 class Jobs:
     """The jobs of one process of a server."""
 
-    def __init__(self, engine: Engine, files: JobFiles) -> None:
-        self.files, self._engine = files, engine
+    def __init__(self, engine: Engine) -> None:
+        self.files, self._engine = JobFiles(engine.folder / "jobs", engine.options), engine
         # Requests that wait for their answer are not to be kept out by jobs.
         self._running = asyncio.Semaphore(max(1, engine.options.concurrency // 2))
         self._tasks: set[asyncio.Task[None]] = set()

@@ -25,6 +25,7 @@ from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
 from overtone.serving.errors import Refused, sentence_of
+from overtone.serving.options import Options
 
 T = TypeVar("T")
 log = logging.getLogger("overtone.serving")
@@ -107,23 +108,13 @@ class ModelCache:
     A request holds the model that it began with: a swap changes only which one the next request gets.
 
     Args:
-        model: reference that is followed, or a folder, which stays as it is.
-        size: models kept besides the default one.
-        registry_seconds: that a request waits for the registry.
+        options: `model` is a reference that is followed, or a folder, which stays as it is.
         changed: called with each new default model, and the one before.
     """
 
-    def __init__(
-        self,
-        model: str,
-        size: int,
-        device: str = "cpu",
-        registry_seconds: float = 2.0,
-        changed: Callable[[Loaded, Loaded | None], None] = lambda *_: None,
-    ) -> None:
-        self.model = model
+    def __init__(self, options: Options, changed: Callable[[Loaded, Loaded | None], None] = lambda *_: None) -> None:
+        self.model, self._options, self._changed = options.model, options, changed
         self.current: Loaded | None = None
-        self._size, self._device, self._registry_seconds, self._changed = size, device, registry_seconds, changed
         self._others: OrderedDict[str, Loaded] = OrderedDict()
         # What a reference meant when the registry last said.
         self._meant: dict[str, str] = {}
@@ -163,10 +154,10 @@ class ModelCache:
         self._changed(loaded, before)
         log.info("serving %s %s%s", loaded.kind, version, f" in place of {before.version}" if before else "")
 
-    async def follow(self, seconds: float) -> None:
+    async def follow(self) -> None:
         """Look for another champion again and again, until cancelled; what goes wrong is logged, and nothing changes."""
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self._options.poll_seconds)
             try:
                 await self.refresh()
             except Exception as error:  # a registry may fail in any way, and the server must outlive it
@@ -192,7 +183,7 @@ class ModelCache:
         if (loaded := self._held(self._meant.get(reference, reference))) is not None:
             return loaded
         try:
-            version = await _within(self._registry_seconds, asked, "the registry does not answer")
+            version = await _within(self._options.registry_seconds, asked, "the registry does not answer")
             if (loaded := self._held(version)) is not None:
                 return loaded
         except OvertoneError as error:
@@ -208,7 +199,7 @@ class ModelCache:
             log.error("model %r, named by a request: %s", reference, sentence_of(error))
             raise Refused(503, f"model: {reference!r} cannot be used; the server's log says why") from None
         self._others[version] = loaded
-        while len(self._others) > self._size:
+        while len(self._others) > self._options.kept_models:
             self._others.popitem(last=False)
         return loaded
 
@@ -216,7 +207,7 @@ class ModelCache:
         """What a request may name; what was known before, where the registry does not answer in time."""
         asked = self._once("known", lambda: in_thread(resolve.known))
         with suppress(TimeoutError):
-            self._known = await asyncio.wait_for(asyncio.shield(asked), self._registry_seconds)
+            self._known = await asyncio.wait_for(asyncio.shield(asked), self._options.registry_seconds)
         return self._known
 
     def _held(self, version: str) -> Loaded | None:
@@ -233,7 +224,7 @@ class ModelCache:
 
     async def _load(self, reference: str, version: str) -> Loaded:
         async with self._loading:
-            return await in_thread(_load_version, reference, version, self._device)
+            return await in_thread(_load_version, reference, version, self._options.device)
 
     def _once(self, name: str, call: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """A task that is running under this name, or a new one."""
