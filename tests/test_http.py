@@ -35,6 +35,7 @@ from overtone.serving.app import create_app
 from overtone.serving.errors import Refused
 from overtone.serving.limits import Limits
 from overtone.serving.options import Options
+from services import running
 
 RATE = 48_000
 KEY = "a-key-of-this-test"
@@ -586,35 +587,16 @@ def test_bad_forms_are_refused_in_a_sentence(
 @contextmanager
 def started(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[tuple[str, Any, Path]]:
     """`overtone serve` in a project's folder: its address, its process, its log."""
-    log = folder / "serve.log"
+    log, found = folder / "serve.log", ""
+
+    def ready() -> None:
+        nonlocal found
+        found = re.findall(r"listening on (http://[\w.:\[\]]+)", log.read_text())[0]
+        assert httpx.get(f"{found}/readyz", timeout=10).status_code == 200
+
     command = [sys.executable, "-m", "overtone", "serve", "--port", "0", *arguments]
-    source = str(ROOT / "src")
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment | {"PYTHONPATH": source}, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        for _ in range(1800):
-            found = re.search(r"listening on (http://[\w.:\[\]]+)", log.read_text())
-            if process.poll() is not None:
-                break
-            if found and _ready(found[1]):
-                yield found[1], process, log
-                break
-            threading.Event().wait(0.1)
-        else:
-            pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(timeout=30)
-
-
-def _ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz", timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False
+    with running(command, ready, log, environment | {"PYTHONPATH": str(ROOT / "src")}) as process:
+        yield found, process, log
 
 
 @pytest.mark.slow
