@@ -16,12 +16,9 @@ from overtone import audio
 from overtone.serving.conditions import SAMPLES
 from overtone.serving.levels import BANDS, COLUMNS, TOP_HZ, levels
 from overtone.serving.security import VARIABLE
-from test_http import started
+from test_http import KEY, RATE, started
 
 pytestmark = pytest.mark.slow
-
-RATE = 48_000
-KEY = "a-key-of-this-test"
 
 
 @pytest.fixture(scope="module")

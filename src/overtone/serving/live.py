@@ -91,8 +91,8 @@ class LiveStream:
         }
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Frames in pieces of a tenth of a second, so that other streams are computed between them."""
-        size = self.bytes_a_second // (10 * self.frame_bytes) * self.frame_bytes
+        """Frames in pieces of a twentieth of a second."""
+        size = self.bytes_a_second // (20 * self.frame_bytes) * self.frame_bytes
         return (data[start : start + size] for start in range(0, len(data), size))
 
     def push(self, data: bytes) -> bytes:

@@ -31,6 +31,8 @@ router = APIRouter()
 # Codes of RFC 6455 and its registry; of a refusal, by what would be its status.
 _DONE, _REFUSED, _FAILED, _FULL = 1000, 1008, 1011, 1013
 _CODES = {429: _FULL, 503: _FULL}
+# Received and not yet computed, at most; of a twentieth of a second each, or what a client sends at a time.
+_PIECES = 20
 
 
 class Hello(LiveSettings):
@@ -118,24 +120,44 @@ async def _begun(socket: WebSocket, engine: Engine, hello: Hello) -> LiveStream:
 
 
 async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> None:
-    """Take frames and give frames until the client's end.
+    """Take frames and give frames until the client's end."""
+    arrived: asyncio.Queue[bytes] = asyncio.Queue(_PIECES)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_read(socket, engine, stream, arrived))
+            await _compute(socket, engine, stream, arrived)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
-    The next message is read when the one before is computed, and not ahead of time: what a client sends meanwhile fills
-    the connection's own buffers, and so it is held.
+
+async def _read(socket: WebSocket, engine: Engine, stream: LiveStream, arrived: asyncio.Queue[bytes]) -> None:
+    """Put frames into the queue, and nothing at the end.
+
+    While the queue is full no more is read: the connection's own buffers then fill, and so the client is held.
     """
-    options, begun, mode = engine.options, time.monotonic(), str(stream.facts["mode"])
-    while not _is_end(message := await _received(socket, options.live_idle)):
+    while not _is_end(message := await _received(socket, engine.options.live_idle)):
         if not isinstance(message, bytes):
             raise Refused(422, 'expected frames of samples, or {"type": "end"}')
         if len(message) % stream.frame_bytes:
             raise Refused(422, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes")
         for piece in stream.pieces(message):
-            if out := await engine.compute_live(partial(stream.push, piece)):
-                await _send(socket, engine, out)
-            engine.metrics.audio.labels(security.LIVE, mode).inc(len(piece) / stream.bytes_a_second)
-            early = stream.seconds - options.live_ahead - (time.monotonic() - begun)
-            if early > 0:
-                await asyncio.sleep(early)
+            await arrived.put(piece)
+    await arrived.put(b"")
+
+
+async def _compute(socket: WebSocket, engine: Engine, stream: LiveStream, arrived: asyncio.Queue[bytes]) -> None:
+    """Enhance the frames of the queue as they come, and not far ahead of time."""
+    begun, mode = time.monotonic(), str(stream.facts["mode"])
+    while data := await arrived.get():
+        # What has come meanwhile takes far less together than piece by piece. The last one may be the end.
+        while arrived.qsize() > 1:
+            data += arrived.get_nowait()
+        if out := await engine.compute_live(partial(stream.push, data)):
+            await _send(socket, engine, out)
+        engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
+        early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
+        if early > 0:
+            await asyncio.sleep(early)
     if out := await engine.compute_live(stream.finish):
         await _send(socket, engine, out)
 
