@@ -1,7 +1,7 @@
 """Jobs as folders: what was sent, what came of it, and a record that every process of the server can read.
 
 ID/job.json          the record
-ID/input             the file as it came; reference and profile beside it
+ID/file              as it came; reference and profile beside it
 ID/received.wav      what a condition left of it
 ID/enhanced.wav      the enhanced samples, 32-bit float
 ID/result.FORMAT     them in a format that was asked for
@@ -27,10 +27,9 @@ from overtone.serving import conditions
 from overtone.serving.enhancement import Order
 from overtone.serving.errors import Refused
 from overtone.serving.options import Options
-from overtone.serving.uploads import FIELD, PROFILE, REFERENCE, Upload
+from overtone.serving.uploads import FIELD, FIELDS, Upload
 
 RECORD, RECEIVED, ENHANCED = "job.json", "received.wav", "enhanced.wav"
-_INPUTS = {FIELD: "input", REFERENCE: "reference", PROFILE: "profile"}
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _RETRY_SECONDS = 30
 
@@ -108,17 +107,16 @@ class JobFiles:
         """
         self._require_room(client)
         job = Record(id=secrets.token_urlsafe(16), client=client, order=order)
-        source = None if order.source is None else self._folder / self.read(order.source).id
-        folder = self._folder / job.id
-        folder.mkdir(mode=0o700)
-        for field, name in _INPUTS.items():
+        links = {} if order.source is None else self.inputs(self.read(order.source))
+        self.path(job, "").mkdir(mode=0o700)
+        for field, path in links.items():
+            os.link(path, self.path(job, field))
+        for field in FIELDS:
             sent: BinaryIO | None = getattr(given, field, None)
             if sent is not None:
                 sent.seek(0)
-                with (folder / name).open("wb") as target:
+                with self.path(job, field).open("wb") as target:
                     shutil.copyfileobj(sent, target, 1_000_000)
-            elif source is not None and (source / name).exists():
-                os.link(source / name, folder / name)
         self.save(job)
         return job
 
@@ -148,12 +146,11 @@ class JobFiles:
     def original(self, job: Job) -> Path:
         """What is enhanced: the file that was sent, or what the condition left of it."""
         received = self.path(job, RECEIVED)
-        return received if received.exists() else self.path(job, _INPUTS[FIELD])
+        return received if received.exists() else self.path(job, FIELD)
 
     def inputs(self, job: Job) -> dict[str, Path]:
         """The files that were sent, by the fields of `Upload`."""
-        paths = {field: self.path(job, name) for field, name in _INPUTS.items()}
-        return {field: path for field, path in paths.items() if path.exists()}
+        return {field: path for field in FIELDS if (path := self.path(job, field)).exists()}
 
     def delete(self, job: Job) -> None:
         """Remove a job; what computes it stops after its piece."""

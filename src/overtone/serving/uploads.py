@@ -26,7 +26,7 @@ _SPOOL_BYTES = 2_000_000
 _WRITE_BYTES = 1_000_000
 # A body may take a second more for each so many bytes: 128 kbit/s.
 _LEAST_BYTES_A_SECOND = 16_000
-FIELD, REFERENCE, PROFILE = "file", "reference", "profile"
+FIELDS = FIELD, REFERENCE, PROFILE = ("file", "reference", "profile")
 # OpenAPI cannot see what a route reads and writes as bytes.
 BYTES = {"type": "string", "format": "binary"}
 _FILES = {
@@ -129,7 +129,7 @@ async def _form(request: Request) -> Upload:
     if FIELD not in form:
         raise Refused(422, f"the form has no file in its field {FIELD!r}")
     files = {}
-    for name in (FIELD, REFERENCE, PROFILE):
+    for name in FIELDS:
         file = form.get(name)
         if file is None:
             continue
