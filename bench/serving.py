@@ -224,7 +224,7 @@ def live(folder: Path) -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        with server(folder, 1, "--live-ahead", "1000", "--live-backlog", "0.1") as at:
+        with server(folder, 1, "--live-ahead", "1000") as at:
             os.sched_setaffinity(0, cores)
             for rate in (48_000, 16_000):
                 asyncio.run(_stream(at, rate, 1.0))

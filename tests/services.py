@@ -51,7 +51,7 @@ def running(
     stop: signal.Signals = signal.SIGTERM,
     user: str | None = None,
     seconds: float = 240.0,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[Any]]:
     """A server from when `ready` first raises nothing, until neither it nor a process of its group is left."""
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -74,7 +74,7 @@ def running(
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"{command[0]} did not come up:\n{log.read_text()[-3000:]}") from error
                 time.sleep(0.2)
-        yield
+        yield process
     finally:
         if process.poll() is None:
             process.send_signal(stop)

@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
@@ -36,6 +35,7 @@ from overtone.serving.app import create_app
 from overtone.serving.errors import Refused
 from overtone.serving.limits import Limits
 from overtone.serving.options import Options
+from services import running
 
 RATE = 48_000
 KEY = "a-key-of-this-test"
@@ -52,14 +52,7 @@ def sound(rate: int = 16_000, seconds: float = 0.4, channels: int = 1, seed: int
 @contextmanager
 def serving(options: Options) -> Iterator[TestClient]:
     """The application in this process, its model loaded."""
-    with serving_app(create_app(options)) as opened:
-        yield opened
-
-
-@contextmanager
-def serving_app(app: FastAPI) -> Iterator[TestClient]:
-    """As `serving`, of an application that was made."""
-    with TestClient(app, base_url="http://127.0.0.1:8000") as opened:
+    with TestClient(create_app(options), base_url="http://127.0.0.1:8000") as opened:
         for _ in range(600):
             if opened.get("/readyz").status_code == 200:
                 break
@@ -90,18 +83,10 @@ def post(client: TestClient, data: bytes, **params: Any) -> httpx.Response:
 SMALL = audio.encode(sound(), 16_000)
 
 
-def test_server_says_once_that_its_model_is_loaded(options: Options) -> None:
-    """Then the garbage collector is kept from all that stays."""
-    app, models = create_app(options), []
-    app.state.ready = lambda: models.append(app.state.engine.models.current)
-    with serving_app(app):
-        assert models == [app.state.engine.models.current]
-
-
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "opus", "mp3"])
+@pytest.mark.parametrize("format", ["flac", "opus", "mp3"])
 def test_answer_is_of_the_requests_container_and_as_long(client: TestClient, format: str) -> None:
     signal = sound(channels=2)
     answer = post(client, audio.encode(signal, 16_000, format))
@@ -171,7 +156,7 @@ def ask(
             address = {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000), "scheme": "http"}
             scope = {**head, **address, "query_string": query.encode(), "headers": [(b"host", b"127.0.0.1:8000")]}
             await app(scope, receive or body, send)
-            assert app.state.limits.inside == app.state.limits.computing == 0
+            assert app.state.engine.limits.requests == app.state.engine.limits.computing == 0
 
     asyncio.run(run())
     return sent
@@ -334,7 +319,7 @@ def test_large_and_long_requests_are_refused(options: Options) -> None:
 
 def test_full_server_says_when_to_come_again(options: Options) -> None:
     with serving(replace(options, concurrency=1, queue=1, per_client=1)) as client:
-        limits: Limits = client.app.state.limits  # type: ignore[attr-defined]
+        limits: Limits = client.app.state.engine.limits  # type: ignore[attr-defined]
         with limits.request("somebody else"):
             assert post(client, SMALL).status_code == 200
             with limits.request("testclient"):
@@ -352,11 +337,10 @@ def test_slots_go_to_addresses_in_rotation_and_are_passed_on() -> None:
         limits, order = Limits(Options(concurrency=1)), []
 
         async def work(client: str, pieces: int) -> None:
-            async with limits.slot(client) as slot:
-                for _ in range(pieces):
+            for _ in range(pieces):
+                async with limits.slot(client):
                     order.append(client)
                     await asyncio.sleep(0)
-                    await slot.yield_to_others()
 
         tasks = [asyncio.create_task(work(*one)) for one in (("a", 3), ("a", 3), ("b", 1), ("c", 1))]
         gone = asyncio.create_task(work("gone", 1))
@@ -369,7 +353,7 @@ def test_slots_go_to_addresses_in_rotation_and_are_passed_on() -> None:
 
     order = asyncio.run(run())
     assert "gone" not in order
-    assert {"b", "c"} <= set(order[:5]), "an address with many requests lets others go between its pieces"
+    assert {"b", "c"} <= set(order[:4]), "an address with many requests lets others go between its pieces"
 
 
 def test_live_streams_of_an_address_are_few() -> None:
@@ -434,7 +418,7 @@ def test_others_are_let_in_only_with_a_key(other: str) -> None:
 
 
 def test_pages_from_elsewhere_are_not_answered_and_malformed_headers_are_400(options: Options) -> None:
-    with serving(replace(options, allowed_hosts=("sound.example",))) as client:
+    with serving(replace(options, allowed_hosts=["sound.example"])) as client:
 
         def status(**headers: str) -> int:
             return int(client.get("/v1/models", headers=headers).status_code)
@@ -603,35 +587,16 @@ def test_bad_forms_are_refused_in_a_sentence(
 @contextmanager
 def started(folder: Path, environment: dict[str, str], *arguments: str) -> Iterator[tuple[str, Any, Path]]:
     """`overtone serve` in a project's folder: its address, its process, its log."""
-    log = folder / "serve.log"
+    log, found = folder / "serve.log", ""
+
+    def ready() -> None:
+        nonlocal found
+        found = re.findall(r"listening on (http://[\w.:\[\]]+)", log.read_text())[0]
+        assert httpx.get(f"{found}/readyz", timeout=10).status_code == 200
+
     command = [sys.executable, "-m", "overtone", "serve", "--port", "0", *arguments]
-    source = str(ROOT / "src")
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment | {"PYTHONPATH": source}, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        for _ in range(1800):
-            found = re.search(r"listening on (http://[\w.:\[\]]+)", log.read_text())
-            if process.poll() is not None:
-                break
-            if found and _ready(found[1]):
-                yield found[1], process, log
-                break
-            threading.Event().wait(0.1)
-        else:
-            pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(timeout=30)
-
-
-def _ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz", timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False
+    with running(command, ready, log, environment | {"PYTHONPATH": str(ROOT / "src")}) as process:
+        yield found, process, log
 
 
 @pytest.mark.slow

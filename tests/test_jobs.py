@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from overtone import audio
 from overtone.enhance.stream import Stream
 from overtone.enhance.upsampler import Upsampler
 from overtone.serving.errors import Refused
-from overtone.serving.jobfiles import JobFiles
+from overtone.serving.jobfiles import JobFiles, JobOrder
 from overtone.serving.options import Options
 from overtone.serving.uploads import Upload
 from test_http import RATE, SMALL, serving, sound
@@ -152,7 +151,7 @@ def test_deleted_job_is_computed_no_further(client: TestClient, monkeypatch: pyt
     assert client.delete(f"/v1/jobs/{id}").status_code == 204
     go.set()
     for _ in range(600):
-        if client.app.state.limits.computing == 0:  # type: ignore[attr-defined]
+        if client.app.state.engine.limits.computing == 0:  # type: ignore[attr-defined]
             break
         threading.Event().wait(0.02)
     assert len(computed) < 6
@@ -162,47 +161,33 @@ def test_deleted_job_is_computed_no_further(client: TestClient, monkeypatch: pyt
 def test_jobs_are_few_and_forgotten_after_a_while(tmp_path: Path) -> None:
     files = JobFiles(tmp_path, Options(jobs=3, jobs_per_client=2, job_minutes=1.0))
     given = Upload(io.BytesIO(b"sound"))
-    first, _ = (files.create("a", given, None, {}) for _ in range(2))
+    first, _ = (files.create("a", given, JobOrder()) for _ in range(2))
     with pytest.raises(Refused, match="too many jobs of one address"):
-        files.create("a", given, None, {})
-    files.create("b", given, None, {})
+        files.create("a", given, JobOrder())
+    files.create("b", given, JobOrder())
     with pytest.raises(Refused, match="3 jobs are kept already"):
-        files.create("c", given, None, {})
+        files.create("c", given, JobOrder())
     first.state = "done"
     files.save(first)
     os.utime(tmp_path / first.id, (time.time() - 61,) * 2)
-    files.create("a", given, None, {})
+    files.create("a", given, JobOrder())
     assert not (tmp_path / first.id).exists(), "a finished job that nobody asks for makes room"
     with pytest.raises(Refused, match="more than is left for jobs"):
         files.require_space(10**12)
 
 
-def test_job_of_a_process_that_ended_is_finished_by_the_next(
-    options: Options, tmp_path: Path, dead_process: Callable[[], int]
-) -> None:
+def test_job_of_a_process_that_ended_is_finished_by_the_next(options: Options, tmp_path: Path) -> None:
     files = JobFiles(tmp_path / "jobs", options)
-    order = {"mode": "auto", "cutoff_hz": None, "format": None, "rate": None, "brightness_db": 0.0}
-    order |= {"model": None, "condition": "none"}
     for attempts in (1, 2):
-        job = files.create("a", Upload(io.BytesIO(SMALL)), None, order)
-        job.process, job.state, job.attempts = dead_process(), "running", attempts
+        job = files.create("a", Upload(io.BytesIO(SMALL)), JobOrder())
+        job.state, job.attempts = "running", attempts
         files.save(job)
-    with serving(replace(options, state=tmp_path)) as client:
-        ids = [folder.name for folder in (tmp_path / "jobs").iterdir()]
+    kept = files.create("a", Upload(io.BytesIO(SMALL)), JobOrder())
+    with files.held(kept.id), serving(replace(options, state=tmp_path)) as client:
+        ids = [folder.name for folder in (tmp_path / "jobs").iterdir() if folder.name != kept.id]
         states = {ended(client, id)["state"]: client.get(f"/v1/jobs/{id}").json()["detail"] for id in ids}
+        assert client.get(f"/v1/jobs/{kept.id}").json()["state"] == "queued", "another process has it"
     assert states == {
         "done": None,
         "failed": "the server ended twice while it computed this file; it is not tried again",
     }
-
-
-@pytest.fixture
-def dead_process() -> Callable[[], int]:
-    """Gives the id of a process that has ended."""
-
-    def ended() -> int:
-        process = subprocess.Popen(["true"])
-        process.wait()
-        return process.pid
-
-    return ended

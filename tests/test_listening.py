@@ -138,15 +138,3 @@ def test_shell_completes_commands_and_models(environment: Mapping[str, str], mak
     assert {"inspect", "compare", "enhance"} <= offered("overtone ")
     assert offered("overtone enhance --model rel") == {"released", "released-rnn"}
     assert offered("overtone enhance --model models/") == {"models/mine"}
-
-
-def test_completion_script_is_bash(environment: Mapping[str, str]) -> None:
-    made = subprocess.run(
-        ["overtone"],
-        env={**environment, "_OVERTONE_COMPLETE": "source_bash"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "complete " in made.stdout and "_overtone_completion" in made.stdout
-    assert subprocess.run(["bash", "-n"], input=made.stdout, text=True, check=False).returncode == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +21,8 @@ from typer.testing import CliRunner
 from overtone.cli.app import app
 from overtone.enhance.upsampler import Upsampler
 from overtone.registry import resolve
-from overtone.serving.livestream import LiveStream
+from overtone.serving.live import LiveSettings, LiveStream, SoundCard
 from overtone.serving.options import Options
-from overtone.serving.routes.live import _Backlog
-from overtone.serving.soundcard import SoundCard
 from test_http import KEY, LIVE, RATE, serving, sound
 from test_http import client as client
 from test_http import options as options  # fixtures
@@ -119,7 +117,7 @@ def test_live_stream_takes_a_profile_and_brightness(client: TestClient, options:
 
 def test_key_is_asked_for_before_a_place_is_taken(options: Options) -> None:
     with serving(replace(options, key=KEY, live_sessions=1)) as client:
-        limits = client.app.state.limits  # type: ignore[attr-defined]
+        limits = client.app.state.engine.limits  # type: ignore[attr-defined]
         with client.websocket_connect(LIVE), client.websocket_connect(LIVE):
             assert limits.live == 0, "who has shown no key keeps nobody out"
             assert talk(client, [], cutoff_hz=8_000, key=KEY)[2]["type"] == "done"
@@ -134,22 +132,12 @@ def test_live_stream_that_falls_silent_is_ended(options: Options) -> None:
         assert socket.receive_json()["detail"] == "nothing was sent for 0.05 s"
 
 
-def test_backlog_holds_who_puts_more_than_it_has_room_for() -> None:
-    async def run() -> None:
-        backlog = _Backlog(10)
-        await backlog.put(bytes(8))
-        second = asyncio.create_task(backlog.put(bytes(8)))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not second.done()
-        assert await backlog.take(4) == bytes(4)
-        assert await backlog.take(99) == bytes(4)
-        await second
-        assert await backlog.take(99) == bytes(8)
-        backlog.end()
-        assert await backlog.take(99) is None
-
-    asyncio.run(run())
+def test_client_that_is_ahead_of_time_is_held_to_the_pace_of_its_sound(options: Options) -> None:
+    with serving(replace(options, live_ahead=0.1)) as client:
+        begun = time.monotonic()
+        _, received, last = talk(client, [bytes(4 * RATE // 2)], cutoff_hz=8_000)
+    assert time.monotonic() - begun > 0.3, "half a second of sound, sent at once"
+    assert last == {"type": "done", "samples": RATE // 2} and len(received) == 4 * RATE // 2
 
 
 # --- the microphone of this machine -----------------------------------------------------------------------------------
@@ -160,7 +148,7 @@ def test_sound_card_plays_what_the_stream_makes_and_counts_its_gaps(options: Opt
     signal = sound(RATE, seconds=0.4)
     stream = upsampler.stream(1, cutoff_hz=8_000)
     expected = stream.push(signal)
-    card, stop = SoundCard(LiveStream(upsampler, RATE, 1, "f32le", "extend", 8_000)), threading.Event()
+    card, stop = SoundCard(LiveStream(upsampler, LiveSettings(rate=RATE, cutoff_hz=8_000))), threading.Event()
     assert card.play(8) == bytes(8) and card.gaps == 0, "nothing is missing before the first sound"
     for block in np.array_split(signal[0], 20):
         card.record(block.tobytes())

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from conftest import ModelMaker
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
 from overtone.serving import logs, models, server
-from overtone.serving.errors import Refused, UnusableModelError
-from overtone.serving.models import BrokenModelError, ModelCache
+from overtone.serving.errors import Refused
+from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
 from test_http import sound
+
+FOLLOWING = Options(model="champion", kept_models=1, registry_seconds=60.0, poll_seconds=0.01)
 
 
 @pytest.fixture
@@ -35,8 +38,8 @@ def test_swap_leaves_requests_the_model_they_began_with(named: dict[str, str]) -
     changes: list[str] = []
 
     async def run() -> None:
-        cache = ModelCache("champion", 1, changed=lambda loaded, _: changes.append(loaded.version))
-        with pytest.raises(UnusableModelError, match="not loaded yet"):
+        cache = ModelCache(FOLLOWING, lambda loaded, _: changes.append(loaded.version))
+        with pytest.raises(Refused, match="not loaded yet"):
             await cache.get(None)
         await cache.refresh()
         held = await cache.get(None)
@@ -51,17 +54,17 @@ def test_swap_leaves_requests_the_model_they_began_with(named: dict[str, str]) -
 
 def test_broken_champion_is_not_switched_to(named: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        cache = ModelCache("champion", 1)
+        cache = ModelCache(FOLLOWING)
         await cache.refresh()
         named["champion"] = "4"
-        following = asyncio.create_task(cache.follow(0.01))
+        following = asyncio.create_task(cache.follow())
         while not caplog.records:
             await asyncio.sleep(0.01)
-        assert cache.default.version == "1"
+        assert cache.require_loaded().version == "1"
         named["champion"] = "3"
-        while cache.default.version == "1":
+        while cache.require_loaded().version == "1":
             await asyncio.sleep(0.01)
-        assert cache.default.version == "3"
+        assert cache.require_loaded().version == "3"
         following.cancel()
 
     asyncio.run(run())
@@ -69,19 +72,18 @@ def test_broken_champion_is_not_switched_to(named: dict[str, str], caplog: pytes
     assert caplog.text.count("stays") == 1, "what is known to be broken is not tried at every look"
 
 
-def test_few_models_are_kept(named: dict[str, str]) -> None:
+def test_few_models_are_kept(named: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        cache = ModelCache("champion", 1)
+        cache = ModelCache(FOLLOWING)
         await cache.refresh()
         two = await cache.get("2")
         assert await cache.get("2") is two
-        assert (await cache.get("champion")) is cache.default is (await cache.get("1"))
+        assert (await cache.get("champion")) is cache.require_loaded() is (await cache.get("1"))
         await cache.get("3")
         assert await cache.get("2") is not two
-        with pytest.raises(UnusableModelError) as broken:
+        with pytest.raises(Refused, match="cannot be used; the server's log says why"):
             await cache.get("4")
-        assert "weights.safetensors" in str(broken.value.__cause__), "for the log"
-        assert "/" not in str(broken.value), "for the client"
+        assert "weights.safetensors" in caplog.text
 
     asyncio.run(run())
 
@@ -96,13 +98,8 @@ def test_model_that_makes_no_audio_is_broken(make_model: ModelMaker) -> None:
     with torch.no_grad():
         next(iter(model.extend.parameters())).fill_(float("nan"))
     model.save(folder)
-    with pytest.raises(BrokenModelError, match="does not make audio"):
+    with pytest.raises(OvertoneError, match="does not make audio"):
         models.load(folder, "7")
-
-
-def test_model_of_a_device_that_is_not_there_is_refused_in_a_sentence(make_model: ModelMaker) -> None:
-    with pytest.raises(OvertoneError, match="device cuda:99: cannot be used"):
-        models.load(make_model(), "7", "cuda:99")
 
 
 @pytest.mark.parametrize(
@@ -166,14 +163,14 @@ def test_hanging_registry_delays_no_model_that_is_loaded(hanging: threading.Even
     named["challenger"] = "2"
 
     async def run() -> None:
-        cache = ModelCache("champion", 2, registry_seconds=60.0)
+        cache = ModelCache(replace(FOLLOWING, kept_models=2))
         await cache.refresh()
         challenger = await cache.get("challenger")
         known = await cache.known()
         assert [one.version for one in known] == ["1"]
         hanging.set()
-        cache._registry_seconds = 0.05
-        following = asyncio.create_task(cache.follow(0.01))
+        cache._options = replace(FOLLOWING, registry_seconds=0.05)
+        following = asyncio.create_task(cache.follow())
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
             assert (await cache.get(None)).version == "1"

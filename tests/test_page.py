@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,47 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-import uvicorn
 
 from overtone import audio
-from overtone.serving.app import create_app
 from overtone.serving.conditions import SAMPLES
 from overtone.serving.levels import BANDS, COLUMNS, TOP_HZ, levels
-from overtone.serving.options import Options
-from services import free_port
+from overtone.serving.security import VARIABLE
+from test_http import KEY, RATE, started
 
 pytestmark = pytest.mark.slow
 
-RATE = 48_000
-KEY = "a-key-of-this-test"
-
-
-@contextmanager
-def serving(options: Options) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server in a thread of this process, its model loaded: its address, and what stops it."""
-    port = free_port()
-    app = create_app(options)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-
-    def stop() -> None:
-        server.should_exit = server.force_exit = True
-        thread.join(30)
-
-    thread.start()
-    try:
-        while not (server.started and app.state.engine.models.current):
-            assert thread.is_alive() and app.state.failure is None, app.state.failure
-            threading.Event().wait(0.05)
-        yield f"http://127.0.0.1:{port}/", stop
-    finally:
-        stop()
-
 
 @pytest.fixture(scope="module")
-def address(served_model: str) -> Iterator[str]:
-    with serving(Options(model=served_model, workers=1, jobs_per_client=100)) as (found, _):
-        yield found
+def address(
+    tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> Iterator[str]:
+    options = ("--model", str(tiny_model("rnn")), "--workers", "1", "--jobs-per-client", "100")
+    with started(tmp_path_factory.mktemp("page"), environment, *options) as (found, _, _):
+        yield f"{found}/"
 
 
 @contextmanager
@@ -339,9 +314,14 @@ def test_work_can_be_cancelled(page: Any) -> None:
     enhance(page)
 
 
-def test_key_is_asked_for_and_limits_and_a_stopped_server_are_shown(browser: Any, served_model: str) -> None:
-    options = Options(model=served_model, workers=1, key=KEY, job_megabytes=1.0)
-    with serving(options) as (address, stop), opened(browser, address) as page:
+def test_key_is_asked_for_and_limits_and_a_stopped_server_are_shown(
+    browser: Any, tiny_model: Callable[[str], Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    options, locked = ("--model", str(tiny_model("rnn")), "--job-megabytes", "1"), environment | {VARIABLE: KEY}
+    with (
+        started(tmp_path, locked, *options, "--grace", "1") as (address, process, _),
+        opened(browser, f"{address}/") as page,
+    ):
         page.fill("#key", f"{KEY}-wrong")
         with page.expect_response(lambda answer: answer.status == 401):
             page.keyboard.press("Enter")
@@ -358,7 +338,8 @@ def test_key_is_asked_for_and_limits_and_a_stopped_server_are_shown(browser: Any
         page.click("#live-tab")
         page.click("#live-start")
         page.wait_for_function("() => document.getElementById('live-text').innerText.startsWith('Latency')")
-        stop()
+        process.terminate()
+        process.wait(30)
         page.wait_for_selector("#notice:not([hidden])")
         assert page.inner_text("#notice-text") == "The live connection ended."
         page.click("#files-tab")

@@ -1,11 +1,11 @@
-"""Laws of what MLflow's pages say: names that tell runs apart, nothing twice, descriptions and cards in step."""
+"""Laws of what MLflow shows: names that tell runs apart, nothing twice, descriptions and cards in step."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from overtone import settings
 from overtone.registry import card, packaging, register, registry
 from overtone.registry.register import Candidate
 from overtone.tracking import evaluations, naming, runs, store
-from services import free_port, running
 from test_registry import GATE, NAME, light_log, scored
 
 CONDITIONS = ("sinc_8k", "sinc_12k", "mp3_32k")
@@ -223,70 +222,3 @@ def test_registered_model_shows_the_champions_card_whoever_made_it_champion(
     # A card that says more now, of a version that was judged before.
     register.register([Candidate(project / "models" / "m3", scored(0.5), "card 3, again")], GATE)
     assert shown().endswith("card 3, again")
-
-
-# --- in MLflow's own pages ----------------------------------------------------------------------------------------------
-
-PAGE = "<!doctype html><title>r</title><h1>All systems</h1><script>document.body.append('drawn by a script')</script>"
-
-
-@pytest.fixture
-def served(project: Path, environment: dict[str, str]) -> Iterator[Callable[[str], str]]:
-    """Runs of two systems with all that is written for MLflow's pages, and an `mlflow server` that shows them."""
-    client = store.client()
-    metrics = {"sinc": tree(2.0), "rnn": tree(1.0)}
-    ids = {
-        "sinc": evaluations.log_baseline(
-            "sinc", metrics["sinc"], write_report(project / "reports" / "sinc", metrics["sinc"])
-        )
-    }
-    ids["rnn"] = str(client.create_run(store.experiment_id(client), run_name="rnn · layers=1").info.run_id)
-    evaluations._log_report(client, ids["rnn"], metrics["rnn"], write_report(project / "rnn", metrics["rnn"]))
-    page = project / "index.html"
-    page.write_text(PAGE)
-    for name, run_id in ids.items():
-        evaluations.describe(run_id, metrics, name)
-        evaluations.publish(page, run_id)
-        evaluations.publish(page, run_id)
-    port = free_port()
-    command = [
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        f"sqlite:///{project}/mlflow.db",
-        "--workers",
-        1,
-        "--port",
-        port,
-    ]
-    quiet = environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-
-    def up() -> None:
-        import urllib.request
-
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-
-    experiment = store.experiment_id(client)
-    with running(command, up, project / "server.log", quiet):
-        yield lambda path: f"http://127.0.0.1:{port}/#{path.format(experiment=experiment, run=ids['rnn'])}"
-
-
-@pytest.mark.slow
-def test_mlflow_shows_description_report_and_all_systems_on_one_chart(
-    served: Callable[[str], str], browser: Any
-) -> None:
-    context = browser.new_context(viewport={"width": 1600, "height": 1100})
-    tab = context.new_page()
-    tab.set_default_timeout(90_000)
-    tab.goto(served("/runs/{run}"))
-    tab.get_by_text("rnn · layers=1").first.wait_for()
-    tab.locator("td", has_text="2.030").first.wait_for()
-    tab.goto(served("/experiments/{experiment}/runs/{run}/artifacts/report/index.html"))
-    frame = tab.frame_locator("iframe").last
-    frame.get_by_text("All systems").wait_for()
-    frame.get_by_text("drawn by a script").wait_for()
-    tab.goto(served("/experiments/{experiment}/runs?compareRunsMode=CHART"))
-    # The chart's legend names both runs.
-    tab.get_by_text("sinc (conditions/lsd").first.wait_for()
-    tab.get_by_text("rnn · layers=1 (conditions/lsd").first.wait_for()
-    context.close()

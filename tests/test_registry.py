@@ -233,13 +233,25 @@ def test_first_champion_must_beat_the_baselines(model_number: ModelMaker) -> Non
     assert decision.promoted and "beats baseline sinc, baseline wiener" in decision.reason
 
 
-def test_promotion_may_be_left_to_hands(model_number: ModelMaker) -> None:
-    decision = register.register(
-        [Candidate(model_number(1), scored(1.0))], GATE.model_copy(update={"promote": "never"})
-    )
+@pytest.mark.parametrize("policy", ["never", "clean-tree"])
+def test_promotion_may_be_left_to_hands_and_to_clean_folders(
+    model_number: ModelMaker, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    from overtone.tracking import git
+
+    state = {"commit": "c0ffee", "dirty": True}
+    monkeypatch.setattr(git, "commit", lambda _: state["commit"])
+    monkeypatch.setattr(git, "dirty", lambda _: state["dirty"])
+    params = GATE.model_copy(update={"promote": policy})
+    candidate = Candidate(model_number(1), scored(1.0))
+    decision = register.register([candidate], params)
     assert not decision.promoted and not decision.changed
-    assert decision.reason.startswith("passes the gate, and register.promote is never")
+    assert decision.reason.startswith(f"passes the gate, and register.promote is {policy}")
     assert "`overtone promote 1` does it" in decision.reason
+    state["dirty"] = False
+    trained = json.loads((candidate.folder / "run.json").read_text())
+    (candidate.folder / "run.json").write_text(json.dumps(trained | {"dirty": False}))
+    assert register.register([candidate], params).promoted is (policy == "clean-tree")
 
 
 def test_champion_changed_by_another_machine_meanwhile_is_found(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -25,6 +22,7 @@ from overtone.models.session import open_graphs
 from overtone.registry import fetch, packaging, register, registry
 from overtone.registry.scores import Scored
 from overtone.settings import RegisterParams
+from services import free_port, get, running
 
 GATE = RegisterParams(name="overtone", metric="overall.all.lsd", better="lower")
 SCORES = Scored({"test_set": "a", "overall": {"all": {"lsd": 1.0}}})
@@ -52,24 +50,15 @@ def ask(model: Any, *rows: Any, **params: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2)])
-def test_any_rate_and_channel_count_gives_48_khz_of_the_same_length(model: Any, rate: int, channels: int) -> None:
-    signal = tone(rate, channels=channels)
-    (out,) = ask(model, audio.encode(signal, rate))
-    enhanced, out_rate = audio.decode(out)
-    assert out_rate == 48_000
-    assert enhanced.shape == (channels, audio.resampled_length(signal.shape[1], rate, 48_000))
-
-
-@pytest.mark.parametrize("format", ["flac", "mp3"])
-def test_each_format_goes_in_and_out(model: Any, format: str) -> None:
-    (out,) = ask(model, audio.encode(tone(), 16_000, format), format=format)
-    assert audio.decode(out)[1] == 48_000
-
-
-def test_every_row_is_answered_in_order(model: Any) -> None:
-    lengths = [0.1, 0.3, 0.2]
-    out = ask(model, *(audio.encode(tone(seconds=length), 16_000) for length in lengths))
-    assert [audio.decode(row)[0].shape[1] for row in out] == [round(48_000 * length) for length in lengths]
+def test_rows_of_any_rate_and_channel_count_give_48_khz_of_the_same_length_in_order(
+    model: Any, rate: int, channels: int
+) -> None:
+    signals = [tone(rate, seconds, channels) for seconds in (0.1, 0.3)]
+    out = ask(model, *(audio.encode(signal, rate, "flac") for signal in signals), format="mp3")
+    for signal, row in zip(signals, out, strict=True):
+        enhanced, out_rate = audio.decode(row)
+        assert out_rate == 48_000
+        assert enhanced.shape == (channels, audio.resampled_length(signal.shape[1], rate, 48_000))
 
 
 def test_runtime_is_the_one_asked_for(make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,26 +166,12 @@ print(model.metadata.get_model_info().model_uri)
 
 @contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """`mlflow models serve` of the champion in a project's folder, as the README starts it; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["mlflow", "models", "serve", "-m", "models:/overtone@champion", "--env-manager", "local"]
-    with (folder / "serve.log").open("w+") as log:
-        process = subprocess.Popen(
-            [*command, "-p", str(port)],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        address = f"http://127.0.0.1:{port}"
-        try:
-            _wait_until_up(address, process, Path(log.name))
-            yield address
-        finally:
-            _stop(process)
+    """`mlflow models serve` of the champion in a project's folder, as docs/how-to/serve.md starts it; gives its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "models", "serve", "-m", "models:/overtone@champion", "--env-manager", "local", "-p", port]
+    with running(command, lambda: get(f"{address}/ping"), folder / "serve.log", environment):
+        yield address
 
 
 @pytest.fixture
@@ -207,42 +182,10 @@ def server(project: Path, make_model: ModelMaker, environment: dict[str, str]) -
         yield address
 
 
-def _wait_until_up(address: str, process: subprocess.Popen[Any], log: Path, seconds: float = 180.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(f"{address}/ping", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
-
-
-def _stop(process: subprocess.Popen[Any]) -> None:
-    """The server is a child of the command; both are in the process group that this test made."""
-    import os
-    import signal
-
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
-
-
 def post(address: str, data: bytes, **params: Any) -> tuple[int, dict[str, Any]]:
     body = {"dataframe_split": {"columns": ["audio"], "data": [[base64.b64encode(data).decode()]]}, "params": params}
-    request = urllib.request.Request(
-        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    answer = httpx.post(f"{address}/invocations", json=body, timeout=60)
+    return answer.status_code, answer.json()
 
 
 @pytest.mark.slow

@@ -41,7 +41,8 @@ HOMES = {
     "lightning": (),
     "optuna": ("overtone.tuning.*",),
     "dvc": (),
-    "typer": ("overtone.cli", "overtone.cli.*"),
+    # The server's options are the command's.
+    "typer": ("overtone.cli", "overtone.cli.*", "overtone.serving.options"),
     "ruamel": ("overtone.settings.loading",),
     "yaml": ("overtone.tracking.dvc",),
     "soundfile": ("overtone.audio.*", "overtone.data.codecs"),
@@ -71,7 +72,7 @@ DISTRIBUTIONS = {
 # What a module of every installation imports of an extra, inside the one function that needs it: writing graphs.
 LATE = {"overtone.models.graphs": {"onnx"}}
 # The same of extras that have no module of their own: the one library of each.
-OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.live": {"sounddevice"}}
+OPTIONAL = {"overtone.data.cluster": {"ray"}, "overtone.audio.media": {"av"}, "overtone.cli.serving": {"sounddevice"}}
 # Statements that run when a module is loaded and may import.
 LOADING = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 # Declared and never imported by name: a command, what FastAPI reads forms with, and what Optuna draws with.
@@ -92,7 +93,6 @@ EXTRAS = {
         *("overtone.tracking.[!d]*", "overtone.tracking.de*", "overtone.tuning.*", "overtone.stages"),
         *("overtone.registry.re[gp]*", "overtone.registry.[a-q]*", "overtone.registry.[s-z]*"),
     ),
-    # Its options are the command's.
     "serve": ("overtone.serving.[!o]*",),
 }
 

@@ -11,13 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import typer
-
-from overtone.cli import environment, files, judging, listening, live, pipeline, registry, serving
+from overtone.cli import environment, judging, pipeline, recordings, registry, serving
 from overtone.cli.app import READER_LEFT, app
 from overtone.errors import OvertoneError, missing_extra, printable
 
-__all__ = ["app", "environment", "files", "judging", "listening", "live", "main", "pipeline", "registry", "serving"]
+__all__ = ["app", "environment", "judging", "main", "pipeline", "recordings", "registry", "serving"]
 
 # Of the output: how it shows what it cannot.
 _SHOWN = "overtone-shown"
@@ -97,11 +95,4 @@ def _fail(sentence: str) -> NoReturn:
 
 def _command() -> str:
     """The command that is running, without its arguments."""
-    command, words = typer.main.get_command(app), ["overtone"]
-    for word in sys.argv[1:]:
-        commands = getattr(command, "commands", {})
-        if word not in commands:
-            break
-        command = commands[word]
-        words.append(word)
-    return " ".join(words)
+    return " ".join(["overtone", *sys.argv[1 : 3 if sys.argv[1] == "stage" else 2]])

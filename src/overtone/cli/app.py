@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -82,6 +82,21 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], figures: Literal["left", "right"] = "left"
+) -> None:
+    """A table as wide as the terminal; `figures` is where all columns but the first are aligned to."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    columns = (Column(head, justify=figures if place else "left") for place, head in enumerate(heads))
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def known_models(incomplete: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overtone.cli.app import Json, app, ended_by_signals
+from overtone.cli.app import Json, app, ended_by_signals, print_table
 from overtone.errors import OvertoneError
 
 if TYPE_CHECKING:
@@ -48,18 +48,14 @@ def models(as_json: Json = False) -> None:
 
 
 def _print_versions(rows: list[ModelRow]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     # Metrics as headings of short lines, so that the table fits 80 columns.
     heads = ("version", "model", "made", "run", "commit", *(name.replace(".", "\n") for name in rows[0].scores))
-    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    cells = []
     for row in rows:
         scores = [f"{row.scores[name]:.3f}" if name in row.scores else "-" for name in rows[0].scores]
         day = row.created.strftime("%Y-%m-%d")
-        table.add_row(str(row.version), row.model, day, row.run_id[:8], row.commit[:7], *scores)
-    Console().print(table)
+        cells.append([str(row.version), row.model, day, row.run_id[:8], row.commit[:7], *scores])
+    print_table(heads, cells)
     for row in rows:
         alias = f" ({', '.join(row.aliases)})" if row.aliases else ""
         print(f"version {row.version}{alias}: {row.decision or 'not judged'}")

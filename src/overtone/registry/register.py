@@ -17,8 +17,8 @@ from overtone.registry.fetch import fetch
 from overtone.registry.gate import Comparison
 from overtone.registry.scores import Scored
 from overtone.registry.versions import RegistryError
-from overtone.settings import RegisterParams
-from overtone.tracking import store, transfer
+from overtone.settings import RegisterParams, project
+from overtone.tracking import git, store, transfer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,7 +75,7 @@ def register(
             client.set_registered_model_alias(params.name, versions.CHALLENGER, str(version.version))
         if best.card and version.description != best.card:
             client.update_model_version(params.name, version.version, best.card)
-        case = _Case(client, version, best.scored, params, rescore, baselines or {})
+        case = _Case(client, version, _held_back(best.folder, params), best.scored, params, rescore, baselines or {})
         decision = _judge(case, created)
         card.show_champion(client, params.name)
         return decision
@@ -83,10 +83,11 @@ def register(
 
 @dataclass(frozen=True)
 class _Case:
-    """What a verdict rests on."""
+    """What a verdict rests on; `held_back` says why `register.promote` forbids to promote, empty where it does not."""
 
     client: MlflowClient
     version: ModelVersion
+    held_back: str
     scored: Scored
     params: RegisterParams
     rescore: Rescore | None
@@ -101,7 +102,7 @@ class _Case:
         )
         settings = self.params.model_dump(mode="json", exclude=_UNJUDGED)
         asked = [self.version.tags.get("weights_sha256"), self.scored.key, self.scored.digest, against, settings]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([*asked, self.held_back], sort_keys=True).encode()).hexdigest()
 
 
 def _best(candidates: Sequence[Candidate], params: RegisterParams) -> Candidate:
@@ -161,6 +162,20 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
+def _held_back(folder: Path, params: RegisterParams) -> str:
+    """Why `register.promote` forbids to promote a model now; empty if it does not."""
+    if params.promote == "never":
+        return "register.promote is never"
+    if params.promote == "auto":
+        return ""
+    root = project.source() or Path.cwd()
+    if git.commit(root) is None or git.dirty(root):
+        return "register.promote is clean-tree, and this folder has uncommitted changes"
+    if transfer.read_run(folder).get("dirty") is not False:
+        return "register.promote is clean-tree, and the model was trained with uncommitted changes"
+    return ""
+
+
 def _judge(case: _Case, created: bool) -> Decision:
     """Decide about the candidate's version unless that was done on the same question, and write the decision on it."""
     client, version, params = case.client, case.version, case.params
@@ -175,9 +190,9 @@ def _judge(case: _Case, created: bool) -> Decision:
     if comparisons:
         facts["asked"] = _count_question(client, registered, case.scored.test_set)
         reason += f" (verdict {facts['asked']} on this test set)"
-    if passed and params.promote == "never":
+    if passed and case.held_back:
         passed = False
-        reason = f"passes the gate, and register.promote is never: {reason}; `overtone promote {number}` does it"
+        reason = f"passes the gate, and {case.held_back}: {reason}; `overtone promote {number}` does it"
     _note_scores(case)
     if passed:
         versions.make_champion(client, registered, number)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
 
 from overtone.serving import errors
-from overtone.serving.engine import Engine, Workers
-from overtone.serving.jobfiles import JobFiles
+from overtone.serving.engine import Engine
 from overtone.serving.jobs import Jobs
-from overtone.serving.limits import Limits
-from overtone.serving.metrics import Metrics
 from overtone.serving.middleware import Observed
 from overtone.serving.models import ModelCache
 from overtone.serving.options import Options
-from overtone.serving.routes import catalogue, enhance, health, jobs, levels, live, page
+from overtone.serving.routes import catalogue, enhance, jobs, live
 from overtone.serving.security import Security
-from overtone.serving.shadow import Shadow
-from overtone.serving.statistics import Statistics
+
+# The page to listen on. Everything it needs comes from this server.
+ASSETS = Path(__file__).parent / "assets"
 
 
 def create_app(options: Options) -> FastAPI:
@@ -32,7 +31,6 @@ def create_app(options: Options) -> FastAPI:
 
     `app.state.failure` is what kept the first model from being loaded, if anything; `app.state.stop` is then called, else
     `app.state.ready`.
-    Jobs and statistics lie in `options.state`, without one in a temporary folder that goes with the application.
     """
     app = FastAPI(
         title="Overtone",
@@ -41,54 +39,40 @@ def create_app(options: Options) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=errors.ERRORS,
         # The middleware asks for the key; this says so in the description.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if options.key else [],
     )
-    limits = Limits(options)
-    metrics = Metrics(limits)
-    app.state.options, app.state.limits, app.state.metrics = options, limits, metrics
+    engine = app.state.engine = Engine(options)
+    app.state.jobs = Jobs(engine)
     app.state.failure, app.state.stop, app.state.ready = None, lambda: None, lambda: None
     # The last one added is the first to see a request.
     app.add_middleware(Security, options=options)
-    app.add_middleware(Observed, options=options, metrics=metrics)
+    app.add_middleware(Observed, options=options, metrics=engine.metrics)
     errors.install(app)
-    for part in (enhance, jobs, levels, catalogue, health):
+    for part in (enhance, jobs, catalogue):
         app.include_router(part.router)
     app.router.routes.extend(live.router.routes)
-    page.install(app)
+    app.get("/", include_in_schema=False, response_class=FileResponse)(lambda: ASSETS / "index.html")
+    app.mount("/page", StaticFiles(directory=ASSETS))
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    options: Options = app.state.options
-    async with AsyncExitStack() as stack:
-        folder = options.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overtone-")))
-        engine = app.state.engine = await asyncio.to_thread(_engine, app, folder)
-        stack.callback(engine.workers.close)
-        stack.push_async_callback(engine.close)
-        app.state.jobs = Jobs(engine, JobFiles(folder / "jobs", options))
-        stack.push_async_callback(app.state.jobs.close)
-        if options.processes > 1:
-            # The port is shared: a process that has no model yet must take no request.
-            await _begin(app)
-        following = asyncio.create_task(_follow(app))
-        try:
-            yield
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
-
-
-def _engine(app: FastAPI, folder: Path) -> Engine:
-    options, metrics = app.state.options, app.state.metrics
-    statistics = Statistics(folder)
-    models = ModelCache(
-        options.model, options.kept_models, options.device, options.registry_seconds, changed=metrics.serves
-    )
-    shadow = Shadow(options.shadow, options.shadow_share, statistics)
-    return Engine(options, models, app.state.limits, metrics, Workers(options.threads), statistics, shadow)
+    engine: Engine = app.state.engine
+    if engine.options.processes > 1:
+        # The port is shared: a process that has no model yet must take no request.
+        await _begin(app)
+    following = asyncio.create_task(_follow(app))
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await app.state.jobs.close()
+        await engine.close()
 
 
 async def _begin(app: FastAPI) -> None:
@@ -108,4 +92,4 @@ async def _follow(app: FastAPI) -> None:
     if models.current is None:
         await _begin(app)
     if models.current is not None:
-        await models.follow(app.state.options.poll_seconds)
+        await models.follow()

@@ -52,13 +52,12 @@ def known() -> dict[str, Condition]:
     return {name: one for name, one in settings.load(path).degrade.conditions.items() if one.steps}
 
 
-def described(name: str, condition: Condition) -> dict[str, str]:
-    """A condition's name, the mode that suits it, a title, and what it does in a sentence."""
-    mode = "restore" if condition.mode == "restore" else "extend"
-    first, *others = [_words(step)[0] for step in condition.steps]
-    title = ", ".join([first, *(_inside(other) for other in others)])
-    sentence = "; then ".join(_words(step)[1] for step in condition.steps)
-    return {"name": name, "mode": mode, "title": title, "description": f"{sentence[0].upper()}{sentence[1:]}."}
+def described(name: str, condition: Condition) -> dict[str, Any]:
+    """A condition's name, the mode that suits it, and what it does in words."""
+    first, *others = map(_words, condition.steps)
+    # Names such as MP3 stay as they are inside a sentence.
+    title = ", ".join([first, *(one if one[:2].isupper() else one[0].lower() + one[1:] for one in others)])
+    return {"name": name, "mode": "restore" if condition.mode == "restore" else "extend", "title": title}
 
 
 def found(name: str) -> Condition | None:
@@ -126,33 +125,22 @@ def samples() -> dict[str, Any]:
     return listed
 
 
-def _inside(title: str) -> str:
-    """A title inside a sentence; names such as MP3 stay."""
-    return title if title[:2].isupper() else title[0].lower() + title[1:]
-
-
-def _words(step: Step) -> tuple[str, str]:
-    """A step's name, and what it does."""
+def _words(step: Step) -> str:
+    """What a step does to a recording."""
     match step:
-        case NarrowBand():
-            kept = step.cut * step.rate / 2_000
-            return f"{step.rate / 1_000:g} kHz source", f"nothing is left above {kept:g} kHz"
+        case NarrowBand() | Resample():
+            return f"{step.rate / 1_000:g} kHz source"
         case Codec():
-            names = {"mp3": "MP3", "opus": "Opus", "vorbis": "Vorbis", "mulaw": "mu-law", "alaw": "A-law"}
+            names = {"mp3": "MP3", "opus": "Opus", "vorbis": "Vorbis", "mulaw": "Mu-law", "alaw": "A-law"}
             size = f" at {step.kbps:g} kbit/s" if step.kbps else ""
-            name = f"{names.get(step.codec, step.codec)}{size}"
-            return name, f"it is coded as {name} and decoded again"
+            return f"{names.get(step.codec, step.codec)}{size}"
         case PacketLoss():
-            filled = "the last one is repeated" if step.fill == "repeat" else "silence takes their place"
-            lost = f"{step.share:.0%} of its {step.frame_ms:g} ms packets are lost, and {filled}"
-            return f"{step.share:.0%} lost packets{' repeated' if step.fill == 'repeat' else ''}", lost
-        case Resample():
-            return f"{step.rate / 1_000:g} kHz source", f"it is sent at {step.rate / 1_000:g} kHz"
+            return f"{step.share:.0%} lost packets{' repeated' if step.fill == 'repeat' else ''}"
         case BitErrors():
-            return "Bit errors", f"{step.rate:.2%} of its bits are flipped"
+            return f"Bit errors, {step.rate:.2%}"
         case Noise():
-            return f"Noise at {step.snr_db:g} dB", f"noise {step.snr_db:g} dB below the sound is added"
+            return f"Noise at {step.snr_db:g} dB"
         case Clip():
-            return "Clipped", f"the loudest {step.share:.0%} of its samples are clipped"
+            return f"Clipped at {step.share:.0%} of its samples"
         case Quantise():
-            return f"{step.bits} bit", f"it is rounded to {step.bits} bit"
+            return f"{step.bits} bit"

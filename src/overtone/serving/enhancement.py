@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from overtone import audio
 from overtone.audio import AudioError, Signal, sending
@@ -31,6 +32,26 @@ BLOCK = 480 * HOP
 SHORT_SECONDS = 0.1
 # A profile is a minute of bands, a third of this.
 MOST_PROFILE_BYTES = 1_000_000
+
+Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
+
+
+class Order(BaseModel):
+    """What is to be made of a file: the parameters of a request. None: as the file has it, or the model."""
+
+    model_config = ConfigDict(frozen=True)
+    model: Annotated[str | None, Field(description="An alias, a version number or a released model.")] = None
+    mode: Annotated[
+        Mode, Field(description="extend keeps the known band; restore also repairs it; auto where it must.")
+    ] = "auto"
+    cutoff_hz: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, description="Above it the file holds nothing; else found.")
+    ] = None
+    brightness: Annotated[
+        float, Field(ge=-6, le=6, allow_inf_nan=False, description="dB by which what is added is brighter or duller.")
+    ] = 0.0
+    format: Annotated[Format | None, Field(description="Of the answer; else the file's own, or WAV.")] = None
+    rate: Annotated[int | None, Field(ge=8_000, le=192_000, description="Of the answer in Hz; else 48000.")] = None
 
 
 def opened(file: BinaryIO, max_seconds: float) -> audio.Info:
@@ -54,34 +75,29 @@ def opened(file: BinaryIO, max_seconds: float) -> audio.Info:
     return info
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be made of a file. None: as the file has it; `rate` in Hz, None for the model's own."""
-
-    mode: Mode = "auto"
-    cutoff_hz: float | None = None
-    format: str | None = None
-    rate: int | None = None
-    brightness_db: float = 0.0
-
-
 class Enhancement:
     """A file being enhanced: `open`, `examine`, then `blocks` or `pieces`.
 
     Attributes:
-        info: the file's header, once it is open.
-        treatment: what is done to the file, once it is examined; `account` says it in a sentence, `mode` in a word.
-        format: of the answer.
+        file: that is enhanced.
+        info: its header, once it is open; then `format` is the answer's, `rate` its rate in Hz, and `frames` its samples
+            a channel.
+        treatment: what is done to the file, once it is examined; `level_dbfs` is its own.
         computing: seconds that it took so far.
     """
 
     info: audio.Info
+    format: str
+    frames: int
     treatment: Treatment
+    level_dbfs: float
 
     def __init__(self, loaded: Loaded, given: Upload, order: Order, max_seconds: float) -> None:
-        self.loaded, self._given, self._order, self._max_seconds = loaded, given, order, max_seconds
+        self.loaded, self.file = loaded, given.file
+        self._given, self._order, self._max_seconds = given, order, max_seconds
         self._model = loaded.upsampler
-        self.computing, self._level = 0.0, -np.inf
+        self.rate = order.rate or self._model.rate
+        self.computing = 0.0
 
     def open(self) -> Iterator[int]:
         """Read the header, and count the sound of a file whose header may be wrong, in steps.
@@ -94,10 +110,12 @@ class Enhancement:
             AudioError: the answer's format cannot hold the file.
         """
         try:
-            yield from audio.counting(self._given.file, self._max_seconds)
+            yield from audio.counting(self.file, self._max_seconds)
         except AudioError as error:
             raise Refused(415, str(error)) from None
-        self.info = opened(self._given.file, self._max_seconds)
+        self.info = opened(self.file, self._max_seconds)
+        whole = audio.resampled_length(self.info.frames, self.info.rate, self._model.rate)
+        self.frames = audio.resampled_length(whole, self._model.rate, self.rate)
         self.format = self._order.format or sending.format_of(self.info)
         audio.container_for(Path(f"audio.{self.format}"), self.info, self.frames)
 
@@ -107,31 +125,15 @@ class Enhancement:
         Raises:
             Refused, AudioError, ProfileError: the file, a setting or the reference cannot be used.
         """
-        begun = time.perf_counter()
+        begun, order = time.perf_counter(), self._order
         profile = profile_of(self._given, self._model.rate, self._max_seconds)
-        cuts = list(excerpts(self._given.file, self.info))
+        cuts = list(excerpts(self.file, self.info))
         power = sum(float(np.square(cut, dtype=np.float64).sum()) for cut in cuts)
-        self._level = 10.0 * np.log10(power / max(sum(cut.size for cut in cuts), 1) + 1e-12)
-        order = self._order
+        self.level_dbfs = 10.0 * np.log10(power / max(sum(cut.size for cut in cuts), 1) + 1e-12)
         self.treatment = self._model.treatment(
-            lambda: cuts, self.info.rate, order.mode, order.cutoff_hz, profile, order.brightness_db
+            lambda: cuts, self.info.rate, order.mode, order.cutoff_hz, profile, order.brightness
         )
         self.computing += time.perf_counter() - begun
-
-    @property
-    def rate(self) -> int:
-        """Of the answer, Hz."""
-        return self._order.rate or self._model.rate
-
-    @property
-    def frames(self) -> int:
-        """Samples a channel of the answer."""
-        whole = audio.resampled_length(self.info.frames, self.info.rate, self._model.rate)
-        return audio.resampled_length(whole, self._model.rate, self.rate)
-
-    @property
-    def mode(self) -> str:
-        return self.treatment.mode
 
     @property
     def account(self) -> str:
@@ -141,15 +143,12 @@ class Enhancement:
     @property
     def facts(self) -> dict[str, Any]:
         """For the statistics of what comes in."""
-        damage = {
-            "lost packets": self.treatment.conceal,
-            "clipping": self.treatment.declip,
-            "noise": self.treatment.denoise,
-        }
+        treatment = self.treatment
+        damage = {"lost packets": treatment.conceal, "clipping": treatment.declip, "noise": treatment.denoise}
         return {
             "seconds": self.info.seconds,
-            "cutoff_hz": self.treatment.cutoff_hz,
-            "level_dbfs": self._level,
+            "cutoff_hz": treatment.cutoff_hz,
+            "level_dbfs": self.level_dbfs,
             "format": self.info.format,
             # Only `auto` looks for damage.
             "damage": [name for name, found in damage.items() if found and self._order.mode == "auto"],
@@ -161,15 +160,13 @@ class Enhancement:
         Raises:
             AudioError: the file turns out not to be usable audio, or ends before its header says.
         """
-        found = self._model.blocks(self._given.file, self.info, self.treatment, rate=self.rate, size=BLOCK)
+        found = self._model.blocks(self.file, self.info, self.treatment, rate=self.rate, size=BLOCK)
         exact = of_length(found, self.frames, round(SHORT_SECONDS * self.rate))
-        while True:
-            begun = time.perf_counter()
-            block = next(exact, None)
+        begun = time.perf_counter()
+        for block in exact:
             self.computing += time.perf_counter() - begun
-            if block is None:
-                return
             yield block
+            begun = time.perf_counter()
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the answer; a piece is empty where its bytes are not known yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,13 +12,15 @@ from starlette.exceptions import HTTPException
 
 from overtone.errors import OvertoneError
 
-log = logging.getLogger("overtone.serving")
-
 
 class Detail(BaseModel):
     """The body of every error."""
 
     detail: str
+
+
+# How OpenAPI shows that every request may be answered with an error.
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Detail}, "5XX": {"model": Detail}}
 
 
 class Refused(HTTPException):
@@ -34,22 +35,10 @@ class Refused(HTTPException):
         super().__init__(status, sentence, None if retry_after is None else {"Retry-After": str(retry_after)})
 
 
-class UnknownModelError(OvertoneError):
-    """A request names a model that there is not."""
-
-
-class UnusableModelError(OvertoneError):
-    """A model that a request names, and that cannot be used; its cause is for the log, it names files and addresses."""
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI shows that a route may answer with these errors."""
-    return {status: {"model": Detail} for status in statuses}
-
-
 def sentence_of(error: BaseException) -> str:
     """An error's message in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = error.detail if isinstance(error, HTTPException) else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def install(app: FastAPI) -> None:
@@ -62,10 +51,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OvertoneError)
     async def _unusable(_: Request, error: OvertoneError) -> JSONResponse:
-        if isinstance(error, UnusableModelError):
-            log.error("%s: %s", error, sentence_of(error.__cause__ or error))
-        status = 404 if isinstance(error, UnknownModelError) else 503 if isinstance(error, UnusableModelError) else 422
-        return JSONResponse({"detail": sentence_of(error)}, status)
+        return JSONResponse({"detail": sentence_of(error)}, 422)
 
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, __: Exception) -> JSONResponse:

@@ -1,7 +1,7 @@
 """Jobs as folders: what was sent, what came of it, and a record that every process of the server can read.
 
 ID/job.json          the record
-ID/input             the file as it came; reference and profile beside it
+ID/file              as it came; reference and profile beside it
 ID/received.wav      what a condition left of it
 ID/enhanced.wav      the enhanced samples, 32-bit float
 ID/result.FORMAT     them in a format that was asked for
@@ -9,25 +9,27 @@ ID/result.FORMAT     them in a format that was asked for
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from overtone.serving import conditions
+from overtone.serving.enhancement import Order
 from overtone.serving.errors import Refused
 from overtone.serving.options import Options
-from overtone.serving.uploads import FIELD, PROFILE, REFERENCE, Upload
+from overtone.serving.uploads import FIELD, FIELDS, Upload
 
 RECORD, RECEIVED, ENHANCED = "job.json", "received.wav", "enhanced.wav"
-_INPUTS = {FIELD: "input", REFERENCE: "reference", PROFILE: "profile"}
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _RETRY_SECONDS = 30
 
@@ -57,21 +59,28 @@ class Job(BaseModel):
     format: str | None = None
 
 
+class JobOrder(Order):
+    """What is to be made of a job's file, what it is made worse by first, and where it comes from."""
+
+    condition: Annotated[str, Field(description="A name of /v1/conditions: what the file is made worse by first.")] = (
+        conditions.NONE
+    )
+    source: Annotated[str | None, Field(description="Another job, whose file is taken in place of a body.")] = None
+
+
 class Record(Job):
     """All that is known of a job.
 
     Attributes:
-        order: the request's parameters.
         source: header of the file.
         report: what was found in it.
-        process: that computes it.
+        attempts: how often its computing was begun.
     """
 
-    client: str = ""
-    order: dict[str, Any] = {}
+    client: str
+    order: JobOrder
     source: dict[str, Any] = {}
     report: dict[str, Any] = {}
-    process: int = 0
     attempts: int = 0
 
     @property
@@ -90,25 +99,24 @@ class JobFiles:
         self._folder, self._options = folder, options
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def create(self, client: str, given: Upload | None, other: str | None, order: dict[str, Any]) -> Record:
-        """A new job with its input: what was sent, or that of another job.
+    def create(self, client: str, given: Upload | None, order: JobOrder) -> Record:
+        """A new job with its input: what was sent, or that of the order's other job.
 
         Raises:
             Refused: there are too many jobs (503, 429), or there is no such other job (404).
         """
         self._require_room(client)
-        job = Record(id=secrets.token_urlsafe(16), client=client, process=os.getpid(), order=order)
-        source = None if other is None else self._folder / self.read(other).id
-        folder = self._folder / job.id
-        folder.mkdir(mode=0o700)
-        for field, name in _INPUTS.items():
+        job = Record(id=secrets.token_urlsafe(16), client=client, order=order)
+        links = {} if order.source is None else self.inputs(self.read(order.source))
+        self.path(job, "").mkdir(mode=0o700)
+        for field, path in links.items():
+            os.link(path, self.path(job, field))
+        for field in FIELDS:
             sent: BinaryIO | None = getattr(given, field, None)
             if sent is not None:
                 sent.seek(0)
-                with (folder / name).open("wb") as target:
+                with self.path(job, field).open("wb") as target:
                     shutil.copyfileobj(sent, target, 1_000_000)
-            elif source is not None and (source / name).exists():
-                os.link(source / name, folder / name)
         self.save(job)
         return job
 
@@ -138,20 +146,15 @@ class JobFiles:
     def original(self, job: Job) -> Path:
         """What is enhanced: the file that was sent, or what the condition left of it."""
         received = self.path(job, RECEIVED)
-        return received if received.exists() else self.path(job, _INPUTS[FIELD])
+        return received if received.exists() else self.path(job, FIELD)
 
     def inputs(self, job: Job) -> dict[str, Path]:
         """The files that were sent, by the fields of `Upload`."""
-        paths = {field: self.path(job, name) for field, name in _INPUTS.items()}
-        return {field: path for field, path in paths.items() if path.exists()}
+        return {field: path for field in FIELDS if (path := self.path(job, field)).exists()}
 
-    def delete(self, id: str) -> None:
-        """Remove a job; what computes it stops after its piece.
-
-        Raises:
-            Refused: there is none (404).
-        """
-        shutil.rmtree(self._folder / self.read(id).id, ignore_errors=True)
+    def delete(self, job: Job) -> None:
+        """Remove a job; what computes it stops after its piece."""
+        shutil.rmtree(self.path(job, ""), ignore_errors=True)
 
     def is_deleted(self, job: Job) -> bool:
         return not self.path(job, RECORD).exists()
@@ -166,21 +169,23 @@ class JobFiles:
         if used + size > self._options.job_gigabytes * 1e9:
             raise Refused(413, f"the result takes {size / 1e9:.1f} GB, more than is left for jobs on the server's disk")
 
-    def abandoned(self, own: Collection[str] = ()) -> Iterator[Record]:
-        """Jobs whose process has ended before them; each is given to one process alone.
+    def unfinished(self) -> list[str]:
+        """Ids of the jobs that have not ended."""
+        return [job.id for job in self._all() if not job.ended]
 
-        Args:
-            own: jobs of this process. Others may have its number: a container's first process is always 1.
+    @contextmanager
+    def held(self, id: str) -> Iterator[Record]:
+        """A job's record, for the one process that computes it; the system frees it if the process ends.
+
+        Raises:
+            OSError: another process has it, or it was deleted.
         """
-        for job in self._all():
-            if job.ended or job.id in own or (job.process != os.getpid() and _is_running(job.process)):
-                continue
-            # Whoever makes the file has the job.
-            with suppress(OSError):
-                self.path(job, f"taken-from-{job.process}-{job.attempts}").touch(exist_ok=False)
-                job.process = os.getpid()
-                self.save(job)
-                yield job
+        folder = os.open(self._folder / id, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield self._load(self._folder / id)
+        finally:
+            os.close(folder)
 
     def _require_room(self, client: str) -> None:
         oldest = time.time() - 60 * self._options.job_minutes
@@ -188,7 +193,7 @@ class JobFiles:
         for job in self._all():
             with suppress(OSError):
                 if job.ended and self.path(job, "").stat().st_mtime < oldest:
-                    shutil.rmtree(self.path(job, ""), ignore_errors=True)
+                    self.delete(job)
                     continue
             kept[job.client] += 1
         if kept.total() >= self._options.jobs:
@@ -204,13 +209,3 @@ class JobFiles:
 
     def _load(self, folder: Path) -> Record:
         return Record.model_validate_json((folder / RECORD).read_text())
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -77,4 +77,4 @@ class Metrics:
         limits = self._limits
         self._live.set(limits.live)
         self._computing.set(limits.computing)
-        self._waiting.set(max(0, limits.inside - limits.computing))
+        self._waiting.set(max(0, limits.requests - limits.computing))

@@ -7,11 +7,11 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from overtone.serving.errors import sentence_of
 from overtone.serving.logs import request_id
 from overtone.serving.metrics import Metrics
 from overtone.serving.options import Options
@@ -24,12 +24,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class TooSlowError(Exception):
-    """A client that does not take its answer."""
-
-
 class Observed:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application.
+
+    What fails after an answer has begun breaks the connection off: no client can take what it has for the whole answer.
+    """
 
     def __init__(self, app: ASGIApp, options: Options, metrics: Metrics) -> None:
         self._app, self._options, self._metrics = app, options, metrics
@@ -43,10 +42,12 @@ class Observed:
         answer, begun = _Answer(send, self._options.write_seconds, request_id.get()), time.perf_counter()
         try:
             await self._app(scope, receive, answer if scope["type"] == "http" else send)
-        except TooSlowError as error:
-            # The connection is then broken off: no client can take what it has for the whole answer.
+        except Exception as error:
+            if not answer.begun:
+                raise
             self._metrics.broken.inc()
-            log.warning("an answer was broken off: %s", error)
+            # Starlette's own error about an answer that has begun has ours as its cause.
+            log.error("an answer was broken off: %s", sentence_of(error.__cause__ or error))
         finally:
             if scope["type"] == "http":
                 self._count(scope, answer, time.perf_counter() - begun)
@@ -68,13 +69,12 @@ class _Answer:
 
     def __init__(self, send: Send, seconds: float, id: str) -> None:
         self._send, self._seconds, self._id = send, seconds, id
-        self.status, self.bytes = 500, 0
+        self.status, self.bytes, self.begun = 500, 0, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": [*message["headers"], (b"x-request-id", self._id.encode())]}
-            await self._sent(message)
+            self.status, self.begun = message["status"], True
+            await self._sent({**message, "headers": [*message["headers"], (b"x-request-id", self._id.encode())]})
             return
         body: bytes = message.get("body", b"")
         self.bytes += len(body)
@@ -87,17 +87,4 @@ class _Answer:
             async with asyncio.timeout(self._seconds):
                 await self._send(message)
         except TimeoutError:
-            raise TooSlowError(f"its client took less than {_CHUNK} bytes in {self._seconds:g} s") from None
-
-
-def paced(send: Send, seconds: float, stalled: Callable[[], None]) -> Send:
-    """A `send` that calls `stalled` when the client takes longer than so many seconds for a message."""
-
-    async def sent(message: Message) -> None:
-        timer = asyncio.get_running_loop().call_later(seconds, stalled)
-        try:
-            await send(message)
-        finally:
-            timer.cancel()
-
-    return sent
+            raise RuntimeError(f"its client took less than {_CHUNK} bytes in {self._seconds:g} s") from None

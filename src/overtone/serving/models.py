@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ import numpy as np
 from overtone.enhance.upsampler import Upsampler
 from overtone.errors import OvertoneError
 from overtone.registry import resolve
-from overtone.serving.errors import Refused, UnknownModelError, UnusableModelError, sentence_of
+from overtone.serving.errors import Refused, sentence_of
+from overtone.serving.options import Options
 
 T = TypeVar("T")
 log = logging.getLogger("overtone.serving")
@@ -37,10 +39,6 @@ _LOAD_SECONDS = 60.0
 _LOADS_AT_A_TIME = 2
 
 
-class BrokenModelError(OvertoneError):
-    """A model that loads but does not compute."""
-
-
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to work. `version`: of the registry, or the name of a released model or folder."""
@@ -52,6 +50,15 @@ class Loaded:
     def kind(self) -> str:
         """The model's family."""
         return self.upsampler.model.family
+
+    @property
+    def trained_hz(self) -> tuple[float, float] | None:
+        """The lowest and the highest cutoff that it was trained with; None where it does not say."""
+        try:
+            cutoffs = self.upsampler.config["train"]["extend"]["ranges"]["cutoffs"]
+            return float(min(cutoffs)), float(max(cutoffs))
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def require_device(name: str) -> None:
@@ -81,13 +88,9 @@ def load(folder: Path, version: str, device: str = "cpu") -> Loaded:
     """A model of a folder, tried out once, so that its first request finds it warm.
 
     Raises:
-        OvertoneError: it cannot be loaded, the device is not there, or what it makes of noise is no audio.
+        OvertoneError: it cannot be loaded, or what it makes of noise is no audio.
     """
-    try:
-        upsampler = Upsampler.load(folder, device)
-    except (RuntimeError, AssertionError) as error:
-        # What torch raises of a device that is not there.
-        raise OvertoneError(f"device {device}: cannot be used ({sentence_of(error)[:200]})") from None
+    upsampler = Upsampler.load(folder, device)
     if (torch := sys.modules.get("torch")) is not None:
         # Requests are spread over the cores, not the work of one.
         torch.set_num_threads(1)
@@ -95,9 +98,7 @@ def load(folder: Path, version: str, device: str = "cpu") -> Loaded:
     for signal in (noise[:1], noise):
         out = upsampler.enhance(signal, upsampler.rate, cutoff_hz=8_000.0)
         if out.shape != signal.shape or not np.isfinite(out).all():
-            raise BrokenModelError(
-                f"{version}: does not make audio of noise; expected finite samples of the same number"
-            )
+            raise OvertoneError(f"{version}: does not make audio of noise; expected finite samples of the same number")
     return Loaded(upsampler, version)
 
 
@@ -107,23 +108,13 @@ class ModelCache:
     A request holds the model that it began with: a swap changes only which one the next request gets.
 
     Args:
-        model: reference that is followed, or a folder, which stays as it is.
-        size: models kept besides the default one.
-        registry_seconds: that a request waits for the registry.
+        options: `model` is a reference that is followed, or a folder, which stays as it is.
         changed: called with each new default model, and the one before.
     """
 
-    def __init__(
-        self,
-        model: str,
-        size: int,
-        device: str = "cpu",
-        registry_seconds: float = 2.0,
-        changed: Callable[[Loaded, Loaded | None], None] = lambda *_: None,
-    ) -> None:
-        self.model = model
+    def __init__(self, options: Options, changed: Callable[[Loaded, Loaded | None], None] = lambda *_: None) -> None:
+        self.model, self._options, self._changed = options.model, options, changed
         self.current: Loaded | None = None
-        self._size, self._device, self._registry_seconds, self._changed = size, device, registry_seconds, changed
         self._others: OrderedDict[str, Loaded] = OrderedDict()
         # What a reference meant when the registry last said.
         self._meant: dict[str, str] = {}
@@ -134,11 +125,14 @@ class ModelCache:
         # A version that could not be used, and when it may be tried again.
         self._refused = ("", 0.0)
 
-    @property
-    def default(self) -> Loaded:
-        """The model of requests that name none."""
+    def require_loaded(self) -> Loaded:
+        """The model of requests that name none.
+
+        Raises:
+            Refused: it is not loaded yet (503).
+        """
         if self.current is None:
-            raise UnusableModelError("the model is not loaded yet; try again in a moment")
+            raise Refused(503, "the model is not loaded yet; try again in a moment", 1)
         return self.current
 
     async def refresh(self) -> None:
@@ -160,10 +154,10 @@ class ModelCache:
         self._changed(loaded, before)
         log.info("serving %s %s%s", loaded.kind, version, f" in place of {before.version}" if before else "")
 
-    async def follow(self, seconds: float) -> None:
+    async def follow(self) -> None:
         """Look for another champion again and again, until cancelled; what goes wrong is logged, and nothing changes."""
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self._options.poll_seconds)
             try:
                 await self.refresh()
             except Exception as error:  # a registry may fail in any way, and the server must outlive it
@@ -177,34 +171,35 @@ class ModelCache:
         counts for the next request.
 
         Raises:
-            UnknownModelError: there is no such model.
-            UnusableModelError: it cannot be used.
-            Refused: the registry does not answer, or the model is not loaded in time (503).
+            Refused: there is no such model (404), it cannot be used or is not loaded in time, or the registry does not
+                answer (503).
         """
         if reference in (None, "", "auto", self.model):
-            return self.default
+            return self.require_loaded()
         assert reference is not None
         if not _REFERENCE.fullmatch(reference):
-            raise UnknownModelError(
-                f"model: {reference[:64]!r} is no alias, version number or name of a released model"
-            )
+            raise Refused(404, f"model: {reference[:64]!r} is no alias, version number or name of a released model")
         asked = self._once(f"version {reference}", lambda: self._version(reference))
         if (loaded := self._held(self._meant.get(reference, reference))) is not None:
             return loaded
         try:
-            version = await _within(self._registry_seconds, asked, "the registry does not answer")
+            version = await _within(self._options.registry_seconds, asked, "the registry does not answer")
             if (loaded := self._held(version)) is not None:
                 return loaded
         except OvertoneError as error:
             log.info("model %r, named by a request: %s", reference, sentence_of(error))
-            raise UnknownModelError(f"model: {reference!r} is not known here; /v1/models lists what is") from None
+            raise Refused(404, f"model: {reference!r} is not known here; /v1/models lists what is") from None
         loading = self._once(f"load {version}", lambda: self._load(reference, version))
         try:
             loaded = await _within(_LOAD_SECONDS, loading, f"model {reference!r} is not loaded yet")
-        except OvertoneError as error:
-            raise UnusableModelError(f"model: {reference!r} cannot be used; the server's log says why") from error
+        except Refused:
+            raise
+        except Exception as error:  # the device's own, too
+            # It names files and addresses.
+            log.error("model %r, named by a request: %s", reference, sentence_of(error))
+            raise Refused(503, f"model: {reference!r} cannot be used; the server's log says why") from None
         self._others[version] = loaded
-        while len(self._others) > self._size:
+        while len(self._others) > self._options.kept_models:
             self._others.popitem(last=False)
         return loaded
 
@@ -212,7 +207,7 @@ class ModelCache:
         """What a request may name; what was known before, where the registry does not answer in time."""
         asked = self._once("known", lambda: in_thread(resolve.known))
         with suppress(TimeoutError):
-            self._known = await asyncio.wait_for(asyncio.shield(asked), self._registry_seconds)
+            self._known = await asyncio.wait_for(asyncio.shield(asked), self._options.registry_seconds)
         return self._known
 
     def _held(self, version: str) -> Loaded | None:
@@ -229,7 +224,7 @@ class ModelCache:
 
     async def _load(self, reference: str, version: str) -> Loaded:
         async with self._loading:
-            return await in_thread(_load_version, reference, version, self._device)
+            return await in_thread(_load_version, reference, version, self._options.device)
 
     def _once(self, name: str, call: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """A task that is running under this name, or a new one."""
@@ -249,29 +244,17 @@ async def _within(seconds: float, task: asyncio.Task[T], sentence: str) -> T:
 
 async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
     """What a call gives, made in a thread of its own, which does not keep a process alive that is to end."""
-    loop = asyncio.get_running_loop()
-    made: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: Exception | None) -> None:
-        if made.done():
-            return
-        if error is None:
-            made.set_result(value)  # type: ignore[arg-type]
-        else:
-            made.set_exception(error)
+    made: Future[T] = Future()
 
     def run() -> None:
-        value, failed = None, None
-        try:
-            value = call(*arguments)
-        except Exception as error:  # the caller's to judge
-            failed = error
-        # The loop may have ended meanwhile.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, value, failed)
+        if made.set_running_or_notify_cancel():
+            try:
+                made.set_result(call(*arguments))
+            except Exception as error:  # the caller's to judge
+                made.set_exception(error)
 
     threading.Thread(target=run, name="registry", daemon=True).start()
-    return await made
+    return await asyncio.wrap_future(made)
 
 
 def _load_version(reference: str, version: str, device: str) -> Loaded:

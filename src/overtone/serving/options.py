@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
+
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _option(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
+def _option(default: Any, help: str, least: float | None = None, most: float | None = None, *names: str) -> Any:
     """A field of `Options`, what the command says of it, and its range."""
-    return field(default=default, metadata={"help": help, "min": least, "max": most})
+    return field(default=default, metadata={"option": typer.Option(*names, help=help, min=least, max=most)})
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Options:
     job_megabytes: float = _option(1000.0, "Of a job's file; 413 to larger ones.", 0.001)
     job_seconds: float = _option(14_400.0, "Of sound in a job, summed over channels; 413 to longer ones.", 0.1)
     job_minutes: float = _option(60.0, "That a finished job is kept after its last use.", 0.001)
-    job_gigabytes: float = _option(20.0, "On the disk for all jobs; 503 to any more.", 0.001)
+    job_gigabytes: float = _option(20.0, "On the disk for all jobs; one that needs more fails.", 0.001)
     kept_models: int = _option(2, "Models that requests name, kept in memory.", 1)
     poll_seconds: float = _option(10.0, "Between two looks for another champion.", 0.1)
     registry_seconds: float = _option(2.0, "That a request waits for the registry to say what a name means.", 0.01)
@@ -53,12 +55,13 @@ class Options:
     live_sessions: int = _option(8, "Live streams at a time.", 0)
     live_per_client: int = _option(4, "Live streams of one address at a time.", 1)
     live_ahead: float = _option(2.0, "Seconds that a live stream may be ahead of time.", 0)
-    live_backlog: float = _option(2.0, "Seconds of a live stream taken in and not yet computed.", 0.1)
     live_idle: float = _option(30.0, "Seconds without a frame, until a live stream is ended.", 0.1)
     shadow: str = _option("", "Challenger computed beside the model for a share of the files: alias, version, folder.")
     shadow_share: float = _option(0.05, "Share of the files that the challenger is given too.", 0, 1)
     state: Path | None = _option(None, "Folder of jobs and statistics. Default: of the project, or the user's cache.")  # noqa: RUF009 -- it makes a field
-    allowed_hosts: tuple[str, ...] = _option((), "Name by which browsers reach the server, behind a proxy. Repeatable.")
+    allowed_hosts: list[str] | None = _option(  # noqa: RUF009 -- it makes a field
+        None, "Name by which browsers reach the server, behind a proxy. Repeatable.", None, None, "--allowed-host"
+    )
     access_log: bool = _option(True, "Log every request.")
     log_format: Literal["text", "json"] = _option("text", "Of the log: text, or a JSON object a line.")
     key: str | None = field(default=None, repr=False)
@@ -68,27 +71,7 @@ class Options:
         """Threads that compute in this process."""
         return self.workers or max(1, cores() // self.processes)
 
-    @property
-    def max_bytes(self) -> int:
-        """Of a request's body."""
-        return int(self.max_megabytes * 1_000_000)
-
-    @property
-    def job_bytes(self) -> int:
-        """Of the body of a request for a job."""
-        return int(self.job_megabytes * 1_000_000)
-
     def share(self) -> Options:
         """The limits of one of the processes."""
-
-        def part(whole: int) -> int:
-            return -(-whole // self.processes)
-
-        return replace(
-            self,
-            concurrency=part(self.concurrency),
-            queue=part(self.queue),
-            per_client=part(self.per_client),
-            live_sessions=part(self.live_sessions),
-            live_per_client=part(self.live_per_client),
-        )
+        names = ("concurrency", "queue", "per_client", "live_sessions", "live_per_client")
+        return replace(self, **{name: -(-getattr(self, name) // self.processes) for name in names})

@@ -34,6 +34,7 @@ _HEADERS = {
     # A page from elsewhere gets nothing by an element either.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
 # RFC 3986: a name, an address of IPv4, or one of IPv6 in brackets; a port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -149,7 +150,7 @@ class Security:
         name pointed here.
         """
         host, origin = headers.get("host", ""), headers.get("origin")
-        known = self._options.allowed_hosts
+        known = self._options.allowed_hosts or ()
         if origin is not None and urlsplit(origin).netloc != host and urlsplit(origin).hostname not in known:
             return True
         name = urlsplit(f"//{host}").hostname or ""

@@ -153,14 +153,12 @@ def _keep_loaded() -> None:
 
 
 def _listening(options: Options) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    six = ":" in options.host
     try:
-        listener.bind((options.host, options.port))
+        return socket.create_server(
+            (options.host, options.port), family=socket.AF_INET6 if six else socket.AF_INET, dualstack_ipv6=six
+        )
     except OSError as error:
-        listener.close()
         raise OvertoneError(
             f"{options.host}:{options.port}: cannot be listened on: {error.strerror or error}"
         ) from None
-    return listener

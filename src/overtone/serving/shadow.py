@@ -6,10 +6,13 @@ a line at a hop rate (see `evaluation.texture`), how tonal it is, how far the tw
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,33 +22,14 @@ from overtone.audio import Signal
 from overtone.dsp.stft import analyse
 from overtone.enhance.stream import Treatment
 from overtone.evaluation import texture
+from overtone.serving.enhancement import Enhancement
 from overtone.serving.errors import sentence_of
-from overtone.serving.models import Loaded
+from overtone.serving.models import Loaded, ModelCache
 from overtone.serving.statistics import Statistics
 
 log = logging.getLogger("overtone.serving")
 EXCERPT_SECONDS = 10.0
 _FLOOR = 1e-12
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A piece of a file (channels, samples) at its own rate in Hz, and what was done to the file."""
-
-    signal: Signal
-    rate: int
-    treatment: Treatment
-
-
-def excerpt(source: audio.Source, info: audio.Info, treatment: Treatment) -> Excerpt:
-    """The middle of a file; computes.
-
-    Raises:
-        AudioError: not usable audio.
-    """
-    length = round(EXCERPT_SECONDS * info.rate)
-    signal, rate = audio.read(source, max(0, (info.frames - length) // 2), length)
-    return Excerpt(signal, rate, treatment)
 
 
 class Shadow:
@@ -54,48 +38,68 @@ class Shadow:
     Args:
         challenger: what the second model is named by; empty for none.
         share: of the files.
+        compute: runs a call that takes long.
     """
 
-    def __init__(self, challenger: str, share: float, statistics: Statistics) -> None:
-        self.challenger, self._share, self._statistics = challenger, share, statistics
-        self._busy = False
+    def __init__(
+        self,
+        challenger: str,
+        share: float,
+        models: ModelCache,
+        statistics: Statistics,
+        compute: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
+        self._challenger, self._share, self._models = challenger, share, models
+        self._statistics, self._compute = statistics, compute
+        self._task: asyncio.Task[None] | None = None
 
-    def wanted(self) -> bool:
-        """Whether the next file is one of the share."""
-        return bool(self.challenger) and not self._busy and random.random() < self._share
+    async def take(self, work: Enhancement) -> None:
+        """Begin to compare both models on the middle of a file that was enhanced, if it is one of the share."""
+        if not self._challenger or random.random() >= self._share or (self._task and not self._task.done()):
+            return
+        length = round(EXCERPT_SECONDS * work.info.rate)
+        start = max(0, (work.info.frames - length) // 2)
+        excerpt, rate = await asyncio.to_thread(audio.read, work.file, start, length)
+        self._task = asyncio.get_running_loop().create_task(self._compared(work, excerpt, rate))
 
-    def compare(self, champion: Loaded, challenger: Loaded, given: Excerpt) -> None:
-        """Add the scores of both models on an excerpt to the statistics; computes. Errors are logged."""
-        self._busy = True
+    async def close(self) -> None:
+        """Compare no more."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _compared(self, work: Enhancement, excerpt: Signal, rate: int) -> None:
         try:
-            self._statistics.compare(champion.version, challenger.version, compared(champion, challenger, given))
+            both = work.loaded, await self._models.get(self._challenger)
+            scores = await self._compute(lambda: compared(both, excerpt, rate, work.treatment))
+            await asyncio.to_thread(self._statistics.compare, both[0].version, both[1].version, scores)
         except Exception as error:  # nothing of it may reach a request
-            log.error("%s could not be compared with %s: %s", challenger.version, champion.version, sentence_of(error))
-        finally:
-            self._busy = False
+            log.error("%s cannot be compared with the model: %s", self._challenger, sentence_of(error))
 
 
-def compared(champion: Loaded, challenger: Loaded, given: Excerpt) -> dict[str, tuple[float, float]]:
-    """Scores of two models by metric, the champion's and the challenger's."""
-    outputs, speeds, cutoff = [], [], given.treatment.cutoff_hz
-    for loaded in (champion, challenger):
+def compared(
+    models: tuple[Loaded, Loaded], excerpt: Signal, rate: int, treatment: Treatment
+) -> dict[str, tuple[float, float]]:
+    """Scores of two models by metric, made of the same excerpt (channels, samples) at `rate` in Hz; computes."""
+    outputs, speeds, own_rate, cutoff = [], [], models[0].upsampler.rate, treatment.cutoff_hz
+    for model in models:
         begun = time.perf_counter()
         outputs.append(
-            loaded.upsampler.enhance(
-                given.signal,
-                given.rate,
-                mode=given.treatment.mode,
+            model.upsampler.enhance(
+                excerpt,
+                rate,
+                mode=treatment.mode,
                 cutoff_hz=cutoff,
-                profile=given.treatment.profile,
-                brightness_db=given.treatment.brightness_db,
+                profile=treatment.profile,
+                brightness_db=treatment.brightness_db,
             )
         )
-        speeds.append(given.signal.shape[1] / given.rate / max(time.perf_counter() - begun, 1e-6))
-    rate = champion.upsampler.rate
-    one, other = (_scores(signal, rate, cutoff) for signal in outputs)
-    scores = {name: (one[name], other[name]) for name in one}
-    logs = [np.log10(_power_above(_spectra(signal), rate, cutoff) + _FLOOR) for signal in outputs]
+        speeds.append(excerpt.shape[1] / rate / max(time.perf_counter() - begun, 1e-6))
+    one, other = (_scores(signal, own_rate, cutoff) for signal in outputs)
+    logs = [np.log10(_power_above(_spectra(signal), own_rate, cutoff) + _FLOOR) for signal in outputs]
     apart = float(np.sqrt(np.mean((logs[0] - logs[1]) ** 2, axis=1)).mean()) if logs[0].size else 0.0
+    scores = {name: (one[name], other[name]) for name in one}
     return {**scores, "real_time_factor": (speeds[0], speeds[1]), "distance": (0.0, apart)}
 
 

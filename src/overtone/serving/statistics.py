@@ -7,7 +7,7 @@ does beside the model (see `shadow`). They lie in an SQLite file, which all proc
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ class Statistics:
         days: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
         for day, name, value, count in counters:
             days[day][name][value] = count
-        before: dict[str, dict[str, float]] = {name: {} for name in DRIFTING}
+        before: dict[str, Counter[str]] = {name: Counter() for name in DRIFTING}
         rows = []
         for day, counted in days.items():
             row: dict[str, Any] = {"day": day, "files": int(counted["files"][""])}
@@ -91,8 +91,7 @@ class Statistics:
             row["outside_of_training"] = int(counted["outside of training"].get("", 0))
             row["drift"] = {name: distance(counted[name], before[name]) for name in DRIFTING if before[name]}
             for name in DRIFTING:
-                for value, count in counted[name].items():
-                    before[name][value] = before[name].get(value, 0.0) + count
+                before[name].update(counted[name])
             rows.append(row)
         return {"days": rows, "shadow": [_compared(*row) for row in shadow]}
 

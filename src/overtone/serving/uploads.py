@@ -26,7 +26,7 @@ _SPOOL_BYTES = 2_000_000
 _WRITE_BYTES = 1_000_000
 # A body may take a second more for each so many bytes: 128 kbit/s.
 _LEAST_BYTES_A_SECOND = 16_000
-FIELD, REFERENCE, PROFILE = "file", "reference", "profile"
+FIELDS = FIELD, REFERENCE, PROFILE = ("file", "reference", "profile")
 # OpenAPI cannot see what a route reads and writes as bytes.
 BYTES = {"type": "string", "format": "binary"}
 _FILES = {
@@ -54,12 +54,13 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, options: Options, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(request: Request, options: Options, megabytes: float) -> AsyncIterator[Upload]:
     """The audio of a request: its raw body, or the field `file` of a multipart form, which may have other files too.
 
     Raises:
         Refused: too large (413), too slow (408), or no file in the form (422).
     """
+    max_bytes = int(megabytes * 1_000_000)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
@@ -128,7 +129,7 @@ async def _form(request: Request) -> Upload:
     if FIELD not in form:
         raise Refused(422, f"the form has no file in its field {FIELD!r}")
     files = {}
-    for name in (FIELD, REFERENCE, PROFILE):
+    for name in FIELDS:
         file = form.get(name)
         if file is None:
             continue

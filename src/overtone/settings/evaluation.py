@@ -35,6 +35,6 @@ class RegisterParams(Settings):
     margin: NonNegative = 0.0
     samples: Annotated[int, Field(ge=2)] = 2
     guards: tuple[Guard, ...] = ()
-    promote: Literal["auto", "never"] = "auto"
+    promote: Literal["auto", "never", "clean-tree"] = "auto"
     on_champion: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
     on_champion_seconds: PositiveFloat = 60.0

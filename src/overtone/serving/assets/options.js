@@ -67,7 +67,6 @@ export class Options extends EventTarget {
   #changed() {
     const { mode, cutoff_hz: cutoff, reference } = this.settings;
     $("mode-text").textContent = MODES[mode];
-    $("condition-text").textContent = this.#conditions.find(({ name }) => name === $("condition").value)?.description ?? "";
     $("more-text").textContent = [
       unusualModel(),
       mode !== "auto" && mode,

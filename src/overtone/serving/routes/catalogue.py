@@ -1,20 +1,22 @@
-"""What a request may name: models, conditions, samples."""
+"""What the server says of itself: whether it is ready, what it has done, and what a request may name."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Annotated, Literal
+import asyncio
+from dataclasses import asdict
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from overtone import audio
 from overtone.serving import conditions
-from overtone.serving.engine import Engine, engine_of
-from overtone.serving.errors import Refused, documented
+from overtone.serving.engine import ServersEngine
+from overtone.serving.errors import Refused
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(tags=["catalogue"])
 
 
 class Model(BaseModel):
@@ -37,103 +39,77 @@ class Model(BaseModel):
     default: bool
 
 
-class Models(BaseModel):
-    """The default one first, then the registry's versions, the newest first, then the released models."""
-
-    models: list[Model]
-
-
 class Condition(BaseModel):
-    """A condition: its name, the mode that suits it, and what it does in a sentence."""
+    """A condition: its name, the mode that suits it, and what it does in words."""
 
     name: str
     mode: Literal["auto", "extend", "restore"]
     title: str
-    description: str
 
 
-class Conditions(BaseModel):
-    """`none` first, then those of params.yaml in its order."""
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the server answers."""
+    return {"status": "ok"}
 
-    conditions: list[Condition]
+
+@router.get("/readyz")
+async def readyz(engine: ServersEngine) -> dict[str, str]:
+    """Whether a model is loaded and tried out."""
+    engine.models.require_loaded()
+    return {"status": "ready"}
 
 
-class Sample(BaseModel):
-    """A full-band recording that no released model was trained on.
+@router.get("/metrics", include_in_schema=False)
+async def metrics(engine: ServersEngine) -> Response:
+    """The counters in Prometheus's text format."""
+    return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    Attributes:
-        kind: speech or music.
-        by: whom to name.
-        licence: its own, apart from the program's; an SPDX identifier.
-        source: where it comes from, and what was changed.
-        url: of the FLAC file, from the server's root.
+
+@router.get("/v1/statistics")
+async def statistics(engine: ServersEngine) -> dict[str, Any]:
+    """What came in, by day: bandwidth, level, damage, drift; and how the challenger does beside the model."""
+    return await asyncio.to_thread(engine.statistics.report)
+
+
+@router.get("/v1/models")
+async def models(engine: ServersEngine) -> dict[str, list[Model]]:
+    """Models that a request may name, those that were known last where the registry does not answer.
+
+    The default one first, then the registry's versions, the newest first, then the released models.
     """
-
-    name: str
-    title: str
-    kind: str
-    seconds: float
-    by: str
-    licence: str
-    source: str
-    url: str
-
-
-class Samples(BaseModel):
-    """All of them."""
-
-    samples: list[Sample]
-
-
-@router.get("/models")
-async def models(engine: Annotated[Engine, Depends(engine_of)]) -> Models:
-    """Models that a request may name; those that were known last, where the registry does not answer."""
     current = engine.models.current
     found = [
-        Model(
-            reference=row.reference,
-            version=row.version,
-            aliases=list(row.aliases),
-            model=row.model,
-            scores=dict(row.scores),
-            default=current is not None and current.version == row.version,
-        )
+        Model(**asdict(row), default=current is not None and current.version == row.version)
         for row in await engine.models.known()
     ]
     if current is not None and not any(one.default for one in found):
         own = Model(reference="auto", version=current.version, aliases=[], model=current.kind, scores={}, default=True)
         found.insert(0, own)
-    return Models(models=sorted(found, key=lambda one: not one.default))
+    return {"models": sorted(found, key=lambda one: not one.default)}
 
 
-@router.get("/conditions")
-def listed_conditions() -> Conditions:
-    """What a job can do to a recording before it is enhanced."""
-    untouched = "The recording is enhanced just as it comes."
-    none = Condition(name=conditions.NONE, mode="auto", title="As it is", description=untouched)
-    described = [conditions.described(name, one) for name, one in conditions.known().items()]
-    return Conditions(conditions=[none, *map(Condition.model_validate, described)])
+@router.get("/v1/conditions")
+def listed_conditions() -> dict[str, list[Condition]]:
+    """What a job can do to a recording before it is enhanced: `none` first, then those of params.yaml in its order."""
+    none = Condition(name=conditions.NONE, mode="auto", title="As it is")
+    return {"conditions": [none, *(Condition(**conditions.described(*one)) for one in conditions.known().items())]}
 
 
-@router.get("/samples")
-def samples() -> Samples:
-    """Clips to try the models on, with their licences."""
-    return Samples(samples=list(_clips()))
+@router.get("/v1/samples")
+def samples() -> dict[str, list[dict[str, Any]]]:
+    """Full-band clips to try the models on, which no released model was trained on, with their authors and licences."""
+    return {"samples": [_clip(**clip) for clip in conditions.samples()["clips"]]}
 
 
-@router.get("/samples/{name}", response_class=FileResponse, responses=documented(404))
+@router.get("/v1/samples/{name}", response_class=FileResponse)
 def sample(name: str) -> FileResponse:
     """A clip's FLAC file."""
-    if not any(clip.name == name for clip in _clips()):
+    if not any(clip["name"] == name for clip in conditions.samples()["clips"]):
         raise Refused(404, f"there is no sample {name[:64]!r}; expected a name of /v1/samples")
     return FileResponse(conditions.SAMPLES / f"{name}.flac", media_type="audio/flac")
 
 
-@cache
-def _clips() -> tuple[Sample, ...]:
-    listed = [
-        (clip, audio.probe(conditions.SAMPLES / f"{clip['name']}.flac")) for clip in conditions.samples()["clips"]
-    ]
-    return tuple(
-        Sample(seconds=round(info.seconds, 2), url=f"v1/samples/{clip['name']}", **clip) for clip, info in listed
-    )
+def _clip(name: str, **facts: str) -> dict[str, Any]:
+    seconds = audio.probe(conditions.SAMPLES / f"{name}.flac").seconds
+    return {"name": name, **facts, "seconds": round(seconds, 2), "url": f"v1/samples/{name}"}

@@ -15,49 +15,32 @@ import json
 import logging
 import time
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from overtone.enhance.profile import Profile
 from overtone.errors import OvertoneError
 from overtone.serving import security
 from overtone.serving.engine import Engine, client_of, engine_of
 from overtone.serving.errors import Refused, sentence_of
-from overtone.serving.livestream import LiveStream
+from overtone.serving.live import LiveSettings, LiveStream
 
 log = logging.getLogger("overtone.serving")
 router = APIRouter()
-# Codes of RFC 6455 and its registry.
-_DONE, _MALFORMED, _REFUSED, _FAILED, _FULL = 1000, 1003, 1008, 1011, 1013
+# Codes of RFC 6455 and its registry; of a refusal, by what would be its status.
+_DONE, _REFUSED, _FAILED, _FULL = 1000, 1008, 1011, 1013
+_CODES = {429: _FULL, 503: _FULL}
+# Received and not yet computed, at most; of a twentieth of a second each, or what a client sends at a time.
+_PIECES = 20
 
 
-class Hello(BaseModel):
-    """A live client's first message; `cutoff_hz` must be given for rates of 44.1 kHz and more.
+class Hello(LiveSettings):
+    """A live client's first message."""
 
-    `profile` is the content of a file that `overtone profile` wrote, `brightness` in dB.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
     type: Literal["hello"]
-    rate: Annotated[int, Field(ge=8_000, le=192_000)]
-    channels: Annotated[int, Field(ge=1, le=8)] = 1
-    format: Literal["f32le", "s16le"] = "f32le"
-    mode: Literal["auto", "extend", "restore"] = "auto"
-    cutoff_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    profile: dict[str, Any] | None = None
-    brightness: Annotated[float, Field(ge=-6, le=6, allow_inf_nan=False)] = 0.0
     model: str | None = None
     key: str | None = Field(default=None, repr=False)
-
-
-class _EndedError(OvertoneError):
-    """The stream ends with an error, whose sentence the client is sent."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 @router.websocket(security.LIVE)
@@ -75,10 +58,8 @@ async def live(socket: WebSocket) -> None:
             await socket.close(_DONE)
     except WebSocketDisconnect:
         return
-    except _EndedError as error:
-        await _end(socket, error.code, str(error))
     except Refused as error:
-        await _end(socket, _FULL, error.detail)
+        await _end(socket, _CODES.get(error.status_code, _REFUSED), error.detail)
     except OvertoneError as error:
         await _end(socket, _REFUSED, sentence_of(error))
     except Exception:
@@ -102,7 +83,7 @@ async def _send(socket: WebSocket, engine: Engine, message: dict[str, Any] | byt
         async with asyncio.timeout(seconds):
             await sending
     except TimeoutError:
-        raise _EndedError(_REFUSED, f"nothing was taken for {seconds:g} s") from None
+        raise Refused(408, f"nothing was taken for {seconds:g} s") from None
 
 
 async def _received(socket: WebSocket, seconds: float) -> str | bytes:
@@ -111,7 +92,7 @@ async def _received(socket: WebSocket, seconds: float) -> str | bytes:
         async with asyncio.timeout(seconds):
             message = await socket.receive()
     except TimeoutError:
-        raise _EndedError(_REFUSED, f"nothing was sent for {seconds:g} s") from None
+        raise Refused(408, f"nothing was sent for {seconds:g} s") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     found: str | bytes | None = message.get("bytes")
@@ -124,112 +105,66 @@ async def _hello(socket: WebSocket, engine: Engine) -> Hello:
         hello = Hello.model_validate_json(text)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'hello'}: {one['msg']}" for one in error.errors())
-        raise _EndedError(_MALFORMED, found) from None
+        raise Refused(422, found) from None
     key = engine.options.key
     if key is not None and not (socket.state.key_shown or security.same(hello.key or "", key)):
-        raise _EndedError(_REFUSED, "expected the server's key, as a header of the request or as key in the hello")
+        raise Refused(401, "expected the server's key, as a header of the request or as key in the hello")
     return hello
 
 
 async def _begun(socket: WebSocket, engine: Engine, hello: Hello) -> LiveStream:
     loaded = await engine.models.get(hello.model)
-    profile = None if hello.profile is None else Profile.parse(hello.profile, "profile")
-    stream = LiveStream(
-        loaded.upsampler,
-        hello.rate,
-        hello.channels,
-        hello.format,
-        hello.mode,
-        hello.cutoff_hz,
-        profile,
-        hello.brightness,
-    )
+    stream = LiveStream(loaded.upsampler, hello)
     await _send(socket, engine, {"type": "ready", "model": loaded.kind, "version": loaded.version, **stream.facts})
     return stream
 
 
 async def _streamed(socket: WebSocket, engine: Engine, stream: LiveStream) -> None:
-    """Take frames and give frames until the client's end, neither far behind nor far ahead of time."""
-    backlog = _Backlog(round(engine.options.live_backlog * stream.bytes_a_second))
-    reading = asyncio.create_task(_read(socket, engine, stream, backlog))
+    """Take frames and give frames until the client's end."""
+    arrived: asyncio.Queue[bytes] = asyncio.Queue(_PIECES)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_read(socket, engine, stream, arrived))
+            await _compute(socket, engine, stream, arrived)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _read(socket: WebSocket, engine: Engine, stream: LiveStream, arrived: asyncio.Queue[bytes]) -> None:
+    """Put frames into the queue, and nothing at the end.
+
+    While the queue is full no more is read: the connection's own buffers then fill, and so the client is held.
+    """
+    while not _is_end(message := await _received(socket, engine.options.live_idle)):
+        if not isinstance(message, bytes):
+            raise Refused(422, 'expected frames of samples, or {"type": "end"}')
+        if len(message) % stream.frame_bytes:
+            raise Refused(422, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes")
+        for piece in stream.pieces(message):
+            await arrived.put(piece)
+    await arrived.put(b"")
+
+
+async def _compute(socket: WebSocket, engine: Engine, stream: LiveStream, arrived: asyncio.Queue[bytes]) -> None:
+    """Enhance the frames of the queue as they come, and not far ahead of time."""
     begun, mode = time.monotonic(), str(stream.facts["mode"])
-    try:
-        while (data := await backlog.take(stream.bytes_a_second)) is not None:
-            early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
-            if early > 0:
-                await asyncio.sleep(early)
-            if out := await engine.workers.compute_live(partial(stream.push, data)):
-                await _send(socket, engine, out)
-            engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
-        # What went wrong while reading is the stream's end.
-        await reading
-        if out := await engine.workers.compute_live(stream.finish):
+    while data := await arrived.get():
+        # What has come meanwhile takes far less together than piece by piece. The last one may be the end.
+        while arrived.qsize() > 1:
+            data += arrived.get_nowait()
+        if out := await engine.compute_live(partial(stream.push, data)):
             await _send(socket, engine, out)
-    finally:
-        reading.cancel()
+        engine.metrics.audio.labels(security.LIVE, mode).inc(len(data) / stream.bytes_a_second)
+        early = stream.seconds - engine.options.live_ahead - (time.monotonic() - begun)
+        if early > 0:
+            await asyncio.sleep(early)
+    if out := await engine.compute_live(stream.finish):
+        await _send(socket, engine, out)
 
 
-async def _read(socket: WebSocket, engine: Engine, stream: LiveStream, backlog: _Backlog) -> None:
+def _is_end(message: str | bytes) -> bool:
     try:
-        while True:
-            message = await _received(socket, engine.options.live_idle)
-            if isinstance(message, bytes):
-                if len(message) % stream.frame_bytes:
-                    raise _EndedError(
-                        _MALFORMED, f"expected whole frames of {stream.frame_bytes} bytes, got {len(message)} bytes"
-                    )
-                await backlog.put(message)
-                continue
-            if _is_end(message):
-                return
-            raise _EndedError(_MALFORMED, 'expected frames of samples, or {"type": "end"}')
-    finally:
-        backlog.end()
-
-
-def _is_end(text: str) -> bool:
-    try:
-        message = json.loads(text)
+        found = json.loads(message) if isinstance(message, str) else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(message, dict) and message.get("type") == "end"
-
-
-class _Backlog:
-    """Bytes that were received and not yet computed. Who puts more than there is room for waits.
-
-    A reader that waits reads no more from the connection, whose own buffers then fill: so the client is held.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = bytearray()
-        self._ended = False
-        self._changed = asyncio.Condition()
-
-    async def put(self, data: bytes) -> None:
-        async with self._changed:
-            # One message alone may be larger than the room.
-            await self._changed.wait_for(lambda: not self._held or len(self._held) + len(data) <= self._most)
-            self._held += data
-            self._changed.notify_all()
-
-    async def take(self, most: int) -> bytes | None:
-        """What has come, at most `most` bytes; None when all has been taken and no more will come."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._held or self._ended)
-            if not self._held:
-                return None
-            taken = bytes(self._held[:most])
-            del self._held[:most]
-            self._changed.notify_all()
-            return taken
-
-    def end(self) -> None:
-        self._ended = True
-        # Whoever waits has to look again; the lock cannot be waited for here.
-        asyncio.get_running_loop().create_task(self._wake())
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    return isinstance(found, dict) and found.get("type") == "end"
