@@ -77,6 +77,7 @@ class Mixing(Settings):
         babble: noises that are other voices.
         synthetic: noises that are generated.
         colour_db: mean of the standard deviations of smooth random gains over frequency; these are exponentially distributed.
+        voice_speed: how fast voices are played; their pitch and formants move with it.
         pauses: voices with a stretch of silence put in.
         narrow: examples that are band-limited.
         cutoffs: their band limits, Hz.
@@ -88,8 +89,9 @@ class Mixing(Settings):
     noise_alone: Share = 0.04
     music: Share = 0.08
     babble: Share = 0.05
-    synthetic: Share = 0.15
-    colour_db: NonNegative = 2.5
+    synthetic: Share = 0.3
+    colour_db: NonNegative = 5.0
+    voice_speed: Range = (0.8, 1.25)
     pauses: Share = 0.2
     narrow: Share = 0.15
     cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (4000, 5512, 8000, 12000)

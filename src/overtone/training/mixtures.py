@@ -117,7 +117,8 @@ class Mixer:
     def _voice(self, rng: np.random.Generator) -> Signal:
         """A stretch of a voice, some with a pause put in."""
         chosen = int(rng.choice(len(self.sounds.voices), p=self._voice_shares))
-        voice = self._piece(self.sounds.voices[chosen], rng)
+        # Slower or faster it is another voice, and voices are few.
+        voice = self._piece(self.sounds.voices[chosen], rng, rng.uniform(*self.mixing.voice_speed))
         if rng.random() < self.mixing.pauses:
             length = int(rng.uniform(0.2, 0.6) * len(voice))
             start = int(rng.integers(0, len(voice) - length))
