@@ -66,3 +66,10 @@ def test_each_batch_is_another() -> None:
 def test_shares_that_sum_above_one_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 1"):
         Mixing(clean=0.6, music=0.6)
+
+
+def test_colours_are_slight_and_now_and_then_strong() -> None:
+    one = Mixer(Sounds([recording(1)], [1.0], [], []), Mixing(colour_db=3.0), 1, 0.5, RATE, seed=5)
+    rng = np.random.default_rng(0)
+    spreads = np.array([np.std(20 * np.log10(one._colour(rng, 0.0))) for _ in range(200)])
+    assert np.median(spreads) < 3.0 and np.quantile(spreads, 0.95) > 6.0

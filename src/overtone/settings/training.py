@@ -76,7 +76,8 @@ class Mixing(Settings):
         music: examples of music, which has to stay as it is.
         babble: noises that are other voices.
         synthetic: noises that are generated.
-        colour_db: standard deviation of a smooth random gain over frequency.
+        colour_db: mean of the standard deviations of smooth random gains over frequency; these are exponentially distributed.
+        voice_speed: how fast voices are played; their pitch and formants move with it.
         pauses: voices with a stretch of silence put in.
         narrow: examples that are band-limited.
         cutoffs: their band limits, Hz.
@@ -87,11 +88,12 @@ class Mixing(Settings):
     clean: Share = 0.07
     noise_alone: Share = 0.04
     music: Share = 0.08
-    babble: Share = 0.08
-    synthetic: Share = 0.4
-    colour_db: NonNegative = 4.0
+    babble: Share = 0.05
+    synthetic: Share = 0.3
+    colour_db: NonNegative = 5.0
+    voice_speed: Range = (0.8, 1.25)
     pauses: Share = 0.2
-    narrow: Share = 0.2
+    narrow: Share = 0.15
     cutoffs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (4000, 5512, 8000, 12000)
 
     @property

@@ -117,7 +117,8 @@ class Mixer:
     def _voice(self, rng: np.random.Generator) -> Signal:
         """A stretch of a voice, some with a pause put in."""
         chosen = int(rng.choice(len(self.sounds.voices), p=self._voice_shares))
-        voice = self._piece(self.sounds.voices[chosen], rng)
+        # Slower or faster it is another voice, and voices are few.
+        voice = self._piece(self.sounds.voices[chosen], rng, rng.uniform(*self.mixing.voice_speed))
         if rng.random() < self.mixing.pauses:
             length = int(rng.uniform(0.2, 0.6) * len(voice))
             start = int(rng.integers(0, len(voice) - length))
@@ -162,8 +163,11 @@ class Mixer:
         return np.asarray(signal[whole] * (1 - moments) + signal[whole + 1] * moments, np.float32)
 
     def _colour(self, rng: np.random.Generator, lowest_hz: float) -> Signal:
-        """A smooth random gain over frequency that lets nothing pass below `lowest_hz`. Shape: (BINS,)."""
-        gain_db = rng.normal(0, self.mixing.colour_db, len(self._knots_hz))
+        """A smooth random gain over frequency that lets nothing pass below `lowest_hz`. Shape: (BINS,).
+
+        Most are slight, since most recordings are natural; a few are as strong as those of the worst microphones.
+        """
+        gain_db = rng.normal(0, self.mixing.colour_db * rng.exponential(), len(self._knots_hz))
         hz = np.arange(BINS) * (self.rate / stft.WINDOW)
         gain = 10 ** (np.interp(np.log(np.maximum(hz, 1.0)), np.log(self._knots_hz), gain_db) / 20)
         return np.asarray(gain * (hz >= lowest_hz), np.float32)
@@ -193,14 +197,13 @@ def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float) -> tuple
     hz = torch.arange(BINS, device=made.device) * (48_000 / stft.WINDOW)
     weight = mixture.visible[:, None] / (1 + hz / 4000)
     weight = weight / weight.mean()
-    power, true = made.real.square() + made.imag.square() + 1e-7, clean.real.square() + clean.imag.square() + 1e-7
+    power, true = _power(made) + 1e-7, _power(clean) + 1e-7
     magnitude, true_magnitude = power.pow(0.15), true.pow(0.15)
-    turned = made * (magnitude / power.sqrt()) - clean * (true_magnitude / true.sqrt())
-    distance = 0.7 * (magnitude - true_magnitude).square() + 0.3 * (turned.real.square() + turned.imag.square())
-    total = clean.abs().square().sum((1, 2))
-    error = made - clean
-    left = (error.real.square() + error.imag.square()).sum((1, 2))
-    there = (mixture.noisy - clean).abs().square().sum((1, 2))
+    # |S^0.3 - C^0.3|^2 is the sum of the squares minus twice the product times the cosine of the angle between S and C: real
+    # numbers alone, which takes a third of the time that complex ones take.
+    cosine = (made.real * clean.real + made.imag * clean.imag) * torch.rsqrt(power * true)
+    distance = magnitude.square() + true_magnitude.square() - magnitude * true_magnitude * (1.4 + 0.6 * cosine)
+    total, left, there = (_power(part).sum((1, 2)) for part in (clean, made - clean, mixture.noisy - clean))
     before, after = (10 * torch.log10((total + 1e-4) / (noise + 1e-4)) for noise in (there, left))
     voiced = total > 1e-3
     # Beyond 20 dB more is hardly worth anything, or what is clean already would outweigh all that is not.
@@ -209,6 +212,11 @@ def restoration_loss(made: Tensor, mixture: Mixture, snr_weight: float) -> tuple
     noisy = voiced & (before < 35)
     gain = ((after - before) * noisy).sum() / noisy.sum().clamp(min=1)
     return (distance * weight).mean() - snr_weight * ratio, gain.detach()
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared modulus of each number."""
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def waveform_loss(made: Tensor, mixture: Mixture) -> Tensor:
