@@ -107,11 +107,12 @@ def _train_in_processes(params: Params, kind: str, overrides: Sequence[str], pro
     Args:
         folder: of the training's checkpoints.
     """
-    from overtone.tracking import journal
+    from overtone.tracking import runs
     from overtone.training import launch
 
     launch.check(params.train, processes)
     options = [word for override in overrides for word in ("--set", override)]
+    note = folder / "run_id"
     try:
         launch.launch("overtone", ["stage", "train", "--model", kind, *options], processes)
     except launch.LaunchError as error:
@@ -122,7 +123,8 @@ def _train_in_processes(params: Params, kind: str, overrides: Sequence[str], pro
             raise diverged from None
         raise
     finally:
-        journal.end_orphans()
+        if note.is_file():
+            runs.end(note.read_text().strip())
 
 
 def start_folder(params: Params, family: str) -> Path | None:

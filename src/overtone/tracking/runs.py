@@ -182,3 +182,16 @@ def _why(error: Exception) -> dict[str, str]:
     tags = {REASON: str(getattr(error, "reason", error))[:_TAG_LENGTH] or type(error).__name__}
     folder = getattr(error, "folder", None)
     return tags | ({BATCH: str(folder)} if folder else {})
+
+
+def end(run_id: str) -> None:
+    """Mark a run as failed if it still counts as running: the process that recorded it was killed."""
+    if run_id in journal.kept():
+        with Journal(run_id) as held:
+            if not held.has_ended:
+                held.append("status", status="FAILED", end=journal.now())
+            held.try_to_send()
+        return
+    client = store.client()
+    if entries.exists(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "FAILED")
