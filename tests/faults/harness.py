@@ -165,12 +165,11 @@ def started(pipeline: Pipeline, *command: str) -> Iterator[subprocess.Popen[byte
 def _states(places: Sequence[Path]) -> set[State]:
     found = set()
     for place in places:
-        for path in (place, *(place.rglob("*") if place.is_dir() else ())):
-            try:
+        # Files and folders come and go meanwhile, which os.walk takes as it is.
+        below = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+        for path in below if place.is_dir() else (place,):
+            with suppress(FileNotFoundError):
                 state = path.stat()
-            except FileNotFoundError:
-                continue
-            if not path.is_dir():
                 found.add((str(path), state.st_mtime_ns, state.st_size))
     return found
 

@@ -132,11 +132,12 @@ def set_champion(client: MlflowClient, name: str, number: int, earlier: Sequence
     while len(written := json.dumps(kept)) > TAG_LENGTH:
         kept = kept[len(kept) // 10 + 1 :]
     client.set_registered_model_tag(name, HISTORY, written)
-    client.set_registered_model_alias(name, CHAMPION, str(number))
     if earlier:
         client.set_registered_model_alias(name, PREVIOUS, str(earlier[-1]))
     else:
         client.delete_registered_model_alias(name, PREVIOUS)
+    # Last, so that a promotion that was killed before is done whole by the next one.
+    client.set_registered_model_alias(name, CHAMPION, str(number))
     found = client.get_registered_model(name)
     if champion(found) != number or found.tags.get(HISTORY) != written:
         raise RegistryError(
