@@ -99,7 +99,7 @@ def start(project: Path, corpus_folder: Path, environment: dict[str, str]) -> St
         return subprocess.Popen(
             [*before, *program, "stage", "train", "--model", "rnn", *words],
             cwd=project,
-            env=environment | {"DVC_ROOT": str(project), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+            env=environment | {"DVC_ROOT": str(project)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -280,7 +280,7 @@ def place(
 )
 def test_commands_of_a_page_work_as_they_stand(name: str, place: Path, environment: dict[str, str]) -> None:
     own = {"PYTHONPATH": str(place / "src"), "DVC_SITE_CACHE_DIR": str(place / ".dvc" / "tmp" / "site")}
-    own |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false", "BROWSER": "true", "TERM": "dumb", "COLUMNS": "120"}
+    own |= {"BROWSER": "true", "TERM": "dumb", "COLUMNS": "120"}
     script = place.parent / "page.sh"
     script.write_text(PAGES[name].script())
     with (place.parent / "log").open("w+") as log:

@@ -50,7 +50,7 @@ class Workspace:
     team: Team
 
     def environment(self, name: str = "ada", password: str | None = None) -> dict[str, str]:
-        own = {"DVC_ROOT": str(self.folder), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+        own = {"DVC_ROOT": str(self.folder)}
         return self.team.member(name, password) | own
 
     def run(self, *command: str, name: str = "ada", password: str | None = None) -> subprocess.CompletedProcess[str]:

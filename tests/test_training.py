@@ -367,7 +367,7 @@ def stage(project: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["overtone", "stage", "train", "--model", "rnn", *words],
         cwd=project,
-        env=environment | {"DVC_ROOT": str(project), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+        env=environment | {"DVC_ROOT": str(project)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

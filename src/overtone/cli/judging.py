@@ -50,7 +50,7 @@ def evaluate(
             else recordings.make(on, params, project.CORPUS, Path(folder))
         )  # fmt: skip
         wanted = session.chosen(pairs, condition or ())
-        print(session.run(makers, wanted, pairs_folder, params.evaluate, out, _progress))
+        print(session.run(makers, wanted, pairs_folder, params.evaluate, out, stages.progress))
     print(f"\n{out / session.PAGE}: charts, and clips to hear")
 
 
@@ -66,11 +66,3 @@ def _maker(text: str) -> tuple[str, Any]:
         return known
     folder, _ = resolve.folder(text)
     return folder.name if Path(text).is_dir() else text, functools.partial(Upsampler.load, folder)
-
-
-def _progress(name: str) -> Any:
-    def line(done: int, total: int) -> None:
-        if done == total or done % max(total // 10, 1) == 0:
-            print(f"{name}: {done}/{total}", flush=True)
-
-    return line
